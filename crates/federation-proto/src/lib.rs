@@ -1,0 +1,40 @@
+//! Being a Matrix server, without IO: names, canonical JSON, signatures, X-Matrix, key documents, event ids.
+//!
+//! Nothing here opens a socket, reads a clock or draws a random number: the time
+//! and the generator are arguments.
+
+mod authorization_parameters;
+mod canonical_json;
+mod event_id;
+mod evidence;
+mod json_members;
+mod json_scanner;
+mod json_survey;
+mod key_document;
+mod keys;
+mod matrix_error;
+mod names;
+mod notary_response;
+mod path;
+mod redaction;
+mod signable_request;
+mod signed_json;
+mod timestamp;
+mod x_matrix;
+
+pub use canonical_json::{CanonicalJsonError, JSON_DEPTH_MAX, canonicalise};
+pub use event_id::{EventIdError, RoomVersion, event_id};
+pub use evidence::{BelievedDocument, Evidence, Replacement, replacement};
+pub use json_members::{Member, members};
+pub use key_document::{
+    KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyDocumentError, VERIFY_KEYS_MAX, mint,
+};
+pub use keys::{BadSignature, KeyError, KeyId, PublicKey, Signature, SigningKey};
+pub use matrix_error::{ErrorCode, MatrixError};
+pub use names::{NameError, ServerName, UserId};
+pub use notary_response::{NOTARY_DOCUMENTS_MAX, NotaryResponse};
+pub use path::{escape_path_segment, unescape_path_segment};
+pub use signable_request::{RequestTarget, RequestTargetError, SignableRequest};
+pub use signed_json::{SignedJsonError, sign_json, verify_json};
+pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
+pub use x_matrix::{XMatrix, XMatrixError};
