@@ -1,0 +1,134 @@
+//! Leaving mail.
+
+use bytes::Bytes;
+
+use super::Store;
+use super::fixtures::{
+    acknowledge, hash, held, held_ids, leave, leave_all, mail, mail_at, mail_of, server,
+};
+use crate::{Deposit, Deposited};
+
+pub(super) async fn whole(store: Store) {
+    let noise: Vec<u8> =
+        (0..200_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let deposits = [
+        mail("b.example", "ordinary"),
+        Deposit { members: Bytes::new(), ..mail("b.example", "no members") },
+        mail_of("b.example", "empty", 0),
+        mail_of("b.example", "one byte", 1),
+        mail_of("b.example", "repeats itself", 1 << 20),
+        Deposit { content: noise.clone().into(), ..mail("b.example", "noise") },
+        Deposit { members: noise.into(), ..mail("b.example", "noise beside it") },
+        mail("b.example", "id with \"quotes\", ünïcode and a \0"),
+        mail("b.example", ""),
+    ];
+
+    let ids = leave_all(&store, &deposits).await;
+
+    let held = held(&store, "b.example").await;
+    assert_eq!(held.len(), deposits.len());
+    for ((envelope, deposit), id) in held.iter().zip(&deposits).zip(ids) {
+        assert_eq!((&envelope.deposit, envelope.id), (deposit, id));
+    }
+}
+
+pub(super) async fn once(store: Store) {
+    let first = mail("b.example", "1");
+    let id = leave(&store, first.clone()).await;
+
+    let later = Deposit { members: Bytes::from_static(b"{}"), ..mail_at("b.example", "1", 5000) };
+    for again in [first.clone(), later] {
+        assert_eq!(store.deposit(again).await.unwrap(), Deposited::Duplicate);
+    }
+
+    let held = held(&store, "b.example").await;
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].id, &held[0].deposit), (id, &first));
+}
+
+pub(super) async fn grown(store: Store) {
+    let first = mail("b.example", "1");
+    let content = Bytes::from_static(br#"{"pdus":[{},{}]}"#);
+    let grown = Deposit { content_hash: hash(&content), content, ..first.clone() };
+
+    leave_all(&store, &[first, grown.clone()]).await;
+
+    let held = held(&store, "b.example").await;
+    assert_eq!(held.len(), 2);
+    assert_eq!(held[1].deposit, grown);
+}
+
+pub(super) async fn other_mail(store: Store) {
+    let first = mail("b.example", "1");
+    let others = [
+        Deposit { origin: server("z.example"), ..first.clone() },
+        Deposit { txn_id: "2".to_owned(), ..first.clone() },
+        Deposit { recipient: server("c.example"), ..first.clone() },
+    ];
+
+    leave(&store, first).await;
+    leave_all(&store, &others).await;
+
+    assert_eq!(held(&store, "b.example").await.len(), 3);
+    assert_eq!(held(&store, "c.example").await.len(), 1);
+}
+
+pub(super) async fn too_many(store: Store) {
+    let ids = leave_all(&store, &["1", "2", "3"].map(|txn| mail("b.example", txn))).await;
+
+    let refused = store.deposit(mail("b.example", "4")).await.unwrap();
+
+    assert_eq!(refused, Deposited::MailboxFull);
+    assert_eq!(held_ids(&store, "b.example").await, ids);
+    // A refusal is not remembered.
+    acknowledge(&store, "b.example", &ids[..1]).await;
+    leave(&store, mail("b.example", "4")).await;
+}
+
+pub(super) async fn too_large(store: Store) {
+    let deposits = [mail_of("b.example", "1", 60), mail_of("b.example", "2", 39)];
+    let ids = leave_all(&store, &deposits).await;
+
+    let refused = store.deposit(mail_of("b.example", "3", 2)).await.unwrap();
+
+    assert_eq!(refused, Deposited::MailboxFull);
+    assert_eq!(held_ids(&store, "b.example").await, ids);
+    leave(&store, mail_of("b.example", "fits", 1)).await;
+}
+
+pub(super) async fn duplicate_when_full(store: Store) {
+    leave_all(&store, &["1", "2", "3"].map(|txn| mail("b.example", txn))).await;
+
+    let again = store.deposit(mail("b.example", "2")).await.unwrap();
+
+    assert_eq!(again, Deposited::Duplicate);
+}
+
+pub(super) async fn full_alone(store: Store) {
+    leave_all(&store, &["1", "2", "3"].map(|txn| mail("b.example", txn))).await;
+
+    leave(&store, mail("c.example", "4")).await;
+}
+
+pub(super) async fn refused_first(store: Store) {
+    let refused = store.deposit(mail_of("b.example", "1", 101)).await.unwrap();
+
+    assert_eq!(refused, Deposited::MailboxFull);
+    assert_eq!(store.list(None, 10).await.unwrap(), []);
+}
+
+pub(super) async fn random_offsets(store: Store) {
+    let mut firsts = Vec::new();
+    for name in ["b.example", "c.example", "d.example"] {
+        let ids = leave_all(&store, &["1", "2", "3"].map(|txn| mail(name, txn))).await;
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        firsts.push(ids[0].get());
+    }
+
+    for first in &firsts {
+        assert!((1 << 32..=1 << 50).contains(first), "{first}");
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert_eq!(firsts.len(), 3, "two mailboxes drew the same offset of 2^50");
+}

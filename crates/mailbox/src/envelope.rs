@@ -1,0 +1,94 @@
+//! Envelopes: a transaction with its proof and waybill, held for one recipient.
+
+use bytes::Bytes;
+use restante_federation_proto::{ServerName, Timestamp};
+
+/// SHA-256 of a transaction's canonical content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash(pub [u8; 32]);
+
+/// An envelope's number in its mailbox: ascending, from a random offset, never 0, at most 2^53 - 1
+/// so that every JSON reader keeps it whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(u64);
+
+impl EntryId {
+    /// The id `id`, if it is one: 1 to 2^53 - 1.
+    pub fn new(id: u64) -> Option<Self> {
+        (1..1 << 53).contains(&id).then_some(Self(id))
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Where a mailbox starts to count, from a random number: so high that nobody guesses an id of
+    /// a mailbox that was created anew, and so low that 2^52 ids are left.
+    pub(crate) fn first(random: u64) -> Self {
+        const OFFSETS: std::ops::Range<u64> = 1 << 32..1 << 50;
+        Self(OFFSETS.start + random % (OFFSETS.end - OFFSETS.start))
+    }
+
+    /// The id after this one; none after the highest.
+    pub(crate) fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1)
+    }
+}
+
+/// What a caller leaves, already verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deposit {
+    /// Whose mailbox.
+    pub recipient: ServerName,
+    /// Who sent it: the proof's origin, or without a proof the authenticated caller.
+    pub origin: ServerName,
+    /// The transaction's id.
+    pub txn_id: String,
+    /// SHA-256 of the canonical content.
+    pub content_hash: ContentHash,
+    /// The content as received, without `org.restante.*` members.
+    pub content: Bytes,
+    /// The `org.restante.*` members as one JSON object, as received; empty when there were none.
+    pub members: Bytes,
+    /// When the relay took it.
+    pub deposited_at: Timestamp,
+}
+
+impl Deposit {
+    /// Bytes of content and members, which limits and depth count.
+    pub fn bytes(&self) -> u64 {
+        (self.content.len() + self.members.len()) as u64
+    }
+}
+
+/// An envelope as it stands in a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEnvelope {
+    /// Its number there.
+    pub id: EntryId,
+    /// What was left.
+    pub deposit: Deposit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_1_to_what_every_json_reader_keeps() {
+        assert_eq!(EntryId::new(0), None);
+        assert_eq!(EntryId::new(1 << 53), None);
+        assert_eq!(EntryId::new(1).map(EntryId::get), Some(1));
+        let highest = EntryId::new((1 << 53) - 1).unwrap();
+        assert_eq!(highest.next(), None);
+    }
+
+    #[test]
+    fn every_random_number_gives_a_first_id_with_room_above() {
+        for random in [0, 1, (1 << 50) - 1, 1 << 50, u64::MAX] {
+            let first = EntryId::first(random).get();
+            assert!((1 << 32..1 << 50).contains(&first), "{first}");
+        }
+    }
+}

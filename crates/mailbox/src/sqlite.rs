@@ -1,0 +1,151 @@
+//! The embedded backend: SQLite.
+
+mod acknowledge;
+mod body;
+mod collect;
+mod deposit;
+mod expire;
+mod schema;
+mod summary;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::{Database, Limits, OpenError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
+    MailboxLimits, MailboxStore, MailboxSummary, Page, StoreError,
+};
+use deposit::Row;
+
+/// Bytes of deposits that may wait for the disk; one more is [`StoreError::Busy`]. The database
+/// bounds their number, and a thousand of the largest would fill the memory.
+const WAITING_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Bytes up to which a body is packed on the caller's own thread: a fifth of a millisecond, less
+/// than another thread would cost to wake when many wait.
+const PACK_HERE_BYTES_MAX: u64 = 64 * 1024;
+
+/// On SQLite: one file, deposits that arrive together share a commit.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    database: Database,
+    limits: MailboxLimits,
+    waiting_bytes: Arc<Semaphore>,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database at `path`.
+    pub fn open(path: &Path, limits: MailboxLimits) -> Result<Self, OpenError> {
+        let database = Database::open(path, &schema::SCHEMA, Limits::default())?;
+        let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+        Ok(Self { database, limits, waiting_bytes })
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
+        // One larger than everything allowed passes alone.
+        let bytes = u32::try_from(bytes.min(WAITING_BYTES_MAX as u64)).unwrap_or(u32::MAX);
+        self.waiting_bytes.clone().try_acquire_many_owned(bytes).map_err(|_| StoreError::Busy)
+    }
+}
+
+#[async_trait]
+impl MailboxStore for SqliteStore {
+    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError> {
+        let reserved = self.reserve(deposit.bytes())?;
+        let row = if deposit.bytes() <= PACK_HERE_BYTES_MAX {
+            Row::of(deposit)
+        } else {
+            let packing = tokio::task::spawn_blocking(move || Row::of(deposit));
+            packing.await.map_err(|error| StoreError::Unavailable(error.into()))?
+        };
+        let (limits, random) = (self.limits, rand::random());
+        let write = move |connection: &_| {
+            let deposited = deposit::deposit(connection, &row, limits, random);
+            // The bytes wait until the writer has them, whether or not the caller does.
+            drop((row, reserved));
+            deposited
+        };
+        Ok(self.database.write(write).await?)
+    }
+
+    async fn collect(
+        &self,
+        recipient: &ServerName,
+        after: Option<EntryId>,
+        page: Page,
+    ) -> Result<Collected, StoreError> {
+        collect::collect(&self.database, recipient, after, page).await
+    }
+
+    async fn acknowledge(
+        &self,
+        recipient: &ServerName,
+        acknowledgements: &[Acknowledgement],
+    ) -> Result<Acknowledged, StoreError> {
+        let (recipient, acknowledgements) = (recipient.clone(), acknowledgements.to_vec());
+        let write = move |connection: &_| {
+            acknowledge::acknowledge(connection, &recipient, &acknowledgements)
+        };
+        Ok(self.database.write(write).await?)
+    }
+
+    async fn depth(&self, recipient: &ServerName) -> Result<Depth, StoreError> {
+        let recipient = recipient.clone();
+        Ok(self.database.read(move |connection| summary::depth(connection, &recipient)).await?)
+    }
+
+    async fn expire(
+        &self,
+        deposited_before: Timestamp,
+        batch_max: usize,
+    ) -> Result<Expired, StoreError> {
+        let write = move |connection: &_| expire::expire(connection, deposited_before, batch_max);
+        Ok(self.database.write(write).await?)
+    }
+
+    async fn list(
+        &self,
+        after: Option<&ServerName>,
+        limit: usize,
+    ) -> Result<Vec<MailboxSummary>, StoreError> {
+        let after = after.cloned();
+        let read = move |connection: &_| summary::list(connection, after.as_ref(), limit);
+        Ok(self.database.read(read).await?)
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        let write = |connection: &restante_sqlite::rusqlite::Connection| {
+            connection.prepare_cached("UPDATE health SET checks = checks + 1")?.execute([])
+        };
+        self.database.write(write).await?;
+        Ok(())
+    }
+}
+
+impl From<restante_sqlite::StoreError> for StoreError {
+    fn from(error: restante_sqlite::StoreError) -> Self {
+        match error {
+            restante_sqlite::StoreError::DiskFull => Self::DiskFull,
+            restante_sqlite::StoreError::Busy => Self::Busy,
+            other => Self::Unavailable(other.into()),
+        }
+    }
+}
+
+/// SQLite's integers are signed; a number that would not fit is as good as the largest.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A count that went below zero was damaged; nothing is a safe reading of it.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Reading a mailbox in order, and setting aside what is damaged.
+
+use restante_federation_proto::ServerName;
+use restante_sqlite::Database;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, params};
+
+use super::body::Stored;
+use super::{signed, summary, unsigned};
+use crate::{Collected, Deposit, EntryId, Page, StoreError, StoredEnvelope};
+
+/// Damaged envelopes that one read meets before it stops to set them aside.
+const DAMAGED_MAX: usize = 256;
+
+/// Reads until the page is full or the mailbox ends.
+pub(super) async fn collect(
+    database: &Database,
+    recipient: &ServerName,
+    after: Option<EntryId>,
+    page: Page,
+) -> Result<Collected, StoreError> {
+    let mut cursor = after;
+    let mut quarantined = Vec::new();
+    loop {
+        let whose = recipient.clone();
+        let stretch =
+            database.read(move |connection| read(connection, &whose, cursor, page)).await?;
+        cursor = stretch.damaged.last().map(|damaged| damaged.id).or(cursor);
+        let stopped_early = stretch.damaged.len() >= DAMAGED_MAX && stretch.envelopes.is_empty();
+        quarantined.extend(set_aside(database, recipient, stretch.damaged).await);
+        if !stopped_early {
+            return Ok(Collected { envelopes: stretch.envelopes, quarantined });
+        }
+    }
+}
+
+struct Stretch {
+    envelopes: Vec<StoredEnvelope>,
+    damaged: Vec<Damaged>,
+}
+
+#[derive(Clone, Copy)]
+struct Damaged {
+    id: EntryId,
+    row: i64,
+}
+
+/// The index alone answers this, so that a damaged row can't stop the walk.
+pub(super) const IN_ORDER: &str = "
+    SELECT entry, row FROM envelopes
+    WHERE mailbox = ?1 AND quarantined = 0 AND entry > ?2 ORDER BY entry";
+
+fn read(
+    connection: &Connection,
+    recipient: &ServerName,
+    after: Option<EntryId>,
+    page: Page,
+) -> rusqlite::Result<Stretch> {
+    let mut stretch = Stretch { envelopes: Vec::new(), damaged: Vec::new() };
+    let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(stretch) };
+    let mut statement = connection.prepare_cached(IN_ORDER)?;
+    let mut entries = statement.query(params![mailbox, after.map_or(0, |id| signed(id.get()))])?;
+    let mut bytes_taken = 0_u64;
+    while stretch.envelopes.len() < page.envelopes_max
+        && stretch.damaged.len() < DAMAGED_MAX
+        && let Some(entry) = entries.next()?
+    {
+        let row = entry.get(1)?;
+        let Some(id) = EntryId::new(unsigned(entry.get(0)?)) else { continue };
+        let Some(room) = room_left(page, bytes_taken, &stretch.envelopes) else { break };
+        match envelope(connection, recipient, row, room)? {
+            Found::Whole(deposit) => {
+                bytes_taken += deposit.bytes();
+                stretch.envelopes.push(StoredEnvelope { id, deposit });
+            }
+            Found::TooLarge => break,
+            Found::Damaged => stretch.damaged.push(Damaged { id, row }),
+        }
+    }
+    Ok(stretch)
+}
+
+/// Bytes that the next envelope may have: any number for the first, none once the page is full.
+fn room_left(page: Page, bytes_taken: u64, taken: &[StoredEnvelope]) -> Option<u64> {
+    if taken.is_empty() { Some(u64::MAX) } else { (page.bytes_max as u64).checked_sub(bytes_taken) }
+}
+
+enum Found {
+    Whole(Deposit),
+    /// For the room that the page has left.
+    TooLarge,
+    Damaged,
+}
+
+fn envelope(
+    connection: &Connection,
+    recipient: &ServerName,
+    row: i64,
+    room: u64,
+) -> rusqlite::Result<Found> {
+    let found = connection
+        .prepare_cached(
+            "SELECT origin, txn_id, content_hash, deposited_at, content_bytes, members_bytes,
+                 coding, body, checksum FROM envelopes WHERE row = ?1",
+        )?
+        .query_row([row], |row| Ok(check(row, recipient, room)));
+    match found {
+        Ok(found) => Ok(found),
+        // The row is in the index and can't be read.
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Found::Damaged),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+            Ok(Found::Damaged)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn check(row: &Row<'_>, recipient: &ServerName, room: u64) -> Found {
+    let Some((stored, checksum)) = columns(row) else { return Found::Damaged };
+    if stored.checksum(recipient)[..] != *checksum {
+        return Found::Damaged;
+    }
+    if unsigned(stored.content_bytes).saturating_add(unsigned(stored.members_bytes)) > room {
+        return Found::TooLarge;
+    }
+    stored.unpack(recipient).map_or(Found::Damaged, Found::Whole)
+}
+
+/// `None` if a column has another type than was written.
+fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
+    let bytes = |column: usize| match row.get_ref(column).ok()? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(bytes),
+        _ => None,
+    };
+    let number = |column: usize| row.get_ref(column).ok()?.as_i64().ok();
+    let stored = Stored {
+        origin: bytes(0)?,
+        txn_id: bytes(1)?,
+        content_hash: bytes(2)?,
+        deposited_at: number(3)?,
+        content_bytes: number(4)?,
+        members_bytes: number(5)?,
+        coding: number(6)?,
+        body: bytes(7)?,
+    };
+    Some((stored, bytes(8)?))
+}
+
+/// Marks the damaged envelopes, and tells which are marked. If that fails, they are met and
+/// reported again at the next collect; the mail around them flows all the same.
+async fn set_aside(
+    database: &Database,
+    recipient: &ServerName,
+    damaged: Vec<Damaged>,
+) -> Vec<EntryId> {
+    if damaged.is_empty() {
+        return Vec::new();
+    }
+    let whose = recipient.clone();
+    match database.write(move |connection| mark(connection, &whose, &damaged)).await {
+        Ok(marked) => {
+            for id in &marked {
+                tracing::error!(mailbox.recipient = %recipient, envelope.id = id.get(),
+                    "an envelope is damaged and set aside; check the disk");
+            }
+            marked
+        }
+        Err(error) => {
+            tracing::error!(mailbox.recipient = %recipient, error = &error as &dyn std::error::Error,
+                "damaged envelopes could not be set aside");
+            Vec::new()
+        }
+    }
+}
+
+fn mark(
+    connection: &Connection,
+    recipient: &ServerName,
+    damaged: &[Damaged],
+) -> rusqlite::Result<Vec<EntryId>> {
+    let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(Vec::new()) };
+    let mut marked = Vec::new();
+    for Damaged { id, row } in damaged {
+        // Meanwhile it may have been acknowledged, or set aside by another collect.
+        let bytes = connection
+            .prepare_cached(
+                "UPDATE envelopes SET quarantined = 1, duplicate_key = NULL
+                 WHERE row = ?1 AND mailbox = ?2 AND quarantined = 0
+                 RETURNING content_bytes + members_bytes",
+            )?
+            .query_map(params![row, mailbox], |row| Ok(summary::size(row, 0)))?
+            .last();
+        let Some(bytes) = bytes else { continue };
+        summary::leave(connection, mailbox, bytes?)?;
+        connection
+            .prepare_cached(
+                "UPDATE mailboxes SET quarantined = quarantined + 1 WHERE mailbox = ?1",
+            )?
+            .execute([mailbox])?;
+        marked.push(*id);
+    }
+    Ok(marked)
+}

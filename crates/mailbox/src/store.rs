@@ -1,0 +1,149 @@
+//! The store trait: what every backend promises. The conformance suite checks each line of it.
+
+use async_trait::async_trait;
+use restante_federation_proto::{ServerName, Timestamp};
+
+use crate::{ContentHash, Deposit, EntryId, StoredEnvelope};
+
+/// Why the store did not do what it was asked. Nothing of it took effect.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No room on the disk; temporary, an operator's to mend.
+    #[error("the relay's disk is full")]
+    DiskFull,
+    /// Too many calls wait; temporary.
+    #[error("the store is busy")]
+    Busy,
+    /// The store is closing or broken.
+    #[error("the store is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What became of a deposit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deposited {
+    /// It is durable under this id.
+    Stored(EntryId),
+    /// The same recipient, origin, txn id and content hash is held or was acknowledged before: nothing was stored.
+    /// A quarantined envelope is not held in this sense: the same left again takes its place under an id of its own.
+    Duplicate,
+    /// The mailbox holds as many envelopes or bytes as it may: nothing was stored, nothing removed.
+    MailboxFull,
+}
+
+/// How much one collect may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Envelopes at most.
+    pub envelopes_max: usize,
+    /// Bytes of content and members at most; the first envelope comes whatever its size.
+    pub bytes_max: usize,
+}
+
+/// One page of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Envelopes in the order of their deposit.
+    pub envelopes: Vec<StoredEnvelope>,
+    /// Ids that were found damaged on the way and are quarantined: kept, counted, and not returned again.
+    pub quarantined: Vec<EntryId>,
+}
+
+/// One envelope that its owner has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// Its number in the owner's mailbox.
+    pub id: EntryId,
+    /// The content that the owner has; when given and different, nothing is removed.
+    pub content_hash: Option<ContentHash>,
+}
+
+/// What an acknowledgement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Acknowledged {
+    /// Envelopes that left the mailbox.
+    pub removed: u64,
+}
+
+/// What a mailbox holds (quarantined envelopes are not counted).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Envelopes.
+    pub count: u64,
+    /// Bytes of content and members as received.
+    pub bytes: u64,
+    /// When the first in their order was deposited.
+    pub oldest_at: Option<Timestamp>,
+}
+
+/// What one call of `expire` removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expired {
+    /// Envelopes past their time.
+    pub envelopes: u64,
+    /// Remembered duplicate keys past their time.
+    pub remembered: u64,
+}
+
+/// One line of the list of mailboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxSummary {
+    /// Whose it is.
+    pub recipient: ServerName,
+    /// What waits.
+    pub depth: Depth,
+    /// Envelopes set aside because their checksum did not match.
+    pub quarantined: u64,
+    /// Envelopes that left by acknowledgement since the mailbox was created.
+    pub acknowledged_total: u64,
+    /// Envelopes that left by expiry since the mailbox was created.
+    pub expired_total: u64,
+}
+
+/// A relay's storage. Each call is one atomic step; what it reports is durable when it returns.
+#[async_trait]
+pub trait MailboxStore: Send + Sync + 'static {
+    /// Stores an envelope, unless it is a duplicate or the mailbox is full. Durable on return: body, proof,
+    /// waybill and index in one fsynced commit (promise 1). Creates the mailbox, with a random id offset, when there is none.
+    /// The duplicate key is recipient, origin, txn id and content hash; it is remembered after acknowledgement,
+    /// and forgotten with expiry.
+    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError>;
+
+    /// The envelopes of `recipient` with ids above `after`, in the order of their deposit (promise 4). Changes nothing
+    /// but to quarantine what is damaged (promise 10).
+    async fn collect(
+        &self,
+        recipient: &ServerName,
+        after: Option<EntryId>,
+        page: Page,
+    ) -> Result<Collected, StoreError>;
+
+    /// Removes the named envelopes from `recipient`'s mailbox, and from no other (promises 2 and 3). Unknown ids are no error.
+    /// An envelope quarantined after its owner had it is removed like any other.
+    async fn acknowledge(
+        &self,
+        recipient: &ServerName,
+        acknowledgements: &[Acknowledgement],
+    ) -> Result<Acknowledged, StoreError>;
+
+    /// What waits for `recipient`; all zero for a mailbox that does not exist.
+    async fn depth(&self, recipient: &ServerName) -> Result<Depth, StoreError>;
+
+    /// Removes envelopes, quarantined ones too, deposited before `deposited_before`, and duplicate keys of acknowledged envelopes deposited before it; at most
+    /// `batch_max` of each, oldest first, so that the caller can go on in small steps.
+    async fn expire(
+        &self,
+        deposited_before: Timestamp,
+        batch_max: usize,
+    ) -> Result<Expired, StoreError>;
+
+    /// Mailboxes in the order of their names, those after `after`, at most `limit`.
+    async fn list(
+        &self,
+        after: Option<&ServerName>,
+        limit: usize,
+    ) -> Result<Vec<MailboxSummary>, StoreError>;
+
+    /// Proves that a durable write works now.
+    async fn health(&self) -> Result<(), StoreError>;
+}

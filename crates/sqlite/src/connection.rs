@@ -1,0 +1,121 @@
+//! How each connection is opened and set, with the reasons.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::{OpenError, lock};
+
+/// How long to wait for a lock of another program, such as a backup that copies the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a page, fixed when the file is created. A commit writes whole pages, and a small one
+/// changes one page of each index: pages of 8 KiB wrote 58 KiB for a lone envelope of 4 KiB, these
+/// 29 KiB, and the file is as large either way.
+const PAGE_BYTES: u32 = 4 * 1024;
+
+/// KiB of page cache of the writer. The upper levels of the indices fit; the system's own cache
+/// holds the rest.
+const WRITER_CACHE_KIB: i64 = 2 * 1024;
+
+/// KiB of page cache of each reader.
+const READER_CACHE_KIB: i64 = 512;
+
+/// Pages in the log before a commit moves them to the database file (16 MiB). Each move costs two
+/// fsyncs and writes pages changed repeatedly only once.
+const CHECKPOINT_PAGES: u32 = 4096;
+
+/// Bytes that the log file keeps after a peak.
+const LOG_BYTES_MAX: i64 = 32 * 1024 * 1024;
+
+/// Prepared statements kept by each connection.
+const STATEMENTS_MAX: usize = 64;
+
+/// Opens the file for writing, and creates it when there is none, with mode 0600; the log and
+/// its index take their mode from it. Changes nothing in a file that exists.
+pub(crate) fn open_writing(path: &Path) -> Result<Connection, OpenError> {
+    let unwritable =
+        |source: std::io::Error| OpenError::Unwritable { path: path.into(), source: source.into() };
+    if !path.try_exists().map_err(unwritable)? {
+        lock::owner_only(path).map_err(unwritable)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|source| open_error(path, source))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|source| open_error(path, source))?;
+    Ok(connection)
+}
+
+/// Sets what durability and integrity need. Called once the file is known to be ours.
+pub(crate) fn configure_writing(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    restrict_to_owner(path)?;
+    set_writing(connection).map_err(|source| open_error(path, source))
+}
+
+/// Opens a connection that can only read. The writer is open, so the log exists.
+pub(crate) fn open_reading(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+        .and_then(|connection| {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.pragma_update(None, "query_only", true)?;
+            set_common(&connection, READER_CACHE_KIB)?;
+            Ok(connection)
+        })
+        .map_err(|source| open_error(path, source))
+}
+
+/// What a failure while opening means to the operator.
+pub(crate) fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
+    let path = path.into();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, source },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse { path },
+        _ => OpenError::Unwritable { path, source: source.into() },
+    }
+}
+
+fn set_writing(connection: &Connection) -> rusqlite::Result<()> {
+    // Takes effect on an empty file alone, and must come before the log.
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+        match row.get::<_, String>(0)?.as_str() {
+            "wal" => Ok(()),
+            _ => Err(rusqlite::Error::InvalidQuery),
+        }
+    })?;
+    // FULL syncs the log at each commit; WAL's usual NORMAL would lose the last ones.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // macOS keeps a plain fsync in the drive's cache; elsewhere these change nothing.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    set_common(connection, WRITER_CACHE_KIB)
+}
+
+fn set_common(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Negative means KiB, positive would be pages.
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    // A read error of mapped memory would be a signal that kills the process.
+    connection.pragma_update(None, "mmap_size", 0)?;
+    // A damaged page is reported as damage, and not walked.
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+#[cfg(unix)]
+fn restrict_to_owner(path: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|source| OpenError::Unwritable { path: path.into(), source: source.into() })
+}
+
+#[cfg(not(unix))]
+fn restrict_to_owner(_path: &Path) -> Result<(), OpenError> {
+    Ok(())
+}

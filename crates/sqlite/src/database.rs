@@ -1,0 +1,89 @@
+//! One writer thread that groups commits, and a few reader connections.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::readers::Readers;
+use crate::writer::Writer;
+use crate::{OpenError, Schema, StoreError, connection, lock, migrations};
+
+/// Bounds of a database's queues.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Writes that may wait for the writer; one more is [`StoreError::Busy`].
+    pub waiting_writes_max: usize,
+    /// Writes that share one commit.
+    pub group_max: usize,
+    /// Reader connections.
+    pub readers: usize,
+}
+
+impl Default for Limits {
+    /// A group of 256 already hides the fsync, and larger ones only delay their first write. Four
+    /// full groups may wait, which a slow disk works off within a second. Two readers keep one
+    /// long read from stopping the others at half a mebibyte of cache each.
+    fn default() -> Self {
+        Self { waiting_writes_max: 1024, group_max: 256, readers: 2 }
+    }
+}
+
+/// A database. Clones share it; the last one dropped closes it: the writer finishes its queue and
+/// moves the log into the database file, and the drop waits for that.
+#[derive(Clone)]
+pub struct Database {
+    shared: Arc<Shared>,
+}
+
+/// Fields drop in this order: the writer's connection is the last one open, so that SQLite can
+/// remove the log.
+struct Shared {
+    readers: Readers,
+    writer: Writer,
+}
+
+impl Database {
+    /// Opens or creates the database at `path` (file mode 0600) and brings it to the newest schema.
+    /// The file is locked against a second process.
+    pub fn open(path: &Path, schema: &Schema, limits: Limits) -> Result<Self, OpenError> {
+        let lock = lock::acquire(path)?;
+        let mut writing = connection::open_writing(path)?;
+        migrations::check(path, &writing, schema)?;
+        connection::configure_writing(path, &writing)?;
+        migrations::migrate(path, &mut writing, schema)?;
+        let readers = Readers::open(path, limits.readers)?;
+        let writer = Writer::start(path, writing, lock, limits)?;
+        Ok(Self { shared: Arc::new(Shared { readers, writer }) })
+    }
+
+    /// Runs `work` in a savepoint on the writer; when this returns `Ok`, its effect is on disk.
+    /// An `Err` of `work`, or of the commit, leaves no effect.
+    ///
+    /// A write once queued runs even if the caller stops waiting for it. `work` begins and ends no
+    /// transaction itself, and does nothing slow: every other write waits for it.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.shared.writer.write(work).await
+    }
+
+    /// Runs `work` on a reader, on a consistent snapshot that holds every write finished before.
+    ///
+    /// Waits for a free reader; `work` can't write.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.shared.readers.read(work).await
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}

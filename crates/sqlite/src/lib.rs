@@ -1,0 +1,18 @@
+//! SQLite opened one way: WAL, fsynced group commits on one writer, versioned migrations.
+//!
+//! [`Database::write`] returns only after the commit that holds the closure's work is on disk
+//! (`journal_mode=WAL`, `synchronous=FULL`). Writes that wait together share one commit, each in a
+//! savepoint of its own, so that one that fails takes nothing else with it.
+
+mod connection;
+mod database;
+mod error;
+mod lock;
+mod migrations;
+mod readers;
+mod writer;
+
+pub use database::{Database, Limits};
+pub use error::{OpenError, StoreError};
+pub use migrations::{Migration, Schema};
+pub use rusqlite;

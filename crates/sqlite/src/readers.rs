@@ -1,0 +1,58 @@
+//! Connections that only read, used on the runtime's blocking threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use crate::{OpenError, StoreError, connection};
+
+/// The pool. As many reads run at once as there are connections; the others wait their turn.
+pub(crate) struct Readers {
+    turns: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    pub(crate) fn open(path: &Path, count: usize) -> Result<Self, OpenError> {
+        let count = count.max(1);
+        let connections: Result<Vec<_>, _> =
+            (0..count).map(|_| connection::open_reading(path)).collect();
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(count)),
+            idle: Arc::new(Mutex::new(connections?)),
+        })
+    }
+
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let idle = self.idle.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = lock(&idle).pop().ok_or(StoreError::Closed)?;
+            let result = catch_unwind(AssertUnwindSafe(|| in_snapshot(&connection, work)));
+            lock(&idle).push(connection);
+            // The next read may start only when the connection is back.
+            drop(turn);
+            result.map_err(|_| StoreError::Panicked)?.map_err(StoreError::from)
+        });
+        reading.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+fn in_snapshot<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let snapshot = connection.unchecked_transaction()?;
+    work(&snapshot)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
