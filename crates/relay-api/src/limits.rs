@@ -1,0 +1,45 @@
+//! Limits of the wire, each with its unit and the reason for the number.
+
+use std::time::Duration;
+
+/// PDUs in one transaction (server-server API, `PUT /send`).
+pub const PDUS_MAX: usize = 50;
+
+/// EDUs in one transaction (server-server API, `PUT /send`).
+pub const EDUS_MAX: usize = 100;
+
+/// Bytes of a deposit's body: 50 PDUs of 64 KiB and 100 EDUs of the same size fit twice over.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of a `collect` or `relay_txn` request: 1,000 acknowledgements fit.
+pub const COLLECT_REQUEST_BYTES_MAX: usize = 256 * 1024;
+
+/// Envelopes in one answer to `collect`.
+pub const COLLECT_ENVELOPES_MAX: usize = 500;
+
+/// Bytes of envelopes in one answer to `collect`; one larger envelope comes alone.
+pub const COLLECT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Acknowledgements in one `collect`.
+pub const ACKNOWLEDGEMENTS_MAX: usize = 1000;
+
+/// Longest wait of a `collect`: below the 60 s after which common proxies cut an idle request.
+pub const COLLECT_WAIT_MAX: Duration = Duration::from_secs(50);
+
+/// How far `signed_at` may lie from the relay's clock, either way; bounds replays of a collect.
+pub const SIGNED_AT_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// How long mail is kept, and how old its signed time may be: longer than the week that a homeserver backs off.
+pub const TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How far ahead of the clock a transaction's signed time may lie.
+pub const AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How much longer than the mail itself its key document stays valid and a node remembers what it has seen.
+pub const MEMORY_BEYOND_TIME_TO_LIVE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Bytes of a transaction id in the path; Synapse's are 13 digits, Dendrite's 15.
+pub const TXN_ID_BYTES_MAX: usize = 255;
+
+/// Bytes of the three `org.restante.*` members together: a key document may take 64 KiB.
+pub const EXTRAS_BYTES_MAX: usize = 128 * 1024;

@@ -1,0 +1,60 @@
+use bytes::Bytes;
+use restante_federation_proto::Timestamp;
+use restante_relay_api::{CollectRequest, CollectResponse, Queued, RelayTxnResponse, WireEnvelope};
+
+use crate::server;
+
+fn envelope(id: u64, extras: &'static str) -> WireEnvelope {
+    WireEnvelope {
+        id,
+        sha256: "ab".repeat(32),
+        origin: server("a.example"),
+        txn_id: "t\"1".into(),
+        deposited_at: Timestamp::from_millis(5),
+        content: Bytes::from_static(br#"{"a": 1.0,"pdus":null}"#),
+        extras: Bytes::from_static(extras.as_bytes()),
+    }
+}
+
+#[test]
+fn an_answer_is_read_back_byte_for_byte() {
+    let extras = r#"{"org.restante.proof":{"uri":"u"},"org.restante.waybill":{"seq": 1}}"#;
+    let answer = CollectResponse {
+        envelopes: vec![envelope(1 << 40, extras), envelope((1 << 40) + 1, "")],
+        queued: Queued { count: 2, bytes: 99, oldest_at: Some(Timestamp::from_millis(5)) },
+    };
+    assert_eq!(CollectResponse::parse(&answer.to_json()).unwrap(), answer);
+    let empty = CollectResponse {
+        envelopes: Vec::new(),
+        queued: Queued { count: 0, bytes: 0, oldest_at: None },
+    };
+    assert_eq!(CollectResponse::parse(&empty.to_json()).unwrap(), empty);
+}
+
+#[test]
+fn a_request_has_defaults_and_ignores_what_it_does_not_know() {
+    let request: CollectRequest = serde_json::from_str(r#"{"signed_at":7,"future":true}"#).unwrap();
+    assert_eq!((request.after, request.limit, request.wait_ms), (0, 50, 0));
+    assert!(request.acknowledge.is_empty());
+    assert!(serde_json::from_str::<CollectRequest>("{}").is_err(), "signed_at is required");
+}
+
+#[test]
+fn dendrites_answers_have_its_members() {
+    let empty = RelayTxnResponse::Empty.to_json();
+    assert_eq!(
+        empty,
+        br#"{"transaction":{"origin":"","origin_server_ts":0,"pdus":null},"entries_queued":false}"#
+            .as_slice()
+    );
+    let one = RelayTxnResponse::Envelope {
+        entry_id: 9,
+        content: Bytes::from_static(b"{\"pdus\":[]}"),
+        extras: Bytes::from_static(b"{\"org.restante.keys\":{}}"),
+    };
+    assert_eq!(
+        one.to_json(),
+        br#"{"transaction":{"pdus":[]},"entry_id":9,"entries_queued":true,"org.restante.keys":{}}"#
+            .as_slice()
+    );
+}

@@ -1,0 +1,121 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
+
+use crate::server;
+
+fn parse(body: &str) -> Result<DepositBody, DepositBodyError> {
+    DepositBody::parse(Bytes::copy_from_slice(body.as_bytes()))
+}
+
+#[test]
+fn a_body_without_members_of_ours_is_its_own_content() {
+    let body = r#"{ "origin":"a.example", "pdus":null, "x": 1.0 }"#;
+    let parsed = parse(body).unwrap();
+    assert_eq!(parsed.content.raw(), body.as_bytes());
+    assert_eq!(parsed.content.origin(), Some(&server("a.example")));
+    assert_eq!(parsed.extras, Extras::default());
+}
+
+#[test]
+fn members_of_ours_are_taken_out_and_every_other_byte_stays() {
+    let body = r#"{"edus":[{"a":1e2}],"org.restante.future":[1],"origin":"a.example","org.restante.proof":{"uri":"u","authorization":"x"}}"#;
+    let parsed = parse(body).unwrap();
+    assert_eq!(parsed.content.raw(), r#"{"edus":[{"a":1e2}],"origin":"a.example"}"#.as_bytes());
+    let proof = Proof { uri: "u".into(), authorization: "x".into() };
+    assert_eq!(parsed.extras.proof, Some(proof));
+    let kept = std::str::from_utf8(&parsed.extras.json).unwrap();
+    assert!(kept.contains(r#""org.restante.future":[1]"#), "{kept}");
+}
+
+#[test]
+fn an_escaped_name_of_ours_is_ours_too() {
+    let parsed = parse(r#"{"\u006frg.restante.waybill":{"seq":1},"pdus":[]}"#).unwrap();
+    assert_eq!(parsed.content.raw(), br#"{"pdus":[]}"#.as_slice());
+    assert_eq!(parsed.extras.waybill.unwrap(), br#"{"seq":1}"#.as_slice());
+}
+
+#[test]
+fn null_members_count_as_absent() {
+    let parsed = parse(r#"{"org.restante.proof":null,"org.restante.keys":null}"#).unwrap();
+    assert_eq!((parsed.extras.proof, parsed.extras.keys), (None, None));
+}
+
+#[test]
+fn broken_members_are_refused() {
+    let member = |body: &str| matches!(parse(body), Err(DepositBodyError::Member { .. }));
+    assert!(member(r#"{"origin":"not a name"}"#));
+    assert!(member(r#"{"origin":null}"#));
+    assert!(member(r#"{"origin_server_ts":"1"}"#));
+    assert!(member(r#"{"pdus":7}"#));
+    assert!(matches!(parse(r#"{"org.restante.proof":7}"#), Err(DepositBodyError::Proof(_))));
+    assert!(matches!(parse("[]"), Err(DepositBodyError::Json(_))));
+    assert!(matches!(parse(""), Err(DepositBodyError::Json(_))));
+}
+
+#[test]
+fn a_fifty_first_pdu_and_a_hundred_and_first_edu_are_too_many() {
+    let with = |name: &str, count: usize| {
+        parse(&format!(r#"{{"{name}":[{}]}}"#, vec!["{}"; count].join(",")))
+    };
+    assert!(with("pdus", 50).is_ok() && with("edus", 100).is_ok());
+    assert!(matches!(with("pdus", 51), Err(DepositBodyError::TooMany)));
+    assert!(matches!(with("edus", 101), Err(DepositBodyError::TooMany)));
+}
+
+#[test]
+fn added_members_have_a_limit() {
+    let body = format!(r#"{{"org.restante.keys":"{}"}}"#, "x".repeat(128 * 1024));
+    assert!(matches!(parse(&body), Err(DepositBodyError::ExtrasTooLarge)));
+}
+
+#[test]
+fn an_origin_that_is_missing_is_filled_and_one_that_is_there_stays() {
+    let fill = |body: &str| {
+        let content = Content::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        content.with_origin(&server("b.example")).unwrap()
+    };
+    assert_eq!(fill("{}").raw(), br#"{"origin":"b.example"}"#.as_slice());
+    assert_eq!(fill(r#"{"pdus":[]}"#).raw(), br#"{"origin":"b.example","pdus":[]}"#.as_slice());
+    assert_eq!(fill(r#"{"origin":"a.example"}"#).origin(), Some(&server("a.example")));
+}
+
+proptest! {
+    #[test]
+    fn what_a_node_adds_comes_off_again(content in json_object(), waybill in json_object(), keys in json_object()) {
+        let content = Content::parse(Bytes::from(content)).unwrap();
+        let proof = Proof { uri: "/x\"y".into(), authorization: "z".into() };
+        let extras = Extras::new(&proof, waybill.as_bytes(), keys.as_bytes()).unwrap();
+        let parsed = DepositBody::parse(content.to_deposit_body(&extras).unwrap()).unwrap();
+        prop_assert_eq!(parsed.content.canonical(), content.canonical());
+        prop_assert_eq!(parsed.content.sha256(), content.sha256());
+        prop_assert_eq!(&parsed.extras, &extras);
+        prop_assert_eq!(Extras::parse(parsed.extras.json.clone()).unwrap(), parsed.extras);
+        prop_assert_eq!(extras.proof, Some(proof));
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = DepositBody::parse(Bytes::from(body));
+    }
+
+    #[test]
+    fn no_text_like_json_makes_the_parser_panic(body in "[{}\\[\\]\":,a-z\\\\.0-9 ]{0,60}") {
+        let _ = DepositBody::parse(Bytes::from(body));
+    }
+}
+
+/// Objects with a few members of any simple value.
+fn json_object() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        any::<i64>().prop_map(|n| n.to_string()),
+        "[a-z\u{e9}\u{1f600}\"\\\\]{0,8}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+        Just("[1,{\"a\":null}]".to_owned()),
+        Just("-1.50e3".to_owned()),
+    ];
+    prop::collection::btree_map("[a-z]{1,6}x", value, 0..6).prop_map(|members| {
+        let members: Vec<String> =
+            members.into_iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+        format!("{{{}}}", members.join(", "))
+    })
+}
