@@ -1,0 +1,151 @@
+//! Who sent a request: X-Matrix checked against the key ring.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use restante_federation_proto::{
+    ErrorCode, MatrixError, RequestTarget, ServerName, SignableRequest, XMatrix, XMatrixError,
+    canonicalise,
+};
+
+use crate::key_ring::{Freshness, KeyLookupError, KeyRing};
+
+/// X-Matrix headers of one request that are looked at: servers send one per key that they have, which is one or two.
+const HEADERS_MAX: usize = 8;
+
+/// A server whose signature over the request verified. Only [`authenticate`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedOrigin {
+    server_name: ServerName,
+}
+
+impl VerifiedOrigin {
+    /// The server.
+    pub fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+}
+
+/// A request whose sender is known.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// Who sent it.
+    pub origin: VerifiedOrigin,
+    /// Whether the header named its destination; old servers leave it out.
+    pub destination_named: bool,
+    /// The body as received.
+    pub body: Bytes,
+}
+
+/// All X-Matrix headers of a request: at least one, all with the same origin and destination (facts: rule 6).
+pub fn x_matrix_headers(headers: &HeaderMap) -> Result<Vec<XMatrix>, MatrixError> {
+    let mut found: Vec<XMatrix> = Vec::new();
+    for value in headers.get_all(AUTHORIZATION) {
+        let Ok(text) = value.to_str() else {
+            return Err(unauthorized("the Authorization header is not ASCII"));
+        };
+        match text.parse::<XMatrix>() {
+            Ok(header) => found.push(header),
+            Err(XMatrixError::OtherScheme) => {}
+            Err(error) => return Err(unauthorized(error.to_string())),
+        }
+        if found.len() > HEADERS_MAX {
+            return Err(unauthorized("too many X-Matrix headers"));
+        }
+    }
+    let Some(first) = found.first() else {
+        return Err(unauthorized("the request has no X-Matrix Authorization header"));
+    };
+    let agree =
+        |header: &XMatrix| header.origin == first.origin && header.destination == first.destination;
+    if !found.iter().all(agree) {
+        return Err(unauthorized("the X-Matrix headers name different origins or destinations"));
+    }
+    Ok(found)
+}
+
+/// Checks that `own_name` is addressed and that one of the signatures verifies with a key of the origin that is valid
+/// now. 401 `M_UNAUTHORIZED` for missing or wrong signatures and destinations, 400 for targets that can't be signed and
+/// bodies that are not JSON, 503 with `retry_after` when the key can't be had now.
+pub async fn authenticate(
+    parts: &Parts,
+    body: Bytes,
+    own_name: &ServerName,
+    keys: &KeyRing,
+) -> Result<Authenticated, MatrixError> {
+    let headers = x_matrix_headers(&parts.headers)?;
+    let destination = headers[0].destination.as_ref();
+    if destination.is_some_and(|destination| destination != own_name) {
+        return Err(unauthorized(format!("the request is not for this server, {own_name}")));
+    }
+    let target = target_of(parts)?;
+    let content = content_of(&body)?;
+    let signed = SignableRequest {
+        method: parts.method.as_str(),
+        target: &target,
+        origin: &headers[0].origin,
+        destination,
+        content: content.as_deref(),
+    };
+    verify(&signed, &headers, keys).await?;
+    Ok(Authenticated {
+        origin: VerifiedOrigin { server_name: headers[0].origin.clone() },
+        destination_named: destination.is_some(),
+        body,
+    })
+}
+
+fn target_of(parts: &Parts) -> Result<RequestTarget, MatrixError> {
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    target.parse().map_err(|error: restante_federation_proto::RequestTargetError| {
+        MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidParam, error.to_string())
+    })
+}
+
+/// The body in the form that is signed; an empty one has no content.
+fn content_of(body: &Bytes) -> Result<Option<Cow<'_, [u8]>>, MatrixError> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    canonicalise(body).map(Some).map_err(|error| {
+        let message = format!("the body is not JSON that can be signed: {error}");
+        MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::NotJson, message)
+    })
+}
+
+/// One good signature is enough. Without one, a key that could not be had decides: it might have been the good one.
+async fn verify(
+    request: &SignableRequest<'_>,
+    headers: &[XMatrix],
+    keys: &KeyRing,
+) -> Result<(), MatrixError> {
+    let mut refusal = unauthorized("the signature does not verify");
+    for header in headers {
+        match keys.key(&header.origin, &header.key_id, Freshness::ValidNow).await {
+            Ok(key) if request.verify(&key, &header.signature).is_ok() => return Ok(()),
+            Ok(_) => {}
+            Err(KeyLookupError::Unreachable { server, reason, retry_after }) => {
+                refusal = not_now(&server, &reason, retry_after);
+            }
+            Err(error @ KeyLookupError::NoSuchKey { .. }) if refusal.retry_after.is_none() => {
+                refusal = unauthorized(error.to_string());
+            }
+            Err(KeyLookupError::NoSuchKey { .. }) => {}
+        }
+    }
+    Err(refusal)
+}
+
+fn unauthorized(message: impl Into<String>) -> MatrixError {
+    MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message)
+}
+
+fn not_now(server: &ServerName, reason: &str, retry_after: Duration) -> MatrixError {
+    let message = format!("the keys of {server} can't be checked now: {reason}");
+    MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, message)
+        .retry_after(retry_after)
+}

@@ -1,0 +1,214 @@
+//! The direct transport: HTTPS with Matrix server discovery, pooled connections, and a deny list of addresses.
+
+mod connector;
+mod dial;
+mod link;
+mod tls;
+mod web;
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderValue, Request, Response, Version, header};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::{Client, Error as PoolError};
+use hyper_util::rt::TokioTimer;
+use ipnet::IpNet;
+use restante_federation_proto::{Clock, ServerName};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::body::{Body, BoxError};
+use crate::discovery::Discovery;
+use crate::discovery::resolver::{NoResolver, Resolver, resolver};
+use crate::exchange::{BaseUrl, Exchange, ExchangeError, Patience, Peer, Stage};
+use crate::executor::TaskOwner;
+use connector::{Connector, DISCOVERED};
+use dial::{DialError, Dialer};
+use web::HttpsWeb;
+
+/// Idle connections that are kept per server.
+const IDLE_PER_SERVER_MAX: usize = 4;
+/// How long an idle connection is kept: shorter than servers keep it (ours for 30 s), so that they don't close it under
+/// a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The share of the patience for connecting that a well-known look-up may use up, so that a silent web server leaves
+/// time for the homeserver behind it.
+const WELL_KNOWN_SHARE: u32 = 2;
+
+/// Which resolved addresses may be called. Private, loopback, link-local and other special-purpose ranges are denied
+/// unless allowed here; addresses that an operator wrote as a URL are never checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressPolicy {
+    /// Ranges to allow in spite of the deny list.
+    pub allow_networks: Vec<IpNet>,
+}
+
+/// Where to ask for DNS records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DnsConfig {
+    /// What the system is configured with.
+    #[default]
+    System,
+    /// These name servers.
+    Servers(Vec<SocketAddr>),
+    /// Nobody: only URLs, routes and IP literals are reachable.
+    Off,
+}
+
+/// How to reach other servers.
+#[derive(Debug, Clone, Default)]
+pub struct ClientConfig {
+    /// Servers whose URL the operator knows; they skip discovery.
+    pub routes: BTreeMap<ServerName, BaseUrl>,
+    /// Address policy.
+    pub addresses: AddressPolicy,
+    /// DNS.
+    pub dns: DnsConfig,
+    /// PEM files with further certificate authorities, beside the system's.
+    pub extra_ca_files: Vec<PathBuf>,
+}
+
+/// The configuration can't be used; the message names file and reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ClientConfigError(pub String);
+
+/// The direct transport.
+pub struct FederationClient {
+    routes: BTreeMap<ServerName, BaseUrl>,
+    discovery: Arc<Discovery>,
+    pool: Client<Connector, Body>,
+    _tasks: TaskOwner,
+}
+
+/// Where a request goes: what the pool knows its connections by, and what `Host` says.
+struct Place {
+    scheme: &'static str,
+    authority: String,
+    host_header: String,
+}
+
+impl FederationClient {
+    /// Builds the client; reads the certificate authorities.
+    pub fn new(config: ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, ClientConfigError> {
+        let tls = tls::client_config(&config.extra_ca_files).map_err(ClientConfigError)?;
+        let resolver: Arc<dyn Resolver> = match resolver(&config.dns) {
+            Ok(resolver) => Arc::from(resolver),
+            // A machine without DNS may still reach everybody whom it has to by routes.
+            Err(reason) if config.dns == DnsConfig::System => {
+                tracing::warn!(reason, "only servers with a route can be reached");
+                Arc::new(NoResolver)
+            }
+            Err(reason) => return Err(ClientConfigError(reason)),
+        };
+        let dialer = Arc::new(Dialer { resolver: resolver.clone(), policy: config.addresses, tls });
+        let web = Arc::new(HttpsWeb(dialer.clone()));
+        let discovery = Arc::new(Discovery::new(resolver, web, clock));
+        let tasks = TaskOwner::new();
+        let pool = Client::builder(tasks.executor())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_PER_SERVER_MAX)
+            .set_host(false)
+            // Only what no connection has begun to send is tried again, on another connection.
+            .retry_canceled_requests(true)
+            .build(Connector { dialer, discovery: discovery.clone() });
+        Ok(Self { routes: config.routes, discovery, pool, _tasks: tasks })
+    }
+
+    async fn place(&self, peer: &Peer, patience: Duration) -> Result<Place, ExchangeError> {
+        if let Some(url) = peer.url.as_ref().or_else(|| self.routes.get(&peer.name)) {
+            return Ok(place_of_url(url));
+        }
+        let unresolvable = |reason: &str| ExchangeError::Unresolvable {
+            server: peer.name.clone(),
+            reason: reason.to_owned(),
+        };
+        if peer.name.public_key().is_some() {
+            return Err(unresolvable("it is named by its key; give it a URL or a route"));
+        }
+        let named = self.discovery.named(&peer.name, patience / WELL_KNOWN_SHARE).await;
+        let named = named.ok_or_else(|| unresolvable("it is neither a DNS name nor an address"))?;
+        Ok(Place {
+            scheme: DISCOVERED,
+            authority: peer.name.as_str().to_owned(),
+            host_header: named.text,
+        })
+    }
+}
+
+fn place_of_url(url: &BaseUrl) -> Place {
+    let (scheme, default_port) = if url.tls { ("https", 443) } else { ("http", 80) };
+    let authority = format!("{}:{}", url.host, url.port);
+    let host_header = if url.port == default_port { url.host.clone() } else { authority.clone() };
+    Place { scheme, authority, host_header }
+}
+
+#[async_trait]
+impl Exchange for FederationClient {
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        request: Request<Body>,
+        patience: Patience,
+    ) -> Result<Response<Body>, ExchangeError> {
+        let server = &peer.name;
+        let late = |stage| ExchangeError::Timeout { server: server.clone(), stage };
+        let connect_by = Instant::now() + patience.connect;
+
+        let place = timeout_at(connect_by, self.place(peer, patience.connect)).await;
+        let place = place.map_err(|_| late(Stage::Connect))??;
+        let mut request = addressed(request, &place)
+            .map_err(|source| ExchangeError::Connect { server: server.clone(), source })?;
+        let mut connection = capture_connection(&mut request);
+        let mut answer = pin!(self.pool.request(request));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            () = async { drop(connection.wait_for_connection_metadata().await) } => {
+                timeout(patience.answer, answer).await.map_err(|_| late(Stage::Answer))?
+            }
+            () = sleep_until(connect_by) => return Err(late(Stage::Connect)),
+        };
+        match answered {
+            Ok(response) => Ok(response.map(|body| body.map_err(Into::into).boxed_unsync())),
+            Err(error) if connection.connection_metadata().is_some() => {
+                Err(ExchangeError::Broken { server: server.clone(), source: error.into() })
+            }
+            Err(error) => Err(not_connected(server, error)),
+        }
+    }
+}
+
+/// The request as the pool takes it. The target is not touched: signatures are over its bytes.
+fn addressed(mut request: Request<Body>, place: &Place) -> Result<Request<Body>, BoxError> {
+    let target = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::builder()
+        .scheme(place.scheme)
+        .authority(place.authority.as_str())
+        .path_and_query(target.unwrap_or_else(|| PathAndQuery::from_static("/")))
+        .build()?;
+    *request.version_mut() = Version::HTTP_11;
+    let host = HeaderValue::from_str(&place.host_header)?;
+    request.headers_mut().insert(header::HOST, host);
+    Ok(request)
+}
+
+fn not_connected(server: &ServerName, error: PoolError) -> ExchangeError {
+    let server = server.clone();
+    match error.source().and_then(|source| source.downcast_ref::<DialError>()) {
+        Some(DialError::Unresolvable(reason)) => {
+            ExchangeError::Unresolvable { server, reason: reason.clone() }
+        }
+        Some(DialError::Denied(address)) => ExchangeError::Denied { server, address: *address },
+        _ => ExchangeError::Connect { server, source: error.into() },
+    }
+}

@@ -1,0 +1,52 @@
+//! One look-up per server at a time, and not too many in all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use restante_federation_proto::ServerName;
+use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+/// Look-ups over the network at once.
+const FLIGHTS_MAX: usize = 32;
+/// How long a look-up waits for its place among them.
+pub(super) const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Entries of finished flights are swept out when there are so many in all.
+const SWEEP_AT: usize = 256;
+
+pub(super) struct Flights {
+    turns: Mutex<HashMap<ServerName, Weak<TurnMutex<()>>>>,
+    places: Semaphore,
+}
+
+impl Flights {
+    pub(super) fn new() -> Self {
+        Self { turns: Mutex::default(), places: Semaphore::new(FLIGHTS_MAX) }
+    }
+
+    /// Waits until nobody else looks for the keys of `server`. Whoever had to wait should look again at what is kept.
+    pub(super) async fn turn(&self, server: &ServerName) -> OwnedMutexGuard<()> {
+        let turn = self.turn_of(server);
+        // Held over the look-up on purpose: the others wait for its result.
+        turn.lock_owned().await
+    }
+
+    /// Waits for a place; `None` when all stay taken.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        timeout(PLACE_WAIT_MAX, self.places.acquire()).await.ok()?.ok()
+    }
+
+    fn turn_of(&self, server: &ServerName) -> Arc<TurnMutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(server).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if turns.len() >= SWEEP_AT {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::new(TurnMutex::new(()));
+        turns.insert(server.clone(), Arc::downgrade(&turn));
+        turn
+    }
+}

@@ -1,0 +1,23 @@
+//! Being a Matrix server on the network: discovery, client, key ring, server connections.
+
+mod authenticate;
+mod body;
+mod bounded_map;
+mod client;
+pub mod config;
+mod discovery;
+mod exchange;
+mod executor;
+mod key_ring;
+mod key_store;
+mod serve;
+mod sign;
+
+pub use authenticate::{Authenticated, VerifiedOrigin, authenticate, x_matrix_headers};
+pub use body::{Body, BodyError, BoxError, collect_limited, empty, full};
+pub use client::{AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient};
+pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
+pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
+pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
+pub use serve::{Connection, Listener, ListenerError, ServeLimits, TlsFiles, serve};
+pub use sign::{Identity, signed_request};

@@ -1,0 +1,183 @@
+//! Server connections: accepts, bounds and times them, speaks TLS from certificate files, and shuts down softly.
+
+mod connection;
+mod stall;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use connection::{Driver, drive};
+
+/// After an accept that failed for want of file handles or memory: until the next one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Bounds of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServeLimits {
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// For the TLS handshake and for each request's head. An idle connection is closed after this as well.
+    pub head_timeout: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// After shutdown is asked for: how long requests under way may take.
+    pub drain: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            head_timeout: Duration::from_secs(30),
+            head_bytes_max: 64 * 1024,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Certificate chain and key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why a listener can't start; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    /// The address can't be bound.
+    #[error(
+        "cannot listen on {address}: {source}. Choose another address or stop the process that uses it"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A certificate or key can't be used.
+    #[error("cannot use the certificate files: {0}")]
+    Tls(String),
+}
+
+/// A bound listener.
+pub struct Listener {
+    tcp: TcpListener,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    /// Binds `address`; with `tls`, reads the files.
+    pub async fn bind(address: SocketAddr, tls: Option<TlsFiles>) -> Result<Self, ListenerError> {
+        let tls = match tls {
+            Some(files) => Some(tls::acceptor(&files).await.map_err(ListenerError::Tls)?),
+            None => None,
+        };
+        let bind_error = |source| ListenerError::Bind { address, source };
+        let tcp = TcpListener::bind(address).await.map_err(bind_error)?;
+        let address = tcp.local_addr().map_err(bind_error)?;
+        Ok(Self { tcp, address, tls })
+    }
+
+    /// The address that was bound, with the port that the system chose for 0.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Who is at the other end; handlers find it in the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The peer's address.
+    pub peer: SocketAddr,
+}
+
+/// Serves `router` on `listener` until `shutdown`, then lets requests under way finish within the drain time.
+/// HTTP/1.1 and HTTP/2; the request target reaches handlers byte for byte, absolute-form included; CONNECT upgrades work.
+pub async fn serve(
+    listener: Listener,
+    router: axum::Router,
+    limits: ServeLimits,
+    shutdown: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    // Whoever drops this future early still leaves no connection behind.
+    let _guard = cut.clone().drop_guard();
+    let driver = Arc::new(Driver::new(router, limits, shutdown.clone()));
+    let slots = Arc::new(Semaphore::new(limits.connections_max));
+
+    let accept = async {
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            let Some((tcp, peer)) = accept_one(&listener.tcp).await else { continue };
+            let (driver, tls, cut) = (driver.clone(), listener.tls.clone(), cut.clone());
+            connections.spawn(async move {
+                let _slot = slot;
+                cut.run_until_cancelled(serve_one(driver, tls, tcp, peer)).await;
+            });
+        }
+    };
+    shutdown.run_until_cancelled(accept).await;
+
+    drop(listener);
+    connections.close();
+    if timeout(limits.drain, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "cutting requests that took too long");
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+async fn accept_one(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    match listener.accept().await {
+        Ok(accepted) => Some(accepted),
+        Err(error) if is_of_the_peer(&error) => None,
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// The peer was gone before its connection was accepted: nothing is wrong here.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+async fn serve_one(
+    driver: Arc<Driver>,
+    tls: Option<TlsAcceptor>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
+    // Answers are written whole; waiting for more to send only delays them.
+    let _ = tcp.set_nodelay(true);
+    let connection = Connection { peer };
+    let Some(acceptor) = tls else { return drive(driver, tcp, connection).await };
+    match timeout(driver.limits.head_timeout, acceptor.accept(tcp)).await {
+        Ok(Ok(stream)) => drive(driver, stream, connection).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+    }
+}

@@ -1,0 +1,129 @@
+//! Wakes the collects that wait for mail.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use restante_federation_proto::ServerName;
+use tokio::sync::Notify;
+
+/// Who waits for whose mail. Bounded: no more than `waiting_max` wait at once.
+pub(crate) struct Arrivals {
+    waiting_max: usize,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    total: usize,
+    by_recipient: HashMap<ServerName, Waiters>,
+}
+
+struct Waiters {
+    count: usize,
+    arrived: Arc<Notify>,
+}
+
+/// A place among those who wait; given up when dropped.
+pub(crate) struct Place<'a> {
+    arrivals: &'a Arrivals,
+    recipient: ServerName,
+    arrived: Arc<Notify>,
+}
+
+impl Arrivals {
+    pub(crate) fn new(waiting_max: usize) -> Self {
+        Self { waiting_max, waiting: Mutex::default() }
+    }
+
+    /// Takes a place; `None` when all are taken.
+    pub(crate) fn wait_for(&self, recipient: &ServerName) -> Option<Place<'_>> {
+        let mut waiting = self.lock();
+        if waiting.total >= self.waiting_max {
+            return None;
+        }
+        waiting.total += 1;
+        let fresh = || Waiters { count: 0, arrived: Arc::new(Notify::new()) };
+        let waiters = waiting.by_recipient.entry(recipient.clone()).or_insert_with(fresh);
+        waiters.count += 1;
+        let arrived = waiters.arrived.clone();
+        Some(Place { arrivals: self, recipient: recipient.clone(), arrived })
+    }
+
+    /// Mail arrived for `recipient`.
+    pub(crate) fn announce(&self, recipient: &ServerName) {
+        if let Some(waiters) = self.lock().by_recipient.get(recipient) {
+            waiters.arrived.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Counters stay true even if a holder panicked: each change is one step.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// What wakes this place. Enable it before looking into the mailbox, or mail that arrives between the
+    /// look and the wait is missed.
+    pub(crate) fn arrived(&self) -> &Notify {
+        &self.arrived
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.arrivals.lock();
+        waiting.total -= 1;
+        if let Entry::Occupied(mut waiters) = waiting.by_recipient.entry(self.recipient.clone()) {
+            waiters.get_mut().count -= 1;
+            if waiters.get().count == 0 {
+                waiters.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let arrivals = Arrivals::new(2);
+        let b: ServerName = "b.example".parse().unwrap();
+        let c: ServerName = "c.example".parse().unwrap();
+        let first = arrivals.wait_for(&b);
+        let second = arrivals.wait_for(&c);
+        assert!(first.is_some() && second.is_some());
+        assert!(arrivals.wait_for(&b).is_none());
+        drop(first);
+        assert!(arrivals.wait_for(&b).is_some());
+        drop(second);
+        assert!(arrivals.lock().by_recipient.is_empty(), "nobody waits, nothing is kept");
+    }
+
+    #[tokio::test]
+    async fn mail_wakes_every_collect_of_its_recipient_and_no_other() {
+        let arrivals = Arrivals::new(10);
+        let b: ServerName = "b.example".parse().unwrap();
+        let c: ServerName = "c.example".parse().unwrap();
+        let (one, two, other) = (
+            arrivals.wait_for(&b).unwrap(),
+            arrivals.wait_for(&b).unwrap(),
+            arrivals.wait_for(&c).unwrap(),
+        );
+        let (mut one, mut two, mut other) = (
+            Box::pin(one.arrived().notified()),
+            Box::pin(two.arrived().notified()),
+            Box::pin(other.arrived().notified()),
+        );
+        one.as_mut().enable();
+        two.as_mut().enable();
+        other.as_mut().enable();
+        arrivals.announce(&b);
+        one.await;
+        two.await;
+        assert!(futures_util::FutureExt::now_or_never(other.as_mut()).is_none());
+    }
+}

@@ -1,0 +1,80 @@
+//! The one place that maps refusals to HTTP.
+
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use restante_federation_proto::{ErrorCode, MatrixError};
+use restante_mailbox::StoreError;
+
+/// How long a caller should wait after a full disk or a busy store: an operator needs minutes, a queue seconds.
+const DISK_FULL_RETRY: Duration = Duration::from_secs(300);
+const BUSY_RETRY: Duration = Duration::from_secs(2);
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) MatrixError);
+
+impl Refusal {
+    /// 400: the request is not what the endpoint takes.
+    pub(crate) fn bad(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(MatrixError::new(StatusCode::BAD_REQUEST, code, message))
+    }
+
+    /// 403: the caller may not do this. The same words whether or not there is such a mailbox.
+    pub(crate) fn not_the_owner() -> Self {
+        let text = "Only the server that a mailbox belongs to may collect from it";
+        Self(MatrixError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text))
+    }
+}
+
+impl From<MatrixError> for Refusal {
+    fn from(error: MatrixError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let retry = match error {
+            StoreError::DiskFull => DISK_FULL_RETRY,
+            StoreError::Busy | StoreError::Unavailable(_) => BUSY_RETRY,
+        };
+        tracing::error!(error = &error as &dyn std::error::Error, "the store refused");
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let text = format!("{error}; nothing was stored, try again later");
+        Self(MatrixError::new(unavailable, ErrorCode::Unknown, text).retry_after(retry))
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(_: PathRejection) -> Self {
+        Self::bad(ErrorCode::InvalidParam, "The path's parameters are not valid UTF-8")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(error) = self;
+        tracing::info!(
+            status = error.status.as_u16(),
+            errcode = error.code.as_str(),
+            error = error.message,
+            "request refused"
+        );
+        let mut response = json(error.status, error.to_json());
+        if let Some(wait) = error.retry_after {
+            let seconds = HeaderValue::from(wait.as_secs().max(1));
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    (status, [(CONTENT_TYPE, json)], body.into()).into_response()
+}

@@ -1,0 +1,79 @@
+//! Authenticates by argument type: a handler that takes one of these has a verified caller.
+
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::StatusCode;
+use restante_federation::{BodyError, VerifiedOrigin, authenticate, collect_limited};
+use restante_federation_proto::{ErrorCode, MatrixError};
+use restante_relay_api::limits::COLLECT_REQUEST_BYTES_MAX;
+use serde::de::DeserializeOwned;
+
+use crate::errors::Refusal;
+use crate::state::{DestinationRule, RelayState};
+
+/// A signed deposit: its caller and its body, up to the operator's limit.
+pub(crate) struct SignedDeposit {
+    pub(crate) caller: VerifiedOrigin,
+    pub(crate) body: Bytes,
+}
+
+/// A signed question about a mailbox: its caller and its small body.
+pub(crate) struct SignedQuestion {
+    pub(crate) caller: VerifiedOrigin,
+    pub(crate) body: Bytes,
+}
+
+impl FromRequest<RelayState> for SignedDeposit {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
+        let (caller, body) = signed(request, relay, relay.rules.body_bytes_max).await?;
+        Ok(Self { caller, body })
+    }
+}
+
+impl FromRequest<RelayState> for SignedQuestion {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
+        let (caller, body) = signed(request, relay, COLLECT_REQUEST_BYTES_MAX).await?;
+        Ok(Self { caller, body })
+    }
+}
+
+async fn signed(
+    request: Request,
+    relay: &RelayState,
+    body_bytes_max: usize,
+) -> Result<(VerifiedOrigin, Bytes), Refusal> {
+    let (parts, body) = request.into_parts();
+    let body = collect_limited(body, body_bytes_max).await.map_err(unreadable)?;
+    let request = authenticate(&parts, body, relay.server_name(), &relay.keys).await?;
+    if !request.destination_named && relay.rules.destination == DestinationRule::Required {
+        let text = "The X-Matrix header must name its destination here";
+        return Err(
+            MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
+        );
+    }
+    Ok((request.origin, request.body))
+}
+
+/// Reads a body that is a JSON object; serde alone would take a list for a struct.
+pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Refusal::bad(ErrorCode::BadJson, "The body must be a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::bad(ErrorCode::BadJson, format!("Not what this endpoint takes: {error}"))
+    })
+}
+
+fn unreadable(error: BodyError) -> Refusal {
+    match error {
+        BodyError::TooLarge { max } => {
+            let text = format!("The body is larger than the {max} bytes that this relay takes");
+            MatrixError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, text).into()
+        }
+        BodyError::Broken(_) => Refusal::bad(ErrorCode::NotJson, "The body broke off"),
+    }
+}

@@ -1,0 +1,7 @@
+//! One file per endpoint.
+
+pub(crate) mod collect;
+pub(crate) mod keys;
+pub(crate) mod relay_txn;
+pub(crate) mod send_relay;
+pub(crate) mod version;

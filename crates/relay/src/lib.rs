@@ -1,0 +1,19 @@
+//! The relay: takes deposits, keeps mailboxes, hands mail to its owners.
+//!
+//! [`Relay::start`] opens everything and binds; [`Relay::run`] serves until it is told to stop.
+//! All routes are in `router.rs`; what a deposit must be is decided in `intake.rs`.
+
+mod arrivals;
+mod config;
+mod errors;
+mod expiry;
+mod extract;
+mod handlers;
+mod intake;
+mod own_key;
+mod relay;
+mod router;
+mod state;
+
+pub use config::{LimitsSection, MailboxSection, RelayConfig};
+pub use relay::{Relay, StartError};

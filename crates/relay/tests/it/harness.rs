@@ -1,0 +1,271 @@
+//! A relay on a free port, and servers that call it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use restante_federation::config::{DnsSection, DnsWord};
+use restante_federation::{
+    Body, ClientConfig, Exchange, FederationClient, Identity, Patience, Peer, collect_limited,
+    full, signed_request,
+};
+use restante_federation_proto::{
+    Clock, ManualClock, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise, mint,
+};
+use restante_relay::{Relay, RelayConfig};
+use restante_relay_api::endpoints::{COLLECT, mailbox_user_id, send_relay_target};
+use restante_relay_api::{
+    CollectAcknowledgement, CollectRequest, CollectResponse, Content, Extras, Proof, Waybill, hex,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// A relay in a temporary folder.
+pub(crate) struct TestRelay {
+    pub(crate) peer: Peer,
+    pub(crate) clock: Arc<ManualClock>,
+    client: Arc<FederationClient>,
+    folder: Arc<tempfile::TempDir>,
+    shutdown: CancellationToken,
+    running: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// A homeserver that is its key.
+#[derive(Clone)]
+pub(crate) struct TestServer {
+    pub(crate) identity: Identity,
+}
+
+impl TestRelay {
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With configuration in TOML.
+    pub(crate) async fn start_with(config: &str) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        Self::open(folder, clock, config).await
+    }
+
+    async fn open(folder: Arc<tempfile::TempDir>, clock: Arc<ManualClock>, config: &str) -> Self {
+        let mut config: RelayConfig = toml::from_str(config).unwrap();
+        config.listen = ([127, 0, 0, 1], 0).into();
+        config.data = folder.path().join("data");
+        config.federation.dns = DnsSection::Word(DnsWord::Off);
+        let shutdown = CancellationToken::new();
+        let relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        let url = format!("http://{}", relay.local_address()).parse().unwrap();
+        let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let client = FederationClient::new(ClientConfig::default(), clock.clone()).unwrap();
+        let running = Some(tokio::spawn(relay.run()));
+        Self { peer, clock, client: Arc::new(client), folder, shutdown, running }
+    }
+
+    /// Stops softly and starts again on the same data.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.shutdown.cancel();
+        let (folder, clock) = (self.folder.clone(), self.clock.clone());
+        self.running.take().unwrap().await.unwrap();
+        Self::open(folder, clock, "").await
+    }
+
+    /// Begins to stop; requests under way are answered.
+    pub(crate) fn stop_softly(&self) {
+        self.shutdown.cancel();
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn name(&self) -> &ServerName {
+        &self.peer.name
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let patience =
+            Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(70) };
+        let response = self.client.exchange(&self.peer, request, patience).await.unwrap();
+        let status = response.status();
+        let body = collect_limited(response.into_body(), 1 << 26).await.unwrap();
+        Answer { status, body }
+    }
+
+    /// An unsigned request.
+    pub(crate) async fn plain(&self, method: Method, target: &str, body: &str) -> Answer {
+        let request = Request::builder().method(method).uri(target);
+        self.send(request.body(full(body.to_owned())).unwrap()).await
+    }
+}
+
+impl Drop for TestRelay {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, status: u16, errcode: &str) {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.json()["errcode"], errcode, "{self:?}");
+        assert!(!self.json()["error"].as_str().unwrap().is_empty());
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_ok(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        self.json()
+    }
+}
+
+impl TestServer {
+    pub(crate) fn new(seed: u8) -> Self {
+        let key = SigningKey::from_seed("ed25519:auto".parse().unwrap(), &[seed; 32]);
+        let server_name = ServerName::of_key(&key.public_key());
+        Self { identity: Identity { server_name, key: Arc::new(key) } }
+    }
+
+    pub(crate) fn name(&self) -> &ServerName {
+        &self.identity.server_name
+    }
+
+    /// A transaction of this server with one PDU that says `text`.
+    pub(crate) fn transaction(&self, relay: &TestRelay, text: &str) -> String {
+        json!({
+            "origin": self.name(), "origin_server_ts": relay.clock.now().as_millis(),
+            "pdus": [{ "type": "m.room.message", "content": { "body": text } }], "edus": []
+        })
+        .to_string()
+    }
+
+    /// A signed request with a body as it stands.
+    pub(crate) async fn call(
+        &self,
+        relay: &TestRelay,
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> Answer {
+        let target = target.parse().unwrap();
+        let canonical = || canonicalise(body.as_bytes()).unwrap().into_owned().into();
+        let content = (!body.is_empty()).then(canonical);
+        let request = signed_request(&self.identity, method, &target, relay.name(), content);
+        relay.send(request).await
+    }
+
+    /// Leaves a transaction without a proof, as Dendrite does.
+    pub(crate) async fn leave(
+        &self,
+        relay: &TestRelay,
+        recipient: &TestServer,
+        txn_id: &str,
+        body: &str,
+    ) -> Answer {
+        let target = send_relay_target(txn_id, recipient.name());
+        self.call(relay, Method::PUT, target.as_str(), body).await
+    }
+
+    /// Collects one, as Dendrite does.
+    pub(crate) async fn relay_txn(&self, relay: &TestRelay, entry_id: u64) -> Value {
+        let body = json!({ "entry_id": entry_id }).to_string();
+        let target = format!("/_matrix/federation/v1/relay_txn/{}", mailbox_user_id(self.name()));
+        self.call(relay, Method::GET, &target, &body).await.assert_ok()
+    }
+
+    /// The proof of this server's `/send` of `content` to `destination`.
+    pub(crate) fn proof(&self, destination: &ServerName, txn_id: &str, content: &Content) -> Proof {
+        let uri = format!("/_matrix/federation/v1/send/{txn_id}");
+        let signable = SignableRequest {
+            method: "PUT",
+            target: &uri.parse().unwrap(),
+            origin: self.name(),
+            destination: Some(destination),
+            content: Some(content.canonical()),
+        };
+        let authorization = signable.sign(&self.identity.key).to_string();
+        Proof { uri, authorization }
+    }
+
+    /// What a node adds to `content`.
+    pub(crate) fn extras(
+        &self,
+        relay: &TestRelay,
+        destination: &ServerName,
+        txn_id: &str,
+        content: &Content,
+    ) -> Extras {
+        let waybill = Waybill {
+            origin: self.name().clone(),
+            destination: destination.clone(),
+            stream: "stream".into(),
+            seq: 1,
+            content_sha256: hex(content.sha256()),
+            capsule_sha256: None,
+            deposited_at: relay.clock.now(),
+        };
+        let week = relay.clock.now().after(Duration::from_secs(7 * 24 * 3600));
+        let keys = mint(self.name(), &self.identity.key, None, week);
+        let proof = self.proof(destination, txn_id, content);
+        Extras::new(&proof, &waybill.signed(&self.identity.key), keys.raw()).unwrap()
+    }
+
+    pub(crate) async fn collect(
+        &self,
+        relay: &TestRelay,
+        request: &CollectRequest,
+    ) -> CollectResponse {
+        let answer = self.collect_raw(relay, request).await;
+        answer.assert_ok();
+        CollectResponse::parse(&answer.body).unwrap()
+    }
+
+    pub(crate) async fn collect_raw(&self, relay: &TestRelay, request: &CollectRequest) -> Answer {
+        let body = String::from_utf8(request.to_canonical_json()).unwrap();
+        self.call(relay, Method::POST, COLLECT, &body).await
+    }
+}
+
+/// Asks for everything at once.
+pub(crate) fn collect_all(relay: &TestRelay) -> CollectRequest {
+    CollectRequest {
+        after: 0,
+        acknowledge: Vec::new(),
+        limit: 500,
+        max_bytes: 1 << 22,
+        wait_ms: 0,
+        signed_at: relay.clock.now(),
+    }
+}
+
+/// Acknowledges everything in `collected`.
+pub(crate) fn acknowledge_all(collected: &CollectResponse) -> Vec<CollectAcknowledgement> {
+    let acknowledge = |envelope: &restante_relay_api::WireEnvelope| CollectAcknowledgement {
+        id: envelope.id,
+        sha256: Some(envelope.sha256.clone()),
+    };
+    collected.envelopes.iter().map(acknowledge).collect()
+}
+
+/// The texts of the PDUs in the order of the envelopes.
+pub(crate) fn texts(collected: &CollectResponse) -> Vec<String> {
+    let text = |envelope: &restante_relay_api::WireEnvelope| {
+        let content: Value = serde_json::from_slice(&envelope.content).unwrap();
+        content["pdus"][0]["content"]["body"].as_str().unwrap().to_owned()
+    };
+    collected.envelopes.iter().map(text).collect()
+}

@@ -1,0 +1,17 @@
+//! The relay over real HTTP, as its callers meet it. Key-named servers need no key look-ups.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on stops where it stands"
+)]
+
+mod bad_input;
+mod collect;
+mod deposit;
+mod harness;
+mod keys;
+mod proof;
+mod relay_txn;
+mod restart;
+mod stock_dendrite;
