@@ -81,7 +81,7 @@ pub struct ClientConfig {
 #[error("{0}")]
 pub struct ClientConfigError(pub String);
 
-/// The direct transport.
+/// The direct transport. Dropping it ends its connections, answers that are still streaming included.
 pub struct FederationClient {
     routes: BTreeMap<ServerName, BaseUrl>,
     discovery: Arc<Discovery>,

@@ -97,7 +97,8 @@ impl fmt::Display for BaseUrl {
 pub struct Peer {
     /// The server.
     pub name: ServerName,
-    /// Where it is, when an operator or a relay record says so.
+    /// Where it is, when an operator says so. It skips discovery and the deny list of addresses, so a URL that a
+    /// stranger wrote, in a relay record for example, must be checked before it is put here.
     pub url: Option<BaseUrl>,
 }
 

@@ -140,21 +140,11 @@ fn accepted(
     };
     // A weaker document gets in only with the signature of a key that is believed, which makes it as good.
     let evidence = current.evidence.max(candidate.evidence);
-    if replacement(Some(current), &candidate) == Replacement::Replace
-        || is_rotation(current, &candidate)
-    {
+    if replacement(Some(current), &candidate) == Replacement::Replace {
         return Some(BelievedDocument { evidence, ..candidate });
     }
     is_confirmation(current, &candidate)
         .then(|| BelievedDocument { learned_at: candidate.learned_at, ..current.clone() })
-}
-
-/// What the server itself serves now tells which keys it has now, even if an earlier document (one minted to outlast
-/// a journey, for example) is valid for longer.
-fn is_rotation(current: &BelievedDocument, candidate: &BelievedDocument) -> bool {
-    candidate.evidence == Evidence::Fetched
-        && current.evidence == Evidence::Fetched
-        && candidate.document.verify_keys() != current.document.verify_keys()
 }
 
 /// The same keys from as good a source: what is believed was learned again.

@@ -359,6 +359,16 @@ async fn a_voucher_helps_when_the_server_is_away_and_does_not_outweigh_it() {
 }
 
 #[tokio::test]
+async fn a_vouched_document_without_end_stays_usable_while_somebody_vouches_for_it() {
+    let key = signing_key("ed25519:1", 1);
+    let known = document("a.example", &key, START.after(DAY * 10_000));
+    let world = World::with(Servers::default(), &[], vec![Arc::new(Documents(vec![known]))]);
+    world.key("a.example", "ed25519:1").await.unwrap();
+    world.clock.advance(DAY * 41);
+    assert_eq!(world.key("a.example", "ed25519:1").await, Ok(key.public_key()));
+}
+
+#[tokio::test]
 async fn a_notary_vouches_with_its_own_key() {
     let world = World::with(Servers::default(), &["notary.example"], Vec::new());
     let (key, notary) = (signing_key("ed25519:1", 1), signing_key("ed25519:n", 9));
@@ -457,4 +467,9 @@ async fn a_key_named_server_vouches_for_its_own_document() {
     let impostor = mint(&named, &signing_key("ed25519:1", 66), None, START.after(DAY * 2));
     assert!(!world.ring.offer(&impostor).await);
     assert_eq!(world.evidence(named.as_str()).await, Some(Evidence::NameIsKey));
+
+    let world = World::new();
+    world.servers.serve(named.as_str(), &impostor);
+    assert!(world.ring.refreshed(&named, START).await.is_err());
+    assert_eq!(world.evidence(named.as_str()).await, None);
 }

@@ -115,10 +115,8 @@ where
             }
             _ = look.tick(), if !ending => {
                 let begun = activity.begun.load(Ordering::Relaxed);
-                if begun == 0 {
-                    // hyper times a head only once it knows the protocol version, for which it waits without limit.
-                    return;
-                }
+                // hyper times heads itself, but waits without limit for the bytes that tell the protocol version, and
+                // keeps idle HTTP/2 connections.
                 if begun == begun_before && activity.under_way.load(Ordering::Relaxed) == 0 {
                     ending = true;
                     served.as_mut().graceful_shutdown();
