@@ -60,7 +60,7 @@ pub struct TlsFiles {
 pub enum ListenerError {
     /// The address can't be bound.
     #[error(
-        "cannot listen on {address}: {source}. Choose another address or stop the process that uses it"
+        "cannot listen on {address}; choose another address or stop the process that uses it"
     )]
     Bind {
         /// The address.

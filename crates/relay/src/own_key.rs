@@ -21,7 +21,7 @@ const RENEW_BELOW: Duration = Duration::from_secs(6 * 24 * 3600);
 #[derive(Debug, thiserror::Error)]
 pub enum OwnKeyError {
     /// The file can't be read or written.
-    #[error("cannot use the signing key file {path}: {source}")]
+    #[error("cannot use the signing key file {path}")]
     Io {
         /// The file.
         path: PathBuf,

@@ -29,7 +29,7 @@ use crate::state::{DestinationRule, Parts, RelayState, Rules};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder can't be made.
-    #[error("cannot create the data folder {path}: {source}. Choose another with --data")]
+    #[error("cannot create the data folder {path}; choose another with --data")]
     DataFolder {
         /// The folder.
         path: PathBuf,

@@ -9,7 +9,7 @@ use rusqlite::ErrorCode;
 pub enum OpenError {
     /// The folder or file can't be written.
     #[error(
-        "cannot open the database {path}: {source}. Check that the folder exists and that this user may write there"
+        "cannot open the database {path}; check that the folder exists and that this user may write there"
     )]
     Unwritable {
         /// The database file.
@@ -45,7 +45,7 @@ pub enum OpenError {
     },
     /// Its pages contradict each other.
     #[error(
-        "the database {path} is damaged: {source}. Restore it from a backup, or move it away to start empty"
+        "the database {path} is damaged; restore it from a backup, or move it away to start empty"
     )]
     Damaged {
         /// The database file.
@@ -55,7 +55,7 @@ pub enum OpenError {
     },
     /// It could not be brought to the newest schema; it stands as it was before the step.
     #[error(
-        "cannot bring the database {path} to schema {version}: {source}. Check that the disk has room, then start again"
+        "cannot bring the database {path} to schema {version}; check that the disk has room, then start again"
     )]
     Migration {
         /// The database file.

@@ -1,0 +1,92 @@
+//! Talks to a running node's admin API.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use http::header::{AUTHORIZATION, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use restante_node::NodeConfig;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::config_file;
+
+/// A node on this machine answers within this time or is stuck.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A status with thousands of waiting envelopes is a few megabytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The admin API of one node.
+pub(crate) struct AdminClient {
+    address: SocketAddr,
+    token: String,
+}
+
+impl AdminClient {
+    /// Finds address and token by the node's configuration file.
+    pub(crate) fn from_config(file: &Path) -> anyhow::Result<Self> {
+        let config: NodeConfig = config_file::read(file)?;
+        let path = config.data.join("admin-token");
+        let token = fs::read_to_string(&path).with_context(|| {
+            format!(
+                "cannot read the token {}; has the node been started, and may this user read it?",
+                path.display()
+            )
+        })?;
+        Ok(Self { address: config.admin.listen, token: token.trim().to_owned() })
+    }
+
+    /// `GET`, answered with JSON.
+    pub(crate) async fn get(&self, target: &str) -> anyhow::Result<Value> {
+        self.call(Method::GET, target, Vec::new()).await
+    }
+
+    /// Any method; a refusal becomes an error with the node's own words.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Value> {
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(HOST, self.address.to_string())
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Full::new(Bytes::from(body)))?;
+        let answer = tokio::time::timeout(DEADLINE, self.exchange(request)).await;
+        answer.with_context(|| format!("the node at {} did not answer in time", self.address))?
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
+        let stream = TcpStream::connect(self.address)
+            .await
+            .with_context(|| format!("no node answers at {}; is it running?", self.address))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+            anyhow::Ok((status, body))
+        };
+        let (result, _closed) = tokio::join!(exchange, async {
+            // The exchange reports what matters of a broken connection.
+            let _ = connection.await;
+        });
+        let (status, body) = result?;
+        let json: Value = serde_json::from_slice(&body).context("the node's answer is not JSON")?;
+        if !status.is_success() {
+            bail!("{}", json["error"].as_str().unwrap_or("the node refused"));
+        }
+        Ok(json)
+    }
+}

@@ -1,0 +1,39 @@
+//! `restante node` and `restante node status`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use restante_federation_proto::SystemClock;
+use restante_node::{Node, NodeConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin_client::AdminClient;
+use crate::args::{LogOptions, StatusOptions};
+use crate::{config_file, logging, shutdown, status_text};
+
+/// Runs a node until a signal.
+pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
+    logging::start(&log)?;
+    let config: NodeConfig = config_file::read(&file)?;
+    let token = CancellationToken::new();
+    let server_name = config.server_name.clone();
+    let node = Node::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let addresses = node.addresses();
+    println!("restante node {} for {server_name}", env!("CARGO_PKG_VERSION"));
+    println!("outbound on {}", addresses.outbound);
+    println!("inbound on {}", addresses.inbound);
+    println!("admin on {}", addresses.admin);
+    shutdown::until_signal(node.run(), token).await
+}
+
+/// Prints a running node's status.
+pub(crate) async fn status(options: StatusOptions) -> anyhow::Result<()> {
+    let client = AdminClient::from_config(&options.config.file)?;
+    let status = client.get("/status").await?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", status_text::render(&serde_json::from_value(status)?));
+    }
+    Ok(())
+}

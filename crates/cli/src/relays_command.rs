@@ -1,0 +1,61 @@
+//! `restante relays`.
+
+use std::path::Path;
+
+use http::Method;
+use restante_federation_proto::{ServerName, escape_path_segment};
+use serde_json::json;
+
+use crate::admin_client::AdminClient;
+use crate::args::RelaysAction;
+
+/// Carries out one command on the running node.
+pub(crate) async fn run(action: RelaysAction) -> anyhow::Result<()> {
+    match action {
+        RelaysAction::List { server, config, json } => list(server, &config.file, json).await,
+        RelaysAction::Add { server, relay, url, config } => {
+            let client = AdminClient::from_config(&config.file)?;
+            let body = json!({ "url": url }).to_string();
+            client.call(Method::PUT, &target(&server, &relay), body.into_bytes()).await?;
+            println!("{relay} holds mail of {server} from now on");
+            Ok(())
+        }
+        RelaysAction::Remove { server, relay, config } => {
+            let client = AdminClient::from_config(&config.file)?;
+            client.call(Method::DELETE, &target(&server, &relay), Vec::new()).await?;
+            println!("{relay} gets no further mail of {server}");
+            Ok(())
+        }
+    }
+}
+
+async fn list(server: Option<ServerName>, config: &Path, as_json: bool) -> anyhow::Result<()> {
+    let client = AdminClient::from_config(config)?;
+    let query = server.map(|server| format!("?server={}", escape_path_segment(server.as_str())));
+    let relays = client.get(&format!("/relays{}", query.unwrap_or_default())).await?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&relays)?);
+        return Ok(());
+    }
+    let relays = relays.as_array().map(Vec::as_slice).unwrap_or_default();
+    if relays.is_empty() {
+        println!("no relays; name one with: restante relays add SERVER RELAY --url URL");
+    }
+    for relay in relays {
+        let text = |name: &str| relay[name].as_str().unwrap_or("-").to_owned();
+        println!(
+            "{}\t{}\t{}\t{}",
+            text("server"),
+            text("server_name"),
+            text("url"),
+            text("source")
+        );
+    }
+    Ok(())
+}
+
+fn target(server: &ServerName, relay: &ServerName) -> String {
+    let (server, relay) =
+        (escape_path_segment(server.as_str()), escape_path_segment(relay.as_str()));
+    format!("/relays/{server}/{relay}")
+}
