@@ -1,0 +1,143 @@
+//! The node's configuration file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use restante_federation::BaseUrl;
+use restante_federation::config::{
+    FederationSection, KeysSection, PeerSection, Period, TlsSection,
+};
+use restante_federation_proto::ServerName;
+use serde::Deserialize;
+
+/// The whole file. `restante config generate node` writes every key with its meaning and default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The homeserver's name.
+    pub server_name: ServerName,
+    /// The homeserver's own signing key file.
+    pub signing_key: PathBuf,
+    /// The homeserver's plain listener with the resources `client` and `federation`.
+    pub homeserver: BaseUrl,
+    /// Folder of the node's state.
+    #[serde(default = "default_data")]
+    pub data: PathBuf,
+    /// Where the homeserver's own traffic enters.
+    pub outbound: OutboundSection,
+    /// Where other servers' traffic enters.
+    #[serde(default)]
+    pub inbound: InboundSection,
+    /// Where the operator asks.
+    #[serde(default)]
+    pub admin: AdminSection,
+    /// How hard to try.
+    #[serde(default)]
+    pub delivery: DeliverySection,
+    /// How to collect.
+    #[serde(default)]
+    pub collect: CollectSection,
+    /// Relays of each server; the own server's are those that hold our mail.
+    #[serde(default)]
+    pub relays: BTreeMap<ServerName, Vec<PeerSection>>,
+    /// How to reach other servers.
+    #[serde(default)]
+    pub federation: FederationSection,
+    /// Whose word counts for keys.
+    #[serde(default)]
+    pub keys: KeysSection,
+}
+
+/// `[outbound]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundSection {
+    /// Address of the worker hook.
+    #[serde(default = "default_outbound")]
+    pub listen: SocketAddr,
+    /// The homeserver's `worker_replication_secret`.
+    pub secret: String,
+}
+
+/// `[inbound]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InboundSection {
+    /// Address for other servers.
+    pub listen: SocketAddr,
+    /// Certificate files; without them plain HTTP, for a reverse proxy in front.
+    pub tls: Option<TlsSection>,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSection {
+    /// Address for the operator; keep it on loopback.
+    pub listen: SocketAddr,
+}
+
+/// `[delivery]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliverySection {
+    /// Consecutive failed attempts after which a destination is assumed offline. Dendrite's is 2 as well.
+    pub attempts_until_offline: u32,
+    /// At most one probe of a destination that is assumed offline in this time.
+    pub probe_interval: Period,
+    /// How long a probe may take to connect.
+    pub probe_connect: Period,
+    /// How long each relay may take for a deposit.
+    pub relay_deadline: Period,
+    /// How long the answer to a relayed `/send` is held, so that the homeserver batches what comes meanwhile.
+    pub relayed_answer_hold: Period,
+}
+
+/// `[collect]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectSection {
+    /// How long a relay is asked to wait for mail.
+    pub wait: Period,
+    /// Every relay is asked anew after this time at the latest, whatever became of the long poll.
+    pub safety_interval: Period,
+}
+
+fn default_data() -> PathBuf {
+    PathBuf::from("./restante-node")
+}
+
+fn default_outbound() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8470))
+}
+
+impl Default for InboundSection {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8448)), tls: None }
+    }
+}
+
+impl Default for AdminSection {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)) }
+    }
+}
+
+impl Default for DeliverySection {
+    fn default() -> Self {
+        Self {
+            attempts_until_offline: 2,
+            probe_interval: Period::seconds(30),
+            probe_connect: Period::seconds(3),
+            relay_deadline: Period::seconds(10),
+            relayed_answer_hold: Period::seconds(1),
+        }
+    }
+}
+
+impl Default for CollectSection {
+    fn default() -> Self {
+        Self { wait: Period::seconds(30), safety_interval: Period::seconds(300) }
+    }
+}

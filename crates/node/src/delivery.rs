@@ -1,0 +1,280 @@
+//! Takes a transaction from the homeserver to its destination, or to the destination's relays.
+//!
+//! The shell: four pure rules decide. `schedule` says how long each part may take, `outcome` what an answer means,
+//! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
+//! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
+
+mod deposits;
+pub(crate) mod ledger;
+mod mail;
+pub(crate) mod outcome;
+mod route;
+pub(crate) mod schedule;
+mod turns;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use http::StatusCode;
+use restante_federation::{Patience, Peer};
+use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
+use restante_relay_api::endpoints::send_relay_target;
+use restante_relay_api::hex;
+use restante_sqlite::StoreError;
+use tokio::time::Instant;
+
+pub(crate) use deposits::{Lasting, Refusal};
+pub(crate) use mail::{Mail, Outgoing};
+
+use crate::answer::{self, Answer};
+use crate::background::Background;
+use crate::config::DeliverySection;
+use crate::outbound::{json_response, refuse};
+use crate::site::Site;
+use crate::store::ledger::Ledger;
+use deposits::{Deposit, Deposits};
+use ledger::{LedgerState, Line};
+use outcome::Outcome;
+use route::{Assumed, Progress, Step};
+use schedule::Schedule;
+use turns::Turns;
+
+/// Bytes of a destination's answer to `/send`: an entry for each of 50 PDUs, with an error text.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// What the homeserver hears when a transaction is safe but the destination has said nothing about its PDUs.
+const SENT: &[u8] = br#"{"pdus":{}}"#;
+
+/// Carries transactions. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    shared: Arc<Inner>,
+}
+
+struct Inner {
+    site: Site,
+    ledger: Ledger,
+    schedule: Schedule,
+    deposits: Deposits,
+    turns: Turns,
+}
+
+/// What became of the direct attempts.
+enum Direct {
+    /// The destination answered for good: this is what the homeserver hears.
+    Answered(Answer),
+    /// The destination took it.
+    Delivered(Answer),
+    /// It can't be reached now, for this reason.
+    Unreachable(String),
+}
+
+/// What became of one attempt.
+enum Attempt {
+    /// Nothing more is to be tried.
+    Ended(Direct),
+    /// The destination is alive and asks to wait.
+    Busy(Answer, Duration),
+    /// It did not work.
+    Failed(String),
+}
+
+impl Delivery {
+    /// Opens the ledger; `background` owns the deposits that outlive their call.
+    pub(crate) async fn open(
+        site: Site,
+        section: &DeliverySection,
+        background: Background,
+    ) -> Result<Self, StoreError> {
+        let drawn_stream = hex(&rand::random::<[u8; 16]>());
+        let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
+        let schedule = Schedule::from(section);
+        let deposits =
+            Deposits::new(site.clone(), ledger.clone(), background, schedule.relay_deadline());
+        let inner = Inner { site, ledger, schedule, deposits, turns: Turns::default() };
+        Ok(Self { shared: Arc::new(inner) })
+    }
+
+    /// The last refusal of each relay that has taken nothing since.
+    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+        self.shared.deposits.refusals()
+    }
+
+    /// Sends a transaction; the answer is the homeserver's.
+    pub(crate) async fn send(&self, mail: Mail) -> Response {
+        let begun = Instant::now();
+        match self.shared.carry(&mail, begun).await {
+            Ok(response) => response,
+            Err(reason) => {
+                tracing::warn!(destination = %mail.destination(), txn_id = mail.txn_id(), reason, "not sent");
+                let text =
+                    format!("{reason}. The homeserver keeps the transaction and tries again.");
+                refuse(&MatrixError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, text))
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn carry(&self, mail: &Mail, begun: Instant) -> Result<Response, String> {
+        let destination = mail.destination();
+        let wait = self.schedule.direct_time_left(begun.elapsed());
+        let turn = tokio::time::timeout(wait, self.turns.take(destination)).await;
+        let _turn =
+            turn.map_err(|_| format!("another transaction to {destination} is under way"))?;
+        let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
+        let line = line.map_err(|error| format!("the node's ledger can't be written ({error})"))?;
+        let waybill = mail.waybill(self.ledger.stream(), &line.place, &self.site.identity);
+        match self.try_directly(mail, &waybill, begun).await {
+            Direct::Delivered(answer) => {
+                self.enter_delivery(mail, &line).await;
+                Ok(sent(answer))
+            }
+            Direct::Answered(answer) => {
+                tracing::warn!(%destination, txn_id = mail.txn_id(), answer = answer.summary(), "refused");
+                Ok(answer.into_response())
+            }
+            Direct::Unreachable(reason) => {
+                self.leave_with_relays(mail, &line, &waybill, reason).await
+            }
+        }
+    }
+
+    async fn try_directly(&self, mail: &Mail, waybill: &[u8], begun: Instant) -> Direct {
+        let destinations = &self.site.destinations;
+        let mut progress = Progress::new(destinations.admit(mail.destination()));
+        let mut last = Direct::Unreachable(format!("{} is assumed offline", mail.destination()));
+        loop {
+            let step = progress.next_step(&self.schedule, begun.elapsed());
+            // A busy destination's own words are what is left when there is no time for another attempt.
+            let Step::Attempt { pause, patience } = step else { return last };
+            tokio::time::sleep(pause).await;
+            last = match self.attempt(mail, waybill, patience).await {
+                Attempt::Ended(direct) => return direct,
+                Attempt::Busy(answer, retry_after) => {
+                    progress.busy(retry_after);
+                    Direct::Answered(answer)
+                }
+                Attempt::Failed(reason) => {
+                    tracing::debug!(destination = %mail.destination(), txn_id = mail.txn_id(), reason, "attempt failed");
+                    progress.failed(self.count_failure(mail.destination()).await);
+                    Direct::Unreachable(reason)
+                }
+            };
+        }
+    }
+
+    async fn attempt(&self, mail: &Mail, waybill: &[u8], patience: Patience) -> Attempt {
+        let destination = mail.destination();
+        let peer = Peer::from(destination.clone());
+        let request = mail.direct_request(waybill);
+        let exchange = &*self.site.exchange;
+        let answer = match answer::ask(exchange, &peer, request, patience, ANSWER_BYTES_MAX).await {
+            Ok(answer) => answer,
+            Err(error) => return Attempt::Failed(error.text()),
+        };
+        let outcome = answer.outcome();
+        if outcome::is_sign_of_life(outcome) {
+            self.site.destinations.answered(destination).await;
+        }
+        match outcome {
+            Outcome::Delivered => Attempt::Ended(Direct::Delivered(answer)),
+            Outcome::Permanent => Attempt::Ended(Direct::Answered(answer)),
+            Outcome::Busy { retry_after } => Attempt::Busy(answer, retry_after),
+            Outcome::Temporary => {
+                Attempt::Failed(format!("{destination} answered {}", answer.summary()))
+            }
+        }
+    }
+
+    async fn count_failure(&self, destination: &ServerName) -> Assumed {
+        match self.site.destinations.failed(destination).await.assumed_offline_since {
+            Some(_) => Assumed::Offline,
+            None => Assumed::Online,
+        }
+    }
+
+    async fn enter_delivery(&self, mail: &Mail, line: &Line) {
+        let (destination, now) = (mail.destination().clone(), self.site.clock.now());
+        if let Err(error) = self.ledger.delivered(destination, line.place.seq, now).await {
+            // The destination has it all the same.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, destination = %mail.destination(), txn_id = mail.txn_id(), "not entered in the ledger");
+        }
+    }
+
+    async fn leave_with_relays(
+        &self,
+        mail: &Mail,
+        line: &Line,
+        waybill: &[u8],
+        unreachable: String,
+    ) -> Result<Response, String> {
+        let destination = mail.destination();
+        let holders = match line.state() {
+            LedgerState::Delivered => return Ok(json_response(StatusCode::OK, SENT)),
+            LedgerState::Relayed(holders) => holders,
+            LedgerState::Pending => BTreeSet::new(),
+        };
+        let relays = self.site.relays.of(destination).into_iter().map(|relay| relay.peer);
+        let (holding, missing): (Vec<Peer>, Vec<Peer>) =
+            relays.partition(|relay| holders.contains(&relay.name));
+        if holding.is_empty() && missing.is_empty() {
+            return Err(format!(
+                "{unreachable}, and no relay is known for {destination}; add one with `restante relays add {destination} RELAY`"
+            ));
+        }
+        let keys = self.site.own_keys.document().await;
+        let body = mail.deposit_body(waybill, &keys);
+        let body = body.map_err(|error| {
+            format!("{unreachable}, and no relay can take the transaction: {error}")
+        })?;
+        let deposit = Deposit {
+            destination: destination.clone(),
+            txn_id: mail.txn_id().to_owned(),
+            seq: line.place.seq,
+            target: send_relay_target(mail.txn_id(), destination),
+            body,
+        };
+        let results = self.deposits.start(Arc::new(deposit), missing);
+        // A relay that took it while an earlier call had given up on it: nothing new is needed.
+        if holding.is_empty() {
+            first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
+        }
+        tokio::time::sleep(self.schedule.answer_hold()).await;
+        Ok(json_response(StatusCode::OK, SENT))
+    }
+}
+
+/// The first relay that took it; else why none did.
+async fn first_taken(
+    mut results: tokio::sync::mpsc::Receiver<Result<ServerName, Refusal>>,
+) -> Result<ServerName, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    while let Some(result) = results.recv().await {
+        match result {
+            Ok(relay) => return Ok(relay),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    Err(refusals)
+}
+
+fn not_left(unreachable: &str, refusals: &[Refusal]) -> String {
+    let each: Vec<String> =
+        refusals.iter().map(|refusal| format!("{}: {}", refusal.relay, refusal.reason)).collect();
+    format!("{unreachable}, and no relay took the transaction ({})", each.join("; "))
+}
+
+/// The destination's own answer; Synapse can't read one that is no object, as Go servers send it.
+fn sent(answer: Answer) -> Response {
+    if answer.body.trim_ascii_start().starts_with(b"{") {
+        return answer.into_response();
+    }
+    json_response(StatusCode::OK, SENT)
+}
+
+#[cfg(test)]
+mod tests;

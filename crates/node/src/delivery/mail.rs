@@ -1,0 +1,154 @@
+//! A transaction of the homeserver's, read once: what is sent directly, and what a relay needs beside it.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request};
+use restante_federation::{Body, Identity, full};
+use restante_federation_proto::{
+    CanonicalJsonError, KeyDocument, RequestTarget, ServerName, canonicalise, members,
+};
+use restante_relay_api::endpoints::{MEMBER_PREFIX, WAYBILL_HEADER};
+use restante_relay_api::{Content, DepositBodyError, Extras, Proof, ProofError, Waybill, hex};
+
+use super::ledger::Place;
+use crate::store::ledger::Transaction;
+
+/// A `PUT /send` as it came from the homeserver.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    /// Whom it is for.
+    pub(crate) destination: ServerName,
+    /// The homeserver's id for it.
+    pub(crate) txn_id: String,
+    /// The target, byte for byte.
+    pub(crate) target: RequestTarget,
+    /// The headers that may travel on, `Authorization` among them.
+    pub(crate) headers: HeaderMap,
+    /// The `Authorization` that is signed with the key in use.
+    pub(crate) authorization: String,
+    /// The body, byte for byte.
+    pub(crate) body: Bytes,
+}
+
+/// A transaction whose content could be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Mail {
+    outgoing: Outgoing,
+    content: Content,
+    proof: Result<Proof, NotRelayable>,
+}
+
+/// Why a transaction can only go directly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotRelayable {
+    /// A relay could not tell the members apart.
+    #[error("its content has org.restante members of its own")]
+    OwnMembers,
+    /// The recipient would refuse it.
+    #[error(
+        "its signature can't serve as a proof ({0}); check that signing_key names the homeserver's present key"
+    )]
+    NoProof(#[from] ProofError),
+}
+
+impl Mail {
+    /// Reads a transaction; an error means that only the destination itself can judge it.
+    pub(crate) fn read(outgoing: Outgoing, identity: &Identity) -> Result<Self, DepositBodyError> {
+        let content = Content::parse(outgoing.body.clone())?;
+        let proof = proof(&outgoing, &content, identity);
+        Ok(Self { outgoing, content, proof })
+    }
+
+    /// Whom it is for.
+    pub(crate) fn destination(&self) -> &ServerName {
+        &self.outgoing.destination
+    }
+
+    /// The homeserver's id for it.
+    pub(crate) fn txn_id(&self) -> &str {
+        &self.outgoing.txn_id
+    }
+
+    /// What identifies it in the ledger.
+    pub(crate) fn transaction(&self) -> Transaction {
+        Transaction {
+            destination: self.outgoing.destination.clone(),
+            txn_id: self.outgoing.txn_id.clone(),
+            content_sha256: *self.content.sha256(),
+        }
+    }
+
+    /// Its waybill, signed: the same for each attempt.
+    pub(crate) fn waybill(&self, stream: &str, place: &Place, identity: &Identity) -> Vec<u8> {
+        let waybill = Waybill {
+            origin: identity.server_name.clone(),
+            destination: self.outgoing.destination.clone(),
+            stream: stream.to_owned(),
+            seq: place.seq,
+            content_sha256: hex(self.content.sha256()),
+            capsule_sha256: None,
+            deposited_at: place.first_at,
+        };
+        waybill.signed(&identity.key)
+    }
+
+    /// The request to the destination itself: the homeserver's own, with the waybill as a header.
+    pub(crate) fn direct_request(&self, waybill: &[u8]) -> Request<Body> {
+        let mut request = Request::new(full(self.outgoing.body.clone()));
+        *request.method_mut() = Method::PUT;
+        *request.uri_mut() = crate::outbound::uri_of(&self.outgoing.target);
+        *request.headers_mut() = self.outgoing.headers.clone();
+        let waybill =
+            HeaderValue::from_str(&Waybill::to_header(waybill)).expect("base64 is printable ASCII");
+        request.headers_mut().insert(WAYBILL_HEADER, waybill);
+        request
+    }
+
+    /// The body of a deposit, in canonical form.
+    pub(crate) fn deposit_body(
+        &self,
+        waybill: &[u8],
+        keys: &KeyDocument,
+    ) -> Result<Bytes, NoDeposit> {
+        let proof = self.proof.as_ref().map_err(|reason| NoDeposit::Proof(reason.clone()))?;
+        let extras = Extras::new(proof, waybill, keys.raw())?;
+        let body = self.content.to_deposit_body(&extras)?;
+        Ok(match canonicalise(&body)? {
+            std::borrow::Cow::Borrowed(_) => body.clone(),
+            std::borrow::Cow::Owned(rebuilt) => rebuilt.into(),
+        })
+    }
+}
+
+/// Why a transaction can't be left with a relay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoDeposit {
+    /// It is of a kind that only goes directly.
+    #[error(transparent)]
+    Proof(#[from] NotRelayable),
+    /// Its content and the members beside it make no deposit.
+    #[error(transparent)]
+    Body(#[from] DepositBodyError),
+    /// They have no canonical form.
+    #[error(transparent)]
+    Json(#[from] CanonicalJsonError),
+}
+
+/// The homeserver's own signature as a proof, checked as the recipient will check it.
+fn proof(
+    outgoing: &Outgoing,
+    content: &Content,
+    identity: &Identity,
+) -> Result<Proof, NotRelayable> {
+    let own_members = members(content.canonical()).unwrap_or_default();
+    if own_members.iter().any(|member| member.name.starts_with(MEMBER_PREFIX)) {
+        return Err(NotRelayable::OwnMembers);
+    }
+    let proof = Proof {
+        uri: outgoing.target.as_str().to_owned(),
+        authorization: outgoing.authorization.clone(),
+    };
+    let claim = proof.claim()?;
+    claim.check_fit(&outgoing.destination, &outgoing.txn_id, content)?;
+    claim.verify(content, &identity.key.public_key())?;
+    Ok(proof)
+}

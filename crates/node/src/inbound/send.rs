@@ -1,0 +1,176 @@
+//! `PUT /_matrix/federation/v1/send/{txnId}`: straight to the homeserver, or into the inbox.
+
+use std::time::Duration;
+
+use axum::body::Body as AxumBody;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
+use restante_federation::{BodyError, authenticate, collect_limited, x_matrix_headers};
+use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
+use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
+use restante_relay_api::limits::{BODY_BYTES_MAX, EXTRAS_BYTES_MAX};
+use restante_relay_api::{Content, Waybill};
+
+use super::{Door, json, pass, refuse};
+use crate::inbox::Arrival;
+use crate::inbox::mail::{Mail, Standing, StreamPlace};
+use crate::inbox::verification::place;
+use crate::store::seen::TransactionKey;
+
+/// When a sender may try again whose mail has no room here.
+const FULL_RETRY: Duration = Duration::from_secs(300);
+
+/// When a sender may try again whose mail could not be stored.
+const STORE_RETRY: Duration = Duration::from_secs(60);
+
+/// How long one transaction's body may take to arrive: Synapse gives its own requests 60 s.
+const BODY_WAIT: Duration = Duration::from_secs(60);
+
+pub(super) async fn send(State(door): State<Door>, request: Request) -> Response {
+    let Ok(_turn) = door.transactions.clone().acquire_owned().await else {
+        return refuse(&unavailable("The node is shutting down."));
+    };
+    let (mut parts, body) = request.into_parts();
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(error) => return refuse(&error),
+    };
+    parts.uri = pass::target(&parts.uri);
+    // Whoever is not named can have nothing in the inbox; the homeserver refuses it.
+    let Some(origin) = claimed_origin(&parts.headers) else {
+        return pass_on(&door, &parts, body).await.unwrap_or_else(|_| refuse(&unreachable()));
+    };
+    if let Some(_passing) = door.inbox.begin_passing(&origin) {
+        match pass_on(&door, &parts, body.clone()).await {
+            Ok(answer) => {
+                if answer.status() == StatusCode::OK {
+                    note_place(&door, &origin, &parts, body).await;
+                }
+                return answer;
+            }
+            Err(error) => tracing::info!(%origin, "{error}; direct mail goes into the inbox"),
+        }
+    }
+    match keep(&door, parts, body).await {
+        Ok(()) => json(StatusCode::OK, r#"{"pdus":{}}"#),
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn read_body(body: AxumBody) -> Result<Bytes, MatrixError> {
+    let whole = tokio::time::timeout(BODY_WAIT, collect_limited(body, BODY_BYTES_MAX)).await;
+    match whole {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error @ BodyError::TooLarge { .. })) => Err(MatrixError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::TooLarge,
+            error.to_string(),
+        )),
+        Ok(Err(error)) => {
+            Err(MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::NotJson, error.to_string()))
+        }
+        Err(_) => {
+            let text = "The body did not arrive in time.";
+            Err(MatrixError::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, text))
+        }
+    }
+}
+
+fn claimed_origin(headers: &HeaderMap) -> Option<ServerName> {
+    x_matrix_headers(headers).ok()?.first().map(|header| header.origin.clone())
+}
+
+/// The homeserver's answer, unless it or what stands before it is not there; then why.
+async fn pass_on(door: &Door, parts: &Parts, body: Bytes) -> Result<Response, String> {
+    let request = Request::from_parts(parts.clone(), AxumBody::from(body));
+    match door.site.homeserver.pass(pass::onward(request, door.front)).await {
+        Ok(answer) => match answer.status() {
+            status @ (StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE) => {
+                Err(format!("the homeserver answered {status}"))
+            }
+            _ => Ok(pass::back(answer)),
+        },
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Notes the place of what went straight through, so that nobody waits for it. A failure costs a wait, no mail.
+async fn note_place(door: &Door, origin: &ServerName, parts: &Parts, body: Bytes) {
+    let Some(waybill) = waybill(&parts.headers) else { return };
+    let Ok(content) = Content::parse(body) else { return };
+    let Some(txn_id) = txn_id(parts) else { return };
+    let place = place(&door.site, Some(&waybill), origin, content.sha256()).await;
+    let Some(place) = place else { return };
+    let key = TransactionKey { origin: origin.clone(), txn_id, sha256: *content.sha256() };
+    if let Err(error) = door.inbox.passed(key, place).await {
+        tracing::error!(%origin, %error, "the place of direct mail can't be kept");
+    }
+}
+
+/// Puts a transaction into the inbox, durably.
+async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError> {
+    let site = &door.site;
+    let verified = authenticate(&parts, body, site.server_name(), &site.keys).await?;
+    let origin = verified.origin.server_name().clone();
+    let content = Content::parse(verified.body).map_err(|error| {
+        MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::BadJson, error.to_string())
+    })?;
+    let refused =
+        |text: &str| MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidParam, text);
+    let txn_id = txn_id(&parts).ok_or_else(|| refused("The transaction id can't be read."))?;
+    let proof = proof(&parts).ok_or_else(|| refused("The signature can't be kept."))?;
+    let waybill = waybill(&parts.headers);
+    let place: Option<StreamPlace> = place(site, waybill.as_ref(), &origin, content.sha256()).await;
+    let mail = Mail {
+        key: TransactionKey { origin, txn_id, sha256: *content.sha256() },
+        content: content.raw().clone(),
+        proof: Some(proof),
+        place,
+        extras: Bytes::new(),
+        source: "direct".to_owned(),
+        standing: Standing::Waiting,
+    };
+    let arrivals = door.inbox.arrive(vec![mail]).await.map_err(|error| {
+        tracing::error!(%error, "direct mail can't be stored; its sender keeps it");
+        unavailable("The mail can't be stored at the moment.").retry_after(STORE_RETRY)
+    })?;
+    if arrivals.contains(&Arrival::Full) {
+        let text = "The inbox for this homeserver is full. Try again later.";
+        return Err(unavailable(text).retry_after(FULL_RETRY));
+    }
+    Ok(())
+}
+
+/// The target and the header that were verified. Of several signatures any one will do: the homeserver looks at all
+/// that it gets, and gets the first.
+fn proof(parts: &Parts) -> Option<(String, String)> {
+    let authorization = parts.headers.get_all(header::AUTHORIZATION).iter().find_map(|value| {
+        let text = value.to_str().ok()?;
+        text.starts_with("X-Matrix").then(|| text.to_owned())
+    })?;
+    Some((parts.uri.to_string(), authorization))
+}
+
+/// The id in the path; the claim of a proof knows how to read it.
+fn txn_id(parts: &Parts) -> Option<String> {
+    let segment = parts.uri.path().strip_prefix(SEND)?;
+    restante_federation_proto::unescape_path_segment(segment)
+}
+
+fn waybill(headers: &HeaderMap) -> Option<Bytes> {
+    let value = headers.get(WAYBILL_HEADER)?.to_str().ok()?;
+    let json = Waybill::from_header(value).ok()?;
+    (json.len() <= EXTRAS_BYTES_MAX).then(|| json.into())
+}
+
+fn unreachable() -> MatrixError {
+    let text = "The homeserver can't be reached at the moment.";
+    MatrixError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, text)
+}
+
+fn unavailable(text: &str) -> MatrixError {
+    MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, text)
+}

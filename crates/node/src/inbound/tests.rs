@@ -1,0 +1,119 @@
+//! What the door lets through, and what it keeps.
+
+use http::Method;
+use tower::ServiceExt;
+
+use super::*;
+use crate::inbox::Inbox;
+use crate::test_inbound::{InboundSite, Letter, Writer, status_when};
+
+const ROOM: &str = "!room";
+
+async fn site() -> InboundSite {
+    let site = InboundSite::new(&[]).await;
+    site.homeserver.joins(ROOM, "$start");
+    site
+}
+
+async fn send(site: &InboundSite, inbox: &Inbox, letter: &Letter) -> StatusCode {
+    let request = http::Request::builder()
+        .method(Method::PUT)
+        .uri(format!("{SEND}{}", letter.envelope.txn_id))
+        .header(header::AUTHORIZATION, letter.authorization())
+        .header("x-restante-waybill", letter.waybill_header())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(AxumBody::from(letter.envelope.content.clone()))
+        .unwrap();
+    call(site, inbox, request).await.status()
+}
+
+async fn call(site: &InboundSite, inbox: &Inbox, request: Request) -> Response {
+    let router = router(site.node.site.clone(), Front::Tls, inbox.clone());
+    router.oneshot(request).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn direct_mail_goes_straight_through_when_nothing_waits() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &writer.message(ROOM)).await, StatusCode::OK);
+        assert_eq!(site.homeserver.transactions(), ["t1"]);
+        assert!(inbox.status().await.unwrap().waiting.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn direct_mail_waits_in_the_inbox_while_the_homeserver_is_down_and_behind_what_waits() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.is_down(true);
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &writer.message(ROOM)).await, StatusCode::OK);
+        status_when(&inbox, |status| status.waiting.first().is_some_and(|m| m.reason.is_some()))
+            .await;
+        site.homeserver.is_down(false);
+        assert_eq!(send(&site, &inbox, &writer.message(ROOM)).await, StatusCode::OK);
+        status_when(&inbox, |status| status.confirmed_total == 2).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+    assert_eq!(site.homeserver.transactions(), ["t1", "t2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_is_not_its_origins_is_not_kept() {
+    let site = site().await;
+    let writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.is_down(true);
+    site.run_with(async |inbox| {
+        let forged = Writer::impostor("b.test").message(ROOM);
+        assert_eq!(send(&site, &inbox, &forged).await, StatusCode::UNAUTHORIZED);
+        assert!(inbox.status().await.unwrap().waiting.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_went_straight_through_is_not_waited_for() {
+    let site = InboundSite::new(&["relay.test"]).await;
+    site.homeserver.joins(ROOM, "$start");
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let (first, second) = (writer.message(ROOM), writer.message(ROOM));
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &first).await, StatusCode::OK);
+        // The relay has a copy of the first as well, which is no news.
+        site.relays.hold("relay.test", &first);
+        site.relays.hold("relay.test", &second);
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.transactions(), ["t1", "t2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_else_goes_through_and_is_an_error_while_the_homeserver_is_down() {
+    let site = site().await;
+    let inbox = Inbox::open(site.node.site.clone()).await.unwrap();
+    let request = || Request::get("/_matrix/client/v3/x%2Fy?z").body(AxumBody::empty()).unwrap();
+    assert_eq!(call(&site, &inbox, request()).await.status(), StatusCode::OK);
+    assert_eq!(site.homeserver.passed(), ["/_matrix/client/v3/x%2Fy?z"]);
+    site.homeserver.is_down(true);
+    assert_eq!(call(&site, &inbox, request()).await.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_keys_are_the_nodes_document() {
+    let site = site().await;
+    let inbox = Inbox::open(site.node.site.clone()).await.unwrap();
+    let request = Request::get(KEY_SERVER).body(AxumBody::empty()).unwrap();
+    let answer = call(&site, &inbox, request).await;
+    let body = restante_federation::collect_limited(answer.into_body(), 65536).await.unwrap();
+    let document = restante_federation_proto::KeyDocument::parse(body).unwrap();
+    assert_eq!(document.server_name(), site.node.site.server_name());
+}

@@ -1,0 +1,278 @@
+//! The inbox: mail for the homeserver, durable from its arrival until it is confirmed or parked.
+//!
+//! What is decided here is decided in the pure files [`order`], [`readiness`], [`window`], [`schedule`] and [`load`];
+//! [`delivery`] and [`confirmation`] carry it out.
+
+mod confirmation;
+mod confirmations;
+mod delivery;
+mod load;
+pub(crate) mod mail;
+pub(crate) mod order;
+mod readiness;
+mod schedule;
+mod status;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod upkeep;
+pub(crate) mod verification;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::StoreError;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::site::Site;
+use crate::store::inbox as rows;
+use crate::store::seen;
+
+use confirmations::Confirmations;
+use load::{Class, Load, Weight};
+use mail::{Mail, Standing};
+use order::RelaysHeard;
+
+pub(crate) use status::InboxStatus;
+
+/// The inbox. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Inbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    site: Site,
+    started: Instant,
+    started_at: Timestamp,
+    state: Mutex<State>,
+    /// Mail became due for delivery.
+    mail_due: Notify,
+    /// Events are to be looked for.
+    looks_due: Notify,
+    /// Unverified mail is to be judged again.
+    judging_due: Notify,
+    /// Counts up when the relays should be asked at once.
+    relays_wanted: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    load: Load,
+    confirmations: Confirmations,
+    delivering: HashSet<i64>,
+    woken: BTreeSet<ServerName>,
+    progressed: BTreeSet<String>,
+    to_judge: BTreeSet<ServerName>,
+    drained_at: BTreeMap<ServerName, Timestamp>,
+}
+
+/// What became of arriving mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is in the inbox, durably.
+    Stored,
+    /// It arrived before.
+    Duplicate,
+    /// There is no room; it must stay where it is.
+    Full,
+}
+
+/// Runs everything behind the inbox until `shutdown`.
+pub(crate) async fn run(inbox: Inbox, shutdown: CancellationToken) {
+    tokio::join!(
+        delivery::run(&inbox, &shutdown),
+        confirmation::run(&inbox, &shutdown),
+        upkeep::run(&inbox, &shutdown),
+    );
+}
+
+impl Inbox {
+    /// Opens the inbox, with everything in it that waits.
+    pub(crate) async fn open(site: Site) -> Result<Self, StoreError> {
+        let mut state = State::default();
+        for share in rows::shares(&site.database).await? {
+            let weight = Weight { count: share.count, bytes: share.bytes };
+            let class = if share.is_proven { Class::Proven } else { Class::Unproven };
+            if share.state != "forged" {
+                state.load.restore(&share.origin, class, weight);
+            }
+            if share.state == "waiting" {
+                state.load.waits(&share.origin, share.count);
+                state.woken.insert(share.origin);
+            }
+        }
+        let shared = Shared {
+            started: Instant::now(),
+            started_at: site.clock.now(),
+            site,
+            state: Mutex::new(state),
+            mail_due: Notify::new(),
+            looks_due: Notify::new(),
+            judging_due: Notify::new(),
+            relays_wanted: watch::Sender::new(0),
+        };
+        let inbox = Self { shared: Arc::new(shared) };
+        inbox.restore_unconfirmed().await?;
+        Ok(inbox)
+    }
+
+    /// Takes mail in: one durable write for all of it. Says for each what became of it.
+    ///
+    /// Runs to its end even if the caller stops waiting, so that the rows and what is known of them agree.
+    pub(crate) async fn arrive(&self, mails: Vec<Mail>) -> Result<Vec<Arrival>, StoreError> {
+        let inbox = self.clone();
+        let arriving = tokio::spawn(async move { inbox.take_in(mails).await });
+        arriving.await.map_err(|_| StoreError::Panicked)?
+    }
+
+    async fn take_in(&self, mails: Vec<Mail>) -> Result<Vec<Arrival>, StoreError> {
+        let mut arrivals = vec![Arrival::Full; mails.len()];
+        let mut admitted = Vec::with_capacity(mails.len());
+        for (index, mail) in mails.into_iter().enumerate() {
+            if self.admit(&mail) {
+                admitted.push((index, mail));
+            }
+        }
+        if admitted.is_empty() {
+            return Ok(arrivals);
+        }
+        let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
+        let stored = rows::arrive(self.database(), rows, self.now()).await;
+        let mut state = self.state();
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                admitted.iter().for_each(|(_, mail)| state.release(mail));
+                return Err(error);
+            }
+        };
+        for ((index, mail), is_first) in admitted.into_iter().zip(stored) {
+            arrivals[index] = if is_first { Arrival::Stored } else { Arrival::Duplicate };
+            if is_first {
+                state.stored(&mail);
+            } else {
+                state.release(&mail);
+            }
+        }
+        drop(state);
+        self.shared.mail_due.notify_one();
+        self.shared.judging_due.notify_one();
+        Ok(arrivals)
+    }
+
+    fn admit(&self, mail: &Mail) -> bool {
+        let Some(class) = mail.class() else { return true };
+        self.state().load.admit(&mail.key.origin, class, mail.weight()).is_ok()
+    }
+
+    /// Lets direct mail of `origin` go straight to the homeserver; `None` while older mail of it waits here.
+    pub(crate) fn begin_passing(&self, origin: &ServerName) -> Option<Passing> {
+        let may_pass = self.state().load.begin_passing(origin);
+        may_pass.then(|| Passing { inbox: self.clone(), origin: origin.clone() })
+    }
+
+    /// Notes that a transaction went straight to the homeserver, and its place.
+    pub(crate) async fn passed(
+        &self,
+        key: seen::TransactionKey,
+        place: mail::StreamPlace,
+    ) -> Result<(), StoreError> {
+        let origin = key.origin.clone();
+        seen::passed(self.database(), key, place.stream, place.seq, self.now()).await?;
+        self.wake(&origin);
+        Ok(())
+    }
+
+    /// `relay` was asked at `asked_at` or later, and gave all that it has.
+    pub(crate) fn relay_drained(&self, relay: &ServerName, asked_at: Timestamp) {
+        let waiting = {
+            let mut state = self.state();
+            state.drained_at.insert(relay.clone(), asked_at);
+            state.load.waiting()
+        };
+        waiting.iter().for_each(|origin| self.wake(origin));
+    }
+
+    /// Tells when the relays should be asked at once, long poll or not.
+    pub(crate) fn relays_wanted(&self) -> watch::Receiver<u64> {
+        self.shared.relays_wanted.subscribe()
+    }
+
+    fn relays_heard(&self) -> RelaysHeard {
+        let relays = self.site().relays.of(self.site().server_name());
+        let state = self.state();
+        let mut drained =
+            relays.iter().map(|relay| state.drained_at.get(&relay.peer.name).copied());
+        // Without relays there is nobody to wait for.
+        let all = drained.try_fold(self.now(), |all, drained| Some(all.min(drained?)));
+        RelaysHeard { started_at: self.shared.started_at, all_drained_at: all }
+    }
+
+    fn wake(&self, origin: &ServerName) {
+        self.state().woken.insert(origin.clone());
+        self.shared.mail_due.notify_one();
+    }
+
+    fn site(&self) -> &Site {
+        &self.shared.site
+    }
+
+    fn database(&self) -> &restante_sqlite::Database {
+        &self.shared.site.database
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.site.clock.now()
+    }
+
+    /// Time since the start, by the clock that is never set: for what is kept in memory alone.
+    fn elapsed(&self) -> Timestamp {
+        Timestamp::EPOCH.after(self.shared.started.elapsed())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stored(&mut self, mail: &Mail) {
+        let origin = &mail.key.origin;
+        if mail.standing == Standing::Waiting {
+            self.load.waits(origin, 1);
+            self.woken.insert(origin.clone());
+        }
+        if mail.is_proven() && self.load.has_unproven(origin) {
+            self.to_judge.insert(origin.clone());
+        }
+    }
+
+    fn confirmed(&mut self, origin: &ServerName, bytes: u64) {
+        self.load.release(origin, Class::Proven, Weight::of(bytes));
+    }
+
+    fn release(&mut self, mail: &Mail) {
+        if let Some(class) = mail.class() {
+            self.load.release(&mail.key.origin, class, mail.weight());
+        }
+    }
+}
+
+/// Direct mail of one origin on its way to the homeserver; while it is, nothing of the inbox goes there for that
+/// origin.
+pub(crate) struct Passing {
+    inbox: Inbox,
+    origin: ServerName,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.inbox.state().load.end_passing(&self.origin);
+        self.inbox.wake(&self.origin);
+    }
+}

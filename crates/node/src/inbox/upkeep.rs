@@ -1,0 +1,121 @@
+//! Keeps the inbox in order: judges unverified mail again, forgets what no relay may hold any longer.
+
+use std::time::Duration;
+
+use restante_federation_proto::ServerName;
+use restante_sqlite::StoreError;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::Inbox;
+use super::mail::Standing;
+use super::verification::{Incoming, judge};
+use crate::store::inbox::{self as rows, Unverified};
+use crate::store::seen;
+
+/// How often unverified mail is judged again though nothing of its origin arrived.
+const ROUND: Duration = Duration::from_secs(5 * 60);
+
+/// Envelopes that are read at once.
+const PAGE: u32 = 20;
+
+pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let round = tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = rounds.tick() => true,
+            () = inbox.shared.judging_due.notified() => false,
+        };
+        let work = async {
+            if round {
+                inbox.prune().await;
+            }
+            let origins = inbox.to_judge(round);
+            inbox.judge_again(origins).await;
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = work => {}
+        }
+    }
+}
+
+impl Inbox {
+    fn to_judge(&self, everybody: bool) -> Vec<ServerName> {
+        let mut state = self.state();
+        let arrived = std::mem::take(&mut state.to_judge);
+        if everybody { state.load.unproven() } else { arrived.into_iter().collect() }
+    }
+
+    async fn judge_again(&self, origins: Vec<ServerName>) {
+        for origin in origins {
+            if let Err(error) = self.judge_origin(&origin).await {
+                tracing::error!(%origin, %error, "unverified mail can't be judged now");
+            }
+        }
+    }
+
+    /// Judges the unverified mail of one origin; the first envelope that stays unverified ends it, because the
+    /// others wait for the same keys.
+    async fn judge_origin(&self, origin: &ServerName) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = rows::unverified(self.database(), origin.clone(), after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            for unverified in page {
+                if !self.judge_one(unverified).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn judge_one(&self, unverified: Unverified) -> Result<bool, StoreError> {
+        let Unverified { id, mail: held } = unverified;
+        let incoming = Incoming {
+            origin: held.key.origin.clone(),
+            txn_id: Some(held.key.txn_id.clone()),
+            content: held.content.clone(),
+            extras: held.extras.clone(),
+            source: held.source.clone(),
+        };
+        let judged = judge(self.site(), incoming).await;
+        if matches!(judged.standing, Standing::Unverified(_)) {
+            return Ok(false);
+        }
+        if !self.admit(&judged) {
+            return Ok(false);
+        }
+        let stored = rows::judge(self.database(), id, judged.clone(), self.now()).await;
+        let mut state = self.state();
+        match stored {
+            Ok(is_first) => {
+                state.release(&held);
+                if is_first { state.stored(&judged) } else { state.release(&judged) }
+            }
+            Err(error) => {
+                state.release(&judged);
+                return Err(error);
+            }
+        }
+        drop(state);
+        self.shared.mail_due.notify_one();
+        Ok(true)
+    }
+
+    async fn prune(&self) {
+        loop {
+            match seen::prune(self.database(), self.now()).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::error!(%error, "old memories of mail can't be pruned now");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Judges what a relay gave: whose it is, by the origin's own signature, and what becomes of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use restante_federation::{Freshness, KeyLookupError};
+use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
+use restante_relay_api::limits::{AHEAD_MAX, TIME_TO_LIVE};
+use restante_relay_api::{Content, Extras, Proof, ProofClaim, Waybill};
+use sha2::{Digest, Sha256};
+
+use super::mail::{Mail, Standing, StreamPlace};
+use crate::site::Site;
+use crate::store::seen::TransactionKey;
+
+/// How long a key may be looked for while mail waits to be judged; it is looked for again later.
+const KEY_WAIT: Duration = Duration::from_secs(20);
+
+/// Signatures of a waybill that are tried: a homeserver has one key, or two while it changes them.
+const WAYBILL_KEYS_MAX: usize = 2;
+
+/// An envelope by the word of whoever gave it.
+#[derive(Debug, Clone)]
+pub(crate) struct Incoming {
+    /// Who sent it.
+    pub(crate) origin: ServerName,
+    /// Its id; `None` where the relay does not say.
+    pub(crate) txn_id: Option<String>,
+    /// The transaction.
+    pub(crate) content: Bytes,
+    /// The `org.restante.*` members as one object; empty for none.
+    pub(crate) extras: Bytes,
+    /// The relay.
+    pub(crate) source: String,
+}
+
+/// What a proof turned out to be.
+enum Verdict {
+    Proven,
+    Unknown(String),
+    Forged(String),
+}
+
+/// Judges one envelope. Everything becomes mail, so that the relay may drop it and the operator sees it.
+pub(crate) async fn judge(site: &Site, incoming: Incoming) -> Mail {
+    let content = match Content::parse(incoming.content.clone()) {
+        Ok(content) => content,
+        Err(error) => return unreadable(incoming, &error.to_string()),
+    };
+    let extras = match Extras::parse(incoming.extras.clone()) {
+        Ok(extras) => extras,
+        Err(error) => return unreadable(incoming, &error.to_string()),
+    };
+    let Some(proof) = extras.proof.clone() else { return proofless(incoming, &content) };
+    let claim = match fitting_claim(site, &incoming, &proof, &content) {
+        Ok(claim) => claim,
+        Err(reason) => {
+            let reason = format!("{reason}; relay {} gave it", incoming.source);
+            return mail(incoming, &content, Some(proof), Standing::Forged(reason));
+        }
+    };
+    offer_keys(site, &claim, &extras).await;
+    let verdict = tokio::time::timeout(KEY_WAIT, verify(site, &claim, &content)).await;
+    let source = &incoming.source;
+    let standing = match verdict.unwrap_or_else(|_| Verdict::Unknown("no answer in time".into())) {
+        Verdict::Proven => age(&content, site.clock.now()),
+        Verdict::Unknown(reason) => {
+            Standing::Unverified(format!("no believed key of {} yet: {reason}", claim.origin()))
+        }
+        Verdict::Forged(reason) => Standing::Forged(format!(
+            "the proof does not verify ({reason}); relay {source} gave it"
+        )),
+    };
+    let mut mail = mail(incoming, &content, Some(proof), standing);
+    mail.key.origin = claim.origin().clone();
+    mail.key.txn_id = claim.txn_id().to_owned();
+    if mail.is_proven() {
+        let json = extras.waybill.as_ref();
+        mail.place = place(site, json, claim.origin(), content.sha256()).await;
+        mail.extras = Bytes::new();
+    }
+    mail
+}
+
+/// The place by a waybill that the origin signed with a believed key; any other says nothing.
+pub(crate) async fn place(
+    site: &Site,
+    waybill: Option<&Bytes>,
+    origin: &ServerName,
+    sha256: &[u8; 32],
+) -> Option<StreamPlace> {
+    let json = waybill?;
+    for key_id in Waybill::key_ids(json, origin).into_iter().take(WAYBILL_KEYS_MAX) {
+        let key = site.keys.key(origin, &key_id, Freshness::Believed);
+        let Ok(Ok(key)) = tokio::time::timeout(KEY_WAIT, key).await else { continue };
+        let verified = Waybill::verify(json, origin, site.server_name(), sha256, (&key_id, &key));
+        if let Ok(waybill) = verified {
+            let Waybill { stream, seq, deposited_at, .. } = waybill;
+            return Some(StreamPlace { stream, seq, deposited_at });
+        }
+    }
+    None
+}
+
+fn fitting_claim(
+    site: &Site,
+    incoming: &Incoming,
+    proof: &Proof,
+    content: &Content,
+) -> Result<ProofClaim, String> {
+    let claim = proof.claim().map_err(|error| error.to_string())?;
+    let txn_id = incoming.txn_id.as_deref().unwrap_or(claim.txn_id());
+    claim.check_fit(site.server_name(), txn_id, content).map_err(|error| error.to_string())?;
+    Ok(claim)
+}
+
+/// A document that came along counts only if a key that is believed already signed it; the key ring decides.
+async fn offer_keys(site: &Site, claim: &ProofClaim, extras: &Extras) {
+    let document = extras.keys.clone().and_then(|keys| KeyDocument::parse(keys).ok());
+    let Some(document) = document.filter(|document| document.server_name() == claim.origin())
+    else {
+        return;
+    };
+    let believed = site.keys.believed(claim.origin()).await;
+    if believed.is_none_or(|believed| believed.document.raw() != document.raw()) {
+        site.keys.offer(&document).await;
+    }
+}
+
+async fn verify(site: &Site, claim: &ProofClaim, content: &Content) -> Verdict {
+    match site.keys.key(claim.origin(), claim.key_id(), Freshness::Believed).await {
+        Ok(key) => match claim.verify(content, &key) {
+            Ok(()) => Verdict::Proven,
+            Err(error) => Verdict::Forged(error.to_string()),
+        },
+        Err(error @ KeyLookupError::NoSuchKey { .. }) => Verdict::Forged(error.to_string()),
+        Err(KeyLookupError::Unreachable { reason, .. }) => Verdict::Unknown(reason),
+    }
+}
+
+/// Signatures never expire, so the signed time must bound the age.
+fn age(content: &Content, now: Timestamp) -> Standing {
+    let Some(signed_at) = content.origin_server_ts() else {
+        return Standing::Parked("it does not say when it was signed".to_owned());
+    };
+    // Any JSON number is allowed there; a comparison of floats is exact enough for ages of days.
+    if signed_at < now.before(TIME_TO_LIVE).as_millis() as f64 {
+        return Standing::Parked("it was signed longer ago than mail is kept".to_owned());
+    }
+    if signed_at > now.after(AHEAD_MAX).as_millis() as f64 {
+        return Standing::Parked(
+            "it was signed in the future; check this machine's clock and the origin's".to_owned(),
+        );
+    }
+    Standing::Waiting
+}
+
+fn proofless(incoming: Incoming, content: &Content) -> Mail {
+    let origin = content.origin().cloned();
+    let reason = "left without the origin's proof, as a Dendrite node leaves it".to_owned();
+    let mut mail = mail(incoming, content, None, Standing::Proofless(reason));
+    mail.key.origin = origin.unwrap_or(mail.key.origin);
+    mail
+}
+
+fn mail(incoming: Incoming, content: &Content, proof: Option<Proof>, standing: Standing) -> Mail {
+    Mail {
+        key: TransactionKey {
+            origin: incoming.origin,
+            txn_id: incoming.txn_id.unwrap_or_default(),
+            sha256: *content.sha256(),
+        },
+        content: content.raw().clone(),
+        proof: proof.map(|proof| (proof.uri, proof.authorization)),
+        place: None,
+        extras: incoming.extras,
+        source: incoming.source,
+        standing,
+    }
+}
+
+fn unreadable(incoming: Incoming, reason: &str) -> Mail {
+    let reason = format!("it can't be read ({reason}); relay {} gave it", incoming.source);
+    Mail {
+        key: TransactionKey {
+            origin: incoming.origin,
+            txn_id: incoming.txn_id.unwrap_or_default(),
+            sha256: Sha256::digest(&incoming.content).into(),
+        },
+        content: incoming.content,
+        proof: None,
+        place: None,
+        extras: incoming.extras,
+        source: incoming.source,
+        standing: Standing::Forged(reason),
+    }
+}

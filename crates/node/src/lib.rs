@@ -1,0 +1,32 @@
+//! The node: stands beside one homeserver, leaves mail at relays and collects it.
+//!
+//! ARCHITECTURE.md has the map. Rules (`delivery/`, `inbox/order.rs`, `inbox/window.rs`) are pure; the rest carries them out.
+
+mod admin;
+mod answer;
+mod background;
+mod backoff;
+mod config;
+mod delivery;
+mod destinations;
+mod homeserver;
+mod inbound;
+mod inbox;
+mod node;
+mod outbound;
+mod own_keys;
+mod relay_book;
+mod retriever;
+mod site;
+mod store;
+#[cfg(test)]
+mod test_inbound;
+#[cfg(test)]
+mod test_site;
+
+pub use admin::TokenError;
+pub use config::{
+    AdminSection, CollectSection, DeliverySection, InboundSection, NodeConfig, OutboundSection,
+};
+pub use homeserver::HomeserverUrlError;
+pub use node::{Addresses, Node, StartError};

@@ -1,0 +1,152 @@
+//! The retriever: collects the homeserver's mail from every relay that holds some.
+//!
+//! One task per relay, so that one that hangs, floods or lies stops no other.
+
+mod call;
+mod course;
+mod relay;
+mod relay_txn;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use restante_federation::Peer;
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::Queued;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::CollectSection;
+use crate::inbox::Inbox;
+use crate::relay_book::RelaysByServer;
+use crate::site::Site;
+
+/// Own relays that are collected from; each may hold one long answer in memory.
+const RELAYS_MAX: usize = 32;
+
+/// How to collect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CollectSettings {
+    /// How long a relay is asked to wait for mail.
+    pub(crate) wait: Duration,
+    /// After this time everything that a relay holds is looked at anew.
+    pub(crate) safety_interval: Duration,
+}
+
+impl From<CollectSection> for CollectSettings {
+    fn from(section: CollectSection) -> Self {
+        Self { wait: section.wait.0, safety_interval: section.safety_interval.0 }
+    }
+}
+
+/// What the operator sees of one relay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct RelayStatus {
+    /// When it last answered.
+    pub(crate) last_collect_at: Option<Timestamp>,
+    /// Why the last attempt failed, if it did.
+    pub(crate) last_error: Option<String>,
+    /// What waits there for us.
+    pub(crate) queued: Option<Queued>,
+}
+
+/// The state of collecting, by relay. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RetrieverStatus {
+    relays: Arc<Mutex<BTreeMap<ServerName, RelayStatus>>>,
+}
+
+impl RetrieverStatus {
+    /// What is known of `relay`; `None` before it is asked for the first time.
+    pub(crate) fn of(&self, relay: &ServerName) -> Option<RelayStatus> {
+        self.lock().get(relay).cloned()
+    }
+
+    fn answered(&self, relay: &ServerName, queued: Option<Queued>, now: Timestamp) {
+        let status = RelayStatus { last_collect_at: Some(now), last_error: None, queued };
+        self.lock().insert(relay.clone(), status);
+    }
+
+    fn failed(&self, relay: &ServerName, error: &str) {
+        self.lock().entry(relay.clone()).or_default().last_error = Some(error.to_owned());
+    }
+
+    fn retain(&self, relays: &BTreeMap<ServerName, Peer>) {
+        self.lock().retain(|relay, _| relays.contains_key(relay));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerName, RelayStatus>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the tasks share.
+#[derive(Clone)]
+struct Retriever {
+    site: Site,
+    inbox: Inbox,
+    settings: CollectSettings,
+    status: RetrieverStatus,
+}
+
+struct Task {
+    peer: Peer,
+    stop: CancellationToken,
+}
+
+/// Collects from all own relays until `shutdown`; relays that are added or removed meanwhile count at once.
+pub(crate) async fn run(
+    site: Site,
+    inbox: Inbox,
+    settings: CollectSettings,
+    status: RetrieverStatus,
+    shutdown: CancellationToken,
+) {
+    let mut book = site.relays.watch();
+    let retriever = Retriever { site, inbox, settings, status };
+    let mut running: BTreeMap<ServerName, Task> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let wanted = retriever.own_relays(&book.borrow_and_update());
+        running.retain(|name, task| {
+            let stays = wanted.get(name) == Some(&task.peer);
+            if !stays {
+                task.stop.cancel();
+            }
+            stays
+        });
+        for (name, peer) in &wanted {
+            if !running.contains_key(name) {
+                let stop = shutdown.child_token();
+                tasks.spawn(relay::collect(retriever.clone(), peer.clone(), stop.clone()));
+                running.insert(name.clone(), Task { peer: peer.clone(), stop });
+            }
+        }
+        retriever.status.retain(&wanted);
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = book.changed() => if changed.is_err() { break },
+            Some(ended) = tasks.join_next() => if let Err(error) = ended {
+                // The relay's mail waits there; the next change of the book or start begins anew.
+                tracing::error!(%error, "collecting from a relay ended early");
+            },
+        }
+    }
+    running.values().for_each(|task| task.stop.cancel());
+    while tasks.join_next().await.is_some() {}
+}
+
+impl Retriever {
+    fn own_relays(&self, book: &RelaysByServer) -> BTreeMap<ServerName, Peer> {
+        let own = book.get(self.site.server_name()).map(Vec::as_slice).unwrap_or_default();
+        if own.len() > RELAYS_MAX {
+            tracing::warn!("only {RELAYS_MAX} of {} own relays are collected from", own.len());
+        }
+        let peers = own.iter().take(RELAYS_MAX).map(|relay| relay.peer.clone());
+        peers.map(|peer| (peer.name.clone(), peer)).collect()
+    }
+}

@@ -1,0 +1,229 @@
+//! Collects from one relay for as long as it is ours.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use restante_federation::Peer;
+use restante_federation_proto::Timestamp;
+use restante_relay_api::{CollectAcknowledgement, CollectResponse, WireEnvelope, hex};
+use restante_sqlite::StoreError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Retriever;
+use super::call::{self, CallError};
+use super::course::{Ask, Batch, Course};
+use super::relay_txn;
+use crate::backoff::backoff;
+use crate::inbox::Arrival;
+use crate::inbox::mail::Mail;
+use crate::inbox::verification::{Incoming, judge};
+
+/// The first wait after a failure.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Envelopes that are judged at once: one whose origin's key is looked for far away does not stop the others.
+const JUDGED_AT_ONCE: usize = 8;
+
+/// Between answers that hold nothing that was not there before: a relay that forgets acknowledgements, or makes
+/// entries up, takes no more than this.
+const NOTHING_BEFORE_SEEN: Duration = Duration::from_secs(1);
+
+/// Differences of clocks below this are left alone; the relay allows a minute.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// Why a round with a relay failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RoundError {
+    /// The relay.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The inbox: what was given stays at the relay.
+    #[error("the inbox can't take mail now: {0}")]
+    Inbox(#[from] StoreError),
+    /// The relay gave what was not asked for.
+    #[error("the relay gave entries that were not asked for")]
+    OutOfOrder,
+}
+
+/// The offset of a relay's clock from ours, milliseconds either way.
+#[derive(Debug, Clone, Copy, Default)]
+struct ClockOffset {
+    ahead: Duration,
+    behind: Duration,
+}
+
+/// Collects from `relay` until `stop`.
+pub(super) async fn collect(retriever: Retriever, relay: Peer, stop: CancellationToken) {
+    let collecting = async {
+        loop {
+            collect_batches(&retriever, &relay).await;
+            tracing::info!(relay = %relay.name, "the relay does not know collect; mail is fetched one by one, as from a Dendrite relay");
+            relay_txn::collect(&retriever, &relay).await;
+        }
+    };
+    // What is cut off here was either not stored, and stays at the relay, or stored, and is a duplicate next time.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = collecting => {}
+    }
+}
+
+/// Collects for as long as the relay knows `collect`.
+async fn collect_batches(retriever: &Retriever, relay: &Peer) {
+    let mut course = Course::new(Instant::now());
+    let mut offset = ClockOffset::default();
+    let mut failures = 0;
+    let mut wanted = retriever.inbox.relays_wanted();
+    loop {
+        let mut ask = course.next(retriever.settings.safety_interval, Instant::now());
+        if wanted.has_changed().unwrap_or(false) {
+            wanted.mark_unchanged();
+            ask.waits = false;
+        }
+        let round = tokio::select! {
+            biased;
+            Ok(()) = wanted.changed(), if ask.waits => continue_without_waiting(&mut wanted),
+            round = round(retriever, relay, &mut course, &ask, &mut offset) => round,
+        };
+        let pause = match round {
+            Ok(pause) => {
+                failures = 0;
+                pause
+            }
+            Err(RoundError::Call(CallError::Unknown)) => return,
+            Err(error) => {
+                failures += 1;
+                failed(retriever, relay, &error, failures)
+            }
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Somebody waits for what this relay may hold: the long poll is left, and the relay asked for an answer at once.
+fn continue_without_waiting(
+    wanted: &mut tokio::sync::watch::Receiver<u64>,
+) -> Result<Duration, RoundError> {
+    wanted.mark_changed();
+    Ok(Duration::ZERO)
+}
+
+fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32) -> Duration {
+    let relay = &relay.name;
+    let max = retriever.settings.safety_interval;
+    let wait = backoff(failures, RETRY_FIRST.min(max), max, rand::random());
+    let asked = match error {
+        RoundError::Call(CallError::Refused { retry_after, .. }) => retry_after.unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    let text = chain(error);
+    tracing::warn!(%relay, failures, "collecting failed and is tried again: {text}");
+    retriever.status.failed(relay, &text);
+    wait.max(asked.min(max))
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+/// Asks once, and works the answer off; how long to pause then.
+async fn round(
+    retriever: &Retriever,
+    relay: &Peer,
+    course: &mut Course,
+    ask: &Ask,
+    offset: &mut ClockOffset,
+) -> Result<Duration, RoundError> {
+    let asked_at = retriever.site.clock.now();
+    let response = ask_relay(retriever, relay, ask, offset).await?;
+    if !response.envelopes.is_sorted_by(|one, next| one.id < next.id)
+        || response.envelopes.first().is_some_and(|first| first.id <= ask.after)
+    {
+        return Err(RoundError::OutOfOrder);
+    }
+    let now = retriever.site.clock.now();
+    retriever.status.answered(&relay.name, Some(response.queued), now);
+    let last = response.envelopes.last().map(|envelope| envelope.id);
+    let taken = take(retriever, relay, response.envelopes).await?;
+    let drained = course.answered(ask, Batch { last, durable: taken.durable });
+    if drained {
+        retriever.inbox.relay_drained(&relay.name, asked_at);
+    }
+    Ok(if drained || taken.is_anything_new { Duration::ZERO } else { NOTHING_BEFORE_SEEN })
+}
+
+async fn ask_relay(
+    retriever: &Retriever,
+    relay: &Peer,
+    ask: &Ask,
+    offset: &mut ClockOffset,
+) -> Result<CollectResponse, CallError> {
+    let Retriever { site, settings, .. } = retriever;
+    let signed_at = offset.apply(site.clock.now());
+    match call::collect(site, relay, ask, settings.wait, signed_at).await {
+        Err(CallError::Clock { theirs }) => {
+            *offset = ClockOffset::between(site.clock.now(), theirs);
+            tracing::warn!(relay = %relay.name, ?offset, "the relay's clock differs from ours; requests to it are signed by its time");
+            let signed_at = offset.apply(site.clock.now());
+            call::collect(site, relay, ask, settings.wait, signed_at).await
+        }
+        answer => answer,
+    }
+}
+
+struct Taken {
+    durable: Vec<CollectAcknowledgement>,
+    is_anything_new: bool,
+}
+
+/// Judges and stores a batch in one durable write; only what is durable may be acknowledged.
+async fn take(
+    retriever: &Retriever,
+    relay: &Peer,
+    envelopes: Vec<WireEnvelope>,
+) -> Result<Taken, RoundError> {
+    let ids: Vec<u64> = envelopes.iter().map(|envelope| envelope.id).collect();
+    let incoming = envelopes.into_iter().map(|envelope| Incoming {
+        origin: envelope.origin,
+        txn_id: Some(envelope.txn_id),
+        content: envelope.content,
+        extras: envelope.extras,
+        source: relay.name.to_string(),
+    });
+    let judging = incoming.map(|incoming| judge(&retriever.site, incoming));
+    let mails: Vec<Mail> = stream::iter(judging).buffered(JUDGED_AT_ONCE).collect().await;
+    // The hash is of what came, and not what the relay says it is.
+    let hashes: Vec<String> = mails.iter().map(|mail| hex(&mail.key.sha256)).collect();
+    let arrivals = retriever.inbox.arrive(mails).await?;
+    let full = arrivals.iter().filter(|arrival| **arrival == Arrival::Full).count();
+    if full > 0 {
+        tracing::warn!(relay = %relay.name, full, "the inbox has no room; this mail stays at the relay");
+        let text = format!("the inbox has no room for {full} envelopes; they stay at the relay");
+        retriever.status.failed(&relay.name, &text);
+    }
+    let is_anything_new = arrivals.contains(&Arrival::Stored);
+    let durable = ids.into_iter().zip(hashes).zip(arrivals).filter_map(|((id, hash), arrival)| {
+        let is_durable = arrival != Arrival::Full;
+        is_durable.then_some(CollectAcknowledgement { id, sha256: Some(hash) })
+    });
+    Ok(Taken { durable: durable.collect(), is_anything_new })
+}
+
+impl ClockOffset {
+    fn between(ours: Timestamp, theirs: Timestamp) -> Self {
+        let (ahead, behind) = (theirs.since(ours), ours.since(theirs));
+        if ahead.max(behind) < CLOCK_TOLERANCE { Self::default() } else { Self { ahead, behind } }
+    }
+
+    fn apply(self, ours: Timestamp) -> Timestamp {
+        ours.after(self.ahead).before(self.behind)
+    }
+}

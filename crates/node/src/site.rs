@@ -1,0 +1,42 @@
+//! What every part of a node shares: who we are, how to reach others, what is kept.
+
+use std::sync::Arc;
+
+use restante_federation::{Exchange, Identity, KeyRing};
+use restante_federation_proto::{Clock, ServerName};
+use restante_sqlite::Database;
+
+use crate::destinations::Destinations;
+use crate::homeserver::Homeserver;
+use crate::own_keys::OwnKeys;
+use crate::relay_book::RelayBook;
+
+/// Shared parts of one node; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Site {
+    /// The homeserver's name and key.
+    pub(crate) identity: Identity,
+    /// The own homeserver.
+    pub(crate) homeserver: Homeserver,
+    /// How to reach other servers.
+    pub(crate) exchange: Arc<dyn Exchange>,
+    /// Other servers' keys.
+    pub(crate) keys: Arc<KeyRing>,
+    /// The own key document.
+    pub(crate) own_keys: Arc<OwnKeys>,
+    /// The node's state.
+    pub(crate) database: Database,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Who holds whose mail.
+    pub(crate) relays: RelayBook,
+    /// Which destinations are assumed offline.
+    pub(crate) destinations: Destinations,
+}
+
+impl Site {
+    /// The homeserver's name.
+    pub(crate) fn server_name(&self) -> &ServerName {
+        &self.identity.server_name
+    }
+}

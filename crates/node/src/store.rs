@@ -1,0 +1,41 @@
+//! The node's database: its schema, and one file per table group.
+
+pub(crate) mod destinations;
+pub(crate) mod inbox;
+pub(crate) mod ledger;
+pub(crate) mod relays;
+pub(crate) mod rooms;
+pub(crate) mod seen;
+
+use std::path::Path;
+
+use restante_federation_proto::Timestamp;
+use restante_sqlite::{Database, Limits, Migration, OpenError, Schema};
+
+/// "ReNd" in ASCII.
+const APPLICATION_ID: i32 = 0x5265_4e64;
+
+/// The node's schema.
+const SCHEMA: Schema = Schema {
+    kind: "node",
+    application_id: APPLICATION_ID,
+    migrations: &[
+        Migration { sql: include_str!("store/001_outbound.sql") },
+        Migration { sql: include_str!("store/002_inbound.sql") },
+    ],
+};
+
+/// Opens or creates the node's database in `folder`.
+pub(crate) fn open(folder: &Path) -> Result<Database, OpenError> {
+    Database::open(&folder.join("node.sqlite"), &SCHEMA, Limits::default())
+}
+
+/// A number as SQLite keeps it. None of ours comes near 2^63.
+pub(crate) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A time that was kept with [`number`].
+pub(crate) fn timestamp(value: i64) -> Timestamp {
+    Timestamp::from_millis(value.try_into().unwrap_or(0))
+}

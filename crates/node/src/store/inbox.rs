@@ -1,0 +1,362 @@
+//! The inbox's rows: mail from its arrival until it is confirmed, parked or found forged.
+
+mod overview;
+
+use bytes::Bytes;
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::{Database, StoreError};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::number;
+use super::seen::{self, TransactionKey, millis};
+use crate::inbox::mail::{Mail, Standing, StreamPlace};
+use crate::inbox::order::{Head, Place};
+
+pub(crate) use overview::{list, shares};
+
+/// Streams of one origin that are looked at for what comes next; an origin has one, and another after a
+/// reinstallation.
+const STREAMS_MAX: u32 = 16;
+
+/// Forged envelopes that are kept to be looked at. They are no mail, so the oldest make room.
+const FORGED_MAX: i64 = 200;
+
+/// An envelope on its way to the homeserver.
+#[derive(Debug, Clone)]
+pub(crate) struct Envelope {
+    /// Its row.
+    pub(crate) id: i64,
+    /// Its transaction id.
+    pub(crate) txn_id: String,
+    /// The transaction.
+    pub(crate) content: Bytes,
+    /// The proof.
+    pub(crate) proof: (String, String),
+    /// The place.
+    pub(crate) place: Option<StreamPlace>,
+    /// Why it waits.
+    pub(crate) reason: Option<String>,
+}
+
+/// An envelope that waits for a believed key.
+#[derive(Debug, Clone)]
+pub(crate) struct Unverified {
+    /// Its row.
+    pub(crate) id: i64,
+    /// As it arrived.
+    pub(crate) mail: Mail,
+}
+
+/// An envelope that the homeserver took and that is not confirmed.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivered {
+    /// Its row.
+    pub(crate) id: i64,
+    /// Its origin.
+    pub(crate) origin: ServerName,
+    /// The transaction.
+    pub(crate) content: Bytes,
+    /// What went wrong with parts of it.
+    pub(crate) reason: Option<String>,
+}
+
+/// Stores a batch in one commit; says for each whether it is there for the first time.
+pub(crate) async fn arrive(
+    database: &Database,
+    mails: Vec<Mail>,
+    now: Timestamp,
+) -> Result<Vec<bool>, StoreError> {
+    database
+        .write(move |connection| {
+            let stored = mails.iter().map(|mail| store(connection, mail, now)).collect();
+            let forged = mails.iter().any(|mail| matches!(mail.standing, Standing::Forged(_)));
+            if forged {
+                drop_oldest_forged(connection)?;
+            }
+            stored
+        })
+        .await
+}
+
+fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<bool> {
+    let is_first = if mail.is_proven() {
+        seen::remember(connection, &mail.key, now)?
+    } else {
+        !seen::contains(connection, &mail.key)? && !is_held(connection, mail)?
+    };
+    if is_first {
+        insert(connection, mail, now)?;
+    }
+    Ok(is_first)
+}
+
+/// Unproven mail does not count as seen, or an altered proof would keep the good one out.
+fn is_held(connection: &Connection, mail: &Mail) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM inbox WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3 AND authorization IS ?4";
+    let authorization = mail.proof.as_ref().map(|(_, authorization)| authorization);
+    let key = &mail.key;
+    connection.prepare_cached(sql)?.exists(params![
+        key.origin.as_str(),
+        key.txn_id,
+        key.sha256,
+        authorization
+    ])
+}
+
+fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO inbox (origin, txn_id, sha256, state, reason, uri, authorization, content, extras,
+               stream, seq, deposited_at, source, arrived_at, bytes)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    let (state, reason) = mail.state();
+    connection.prepare_cached(sql)?.execute(params![
+        mail.key.origin.as_str(),
+        mail.key.txn_id,
+        mail.key.sha256,
+        state,
+        reason,
+        mail.proof.as_ref().map(|(uri, _)| uri),
+        mail.proof.as_ref().map(|(_, authorization)| authorization),
+        mail.content.as_ref(),
+        mail.extras.as_ref(),
+        mail.place.as_ref().map(|place| &place.stream),
+        mail.place.as_ref().map(|place| number(place.seq)),
+        mail.place.as_ref().map(|place| millis(place.deposited_at)),
+        mail.source,
+        millis(now),
+        number(mail.bytes()),
+    ])?;
+    if matches!(mail.standing, Standing::Parked(_) | Standing::Proofless(_)) {
+        count(connection, "parked", 1)?;
+        advance_past(connection, &mail.key.origin, mail.place.as_ref(), now)?;
+    }
+    Ok(())
+}
+
+fn drop_oldest_forged(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE state = 'forged'
+               ORDER BY id DESC LIMIT -1 OFFSET ?1)";
+    let dropped = connection.prepare_cached(sql)?.execute([FORGED_MAX])?;
+    count(connection, "forged_dropped", dropped)
+}
+
+fn count(connection: &Connection, name: &str, more: usize) -> rusqlite::Result<()> {
+    let sql = "UPDATE inbox_totals SET value = value + ?2 WHERE name = ?1";
+    connection.prepare_cached(sql)?.execute(params![name, number(more as u64)]).map(drop)
+}
+
+fn advance_past(
+    connection: &Connection,
+    origin: &ServerName,
+    place: Option<&StreamPlace>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    match place {
+        Some(place) => seen::advance(connection, origin, &place.stream, place.seq, now),
+        None => Ok(()),
+    }
+}
+
+/// The first waiting envelope of each stream of `origin`, and the first without a place.
+pub(crate) async fn heads(
+    database: &Database,
+    origin: ServerName,
+) -> Result<Vec<Head>, StoreError> {
+    database
+        .read(move |connection| {
+            // With one min(), the bare columns are those of its row.
+            let placed = "SELECT first.id, first.arrived_at, first.stream, first.seq, first.deposited_at,
+                          streams.done_through
+                          FROM (SELECT id, arrived_at, stream, min(seq) AS seq, deposited_at FROM inbox
+                                WHERE origin = ?1 AND state = 'waiting' AND stream IS NOT NULL
+                                GROUP BY stream LIMIT ?2) AS first
+                          LEFT JOIN streams ON streams.origin = ?1 AND streams.stream = first.stream";
+            let bare = "SELECT min(id), arrived_at FROM inbox
+                        WHERE origin = ?1 AND state = 'waiting' AND stream IS NULL HAVING min(id) IS NOT NULL";
+            let mut statement = connection.prepare_cached(placed)?;
+            let mut heads: Vec<Head> = statement
+                .query_map(params![origin.as_str(), STREAMS_MAX], placed_head)?
+                .collect::<Result<_, _>>()?;
+            let mut statement = connection.prepare_cached(bare)?;
+            let bare = statement.query_row([origin.as_str()], |row| {
+                Ok(Head { id: row.get(0)?, place: None, arrived_at: time(row, 1)? })
+            });
+            heads.extend(bare.optional()?);
+            Ok(heads)
+        })
+        .await
+}
+
+fn placed_head(row: &Row<'_>) -> rusqlite::Result<Head> {
+    let place = Place {
+        stream: row.get(2)?,
+        seq: unsigned(row, 3)?,
+        deposited_at: time(row, 4)?,
+        done_through: row.get::<_, Option<i64>>(5)?.map(|done| u64::try_from(done).unwrap_or(0)),
+    };
+    Ok(Head { id: row.get(0)?, place: Some(place), arrived_at: time(row, 1)? })
+}
+
+/// The whole envelope; `None` if it does not wait.
+pub(crate) async fn load(database: &Database, id: i64) -> Result<Option<Envelope>, StoreError> {
+    database
+        .read(move |connection| {
+            let sql =
+                "SELECT id, txn_id, content, uri, authorization, stream, seq, deposited_at, reason
+                       FROM inbox WHERE id = ?1 AND state = 'waiting' AND uri IS NOT NULL
+                       AND authorization IS NOT NULL";
+            let row = |row: &Row<'_>| {
+                Ok(Envelope {
+                    id: row.get(0)?,
+                    txn_id: row.get(1)?,
+                    content: row.get::<_, Vec<u8>>(2)?.into(),
+                    proof: (row.get(3)?, row.get(4)?),
+                    place: place(row, 5)?,
+                    reason: row.get(8)?,
+                })
+            };
+            connection.prepare_cached(sql)?.query_row([id], row).optional()
+        })
+        .await
+}
+
+/// Notes why an envelope waits.
+pub(crate) async fn wait(database: &Database, id: i64, reason: String) -> Result<(), StoreError> {
+    let sql = "UPDATE inbox SET reason = ?2 WHERE id = ?1 AND state = 'waiting'";
+    database.write(move |connection| connection.execute(sql, params![id, reason]).map(drop)).await
+}
+
+/// What becomes of an envelope that the homeserver answered for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Taken; its events are to be confirmed. With what went wrong with some of them.
+    Delivered(Option<String>),
+    /// Stored: the payload goes.
+    Confirmed,
+    /// Kept, with the reason.
+    Parked(String),
+}
+
+/// Settles an envelope and its place in its stream; how many bytes it takes.
+pub(crate) async fn settle(
+    database: &Database,
+    (id, origin, place): (i64, ServerName, Option<StreamPlace>),
+    settled: Settled,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    database
+        .write(move |connection| {
+            advance_past(connection, &origin, place.as_ref(), now)?;
+            let bytes = "SELECT bytes FROM inbox WHERE id = ?1";
+            let bytes = connection.query_row(bytes, [id], |row| unsigned(row, 0)).optional()?;
+            let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
+            match &settled {
+                Settled::Delivered(reason) => {
+                    connection.execute(update, params![id, "delivered", reason])?;
+                }
+                Settled::Parked(reason) => {
+                    connection.execute(update, params![id, "parked", reason])?;
+                    count(connection, "parked", 1)?;
+                }
+                Settled::Confirmed => {
+                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
+                    count(connection, "confirmed", 1)?;
+                }
+            }
+            Ok(bytes.unwrap_or(0))
+        })
+        .await
+}
+
+/// What was delivered and not confirmed, in the order of delivery.
+pub(crate) async fn delivered(database: &Database) -> Result<Vec<Delivered>, StoreError> {
+    database
+        .read(|connection| {
+            let sql = "SELECT id, origin, content, reason FROM inbox WHERE state = 'delivered'
+                       ORDER BY origin, stream, seq, id";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(Delivered {
+                    id: row.get(0)?,
+                    origin: origin(row, 1)?,
+                    content: row.get::<_, Vec<u8>>(2)?.into(),
+                    reason: row.get(3)?,
+                })
+            })?;
+            rows.collect()
+        })
+        .await
+}
+
+/// Up to `limit` envelopes of `origin` above the row `after` that wait for a believed key.
+pub(crate) async fn unverified(
+    database: &Database,
+    from: ServerName,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Unverified>, StoreError> {
+    database
+        .read(move |connection| {
+            let sql = "SELECT id, origin, txn_id, sha256, content, extras, source, uri, authorization, reason
+                       FROM inbox WHERE state = 'unverified' AND origin = ?1 AND id > ?2
+                       ORDER BY id LIMIT ?3";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![from.as_str(), after, limit], unverified_row)?;
+            rows.collect()
+        })
+        .await
+}
+
+fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
+    let proof = match (row.get(7)?, row.get(8)?) {
+        (Some(uri), Some(authorization)) => Some((uri, authorization)),
+        _ => None,
+    };
+    let mail = Mail {
+        key: TransactionKey { origin: origin(row, 1)?, txn_id: row.get(2)?, sha256: row.get(3)? },
+        content: row.get::<_, Vec<u8>>(4)?.into(),
+        extras: row.get::<_, Vec<u8>>(5)?.into(),
+        source: row.get(6)?,
+        proof,
+        place: None,
+        standing: Standing::Unverified(row.get::<_, Option<String>>(9)?.unwrap_or_default()),
+    };
+    Ok(Unverified { id: row.get(0)?, mail })
+}
+
+/// Puts the judged `mail` in the place of the unverified row `id`; whether it is there for the first time.
+pub(crate) async fn judge(
+    database: &Database,
+    id: i64,
+    mail: Mail,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    database
+        .write(move |connection| {
+            connection.execute("DELETE FROM inbox WHERE id = ?1 AND state = 'unverified'", [id])?;
+            let is_first = store(connection, &mail, now)?;
+            drop_oldest_forged(connection)?;
+            Ok(is_first)
+        })
+        .await
+}
+
+fn place(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<StreamPlace>> {
+    let Some(stream) = row.get(first)? else { return Ok(None) };
+    let (seq, deposited_at) = (unsigned(row, first + 1)?, time(row, first + 2)?);
+    Ok(Some(StreamPlace { stream, seq, deposited_at }))
+}
+
+fn origin(row: &Row<'_>, index: usize) -> rusqlite::Result<ServerName> {
+    row.get::<_, String>(index)?.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error))
+    })
+}
+
+fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+    unsigned(row, index).map(Timestamp::from_millis)
+}
+
+fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(index).map(|value| u64::try_from(value).unwrap_or(0))
+}

@@ -1,0 +1,308 @@
+//! The ledger's tables: what was numbered, sent and left where.
+
+use std::collections::BTreeSet;
+
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::rusqlite::{self, Connection, OptionalExtension, params};
+use restante_sqlite::{Database, StoreError};
+
+use super::{number, timestamp};
+use crate::delivery::ledger::{FORGOTTEN_AT_ONCE, Line, Place, forgotten_before, place};
+
+/// What identifies a transaction: the same id with other content is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    /// Whom it is for.
+    pub(crate) destination: ServerName,
+    /// The homeserver's id for it.
+    pub(crate) txn_id: String,
+    /// SHA-256 of its canonical content.
+    pub(crate) content_sha256: [u8; 32],
+}
+
+/// The ledger. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger {
+    database: Database,
+    stream: String,
+}
+
+impl Ledger {
+    /// Opens the ledger; a database that has no stream yet takes `drawn_stream`.
+    pub(crate) async fn open(database: Database, drawn_stream: String) -> Result<Self, StoreError> {
+        let stream = database
+            .write(move |connection| {
+                connection.execute(
+                    "INSERT OR IGNORE INTO installation (only, stream) VALUES (1, ?1)",
+                    [drawn_stream],
+                )?;
+                connection.query_row("SELECT stream FROM installation", [], |row| row.get(0))
+            })
+            .await?;
+        Ok(Self { database, stream })
+    }
+
+    /// The name of this installation's streams.
+    pub(crate) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Enters a transaction, or finds it; durable on return. Forgets a few lines that are too old.
+    pub(crate) async fn enter(
+        &self,
+        transaction: Transaction,
+        now: Timestamp,
+    ) -> Result<Line, StoreError> {
+        self.database
+            .write(move |connection| {
+                forget(connection, forgotten_before(now))?;
+                match line(connection, &transaction)? {
+                    Some(line) => Ok(line),
+                    None => add(connection, &transaction, now),
+                }
+            })
+            .await
+    }
+
+    /// The destination itself took the transaction.
+    pub(crate) async fn delivered(
+        &self,
+        destination: ServerName,
+        seq: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.database
+            .write(move |connection| {
+                connection
+                    .prepare_cached(
+                        "UPDATE ledger SET delivered_at = coalesce(delivered_at, ?3)
+                         WHERE destination = ?1 AND seq = ?2",
+                    )?
+                    .execute(params![destination.as_str(), number(seq), number(now.as_millis())])
+                    .map(drop)
+            })
+            .await
+    }
+
+    /// `relay` holds the transaction.
+    pub(crate) async fn held_by(
+        &self,
+        destination: ServerName,
+        seq: u64,
+        relay: ServerName,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.database
+            .write(move |connection| {
+                connection
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO ledger_holders (destination, seq, relay, since)
+                         VALUES (?1, ?2, ?3, ?4)",
+                    )?
+                    .execute(params![
+                        destination.as_str(),
+                        number(seq),
+                        relay.as_str(),
+                        number(now.as_millis())
+                    ])
+                    .map(drop)
+            })
+            .await
+    }
+
+    /// What the ledger says of a transaction.
+    #[cfg(test)]
+    pub(crate) async fn line(&self, transaction: Transaction) -> Option<Line> {
+        self.database.read(move |connection| line(connection, &transaction)).await.unwrap()
+    }
+}
+
+fn line(connection: &Connection, transaction: &Transaction) -> rusqlite::Result<Option<Line>> {
+    let key =
+        params![transaction.destination.as_str(), transaction.txn_id, transaction.content_sha256];
+    let found = connection
+        .prepare_cached(
+            "SELECT seq, first_at, delivered_at FROM ledger
+             WHERE destination = ?1 AND txn_id = ?2 AND content_sha256 = ?3",
+        )?
+        .query_row(key, |row| {
+            let seq: i64 = row.get(0)?;
+            let place = Place { seq: seq.unsigned_abs(), first_at: timestamp(row.get(1)?) };
+            Ok((place, row.get::<_, Option<i64>>(2)?.map(timestamp)))
+        })
+        .optional()?;
+    let Some((place, delivered_at)) = found else { return Ok(None) };
+    let holders = holders(connection, &transaction.destination, place.seq)?;
+    Ok(Some(Line { place, delivered_at, holders }))
+}
+
+fn holders(
+    connection: &Connection,
+    destination: &ServerName,
+    seq: u64,
+) -> rusqlite::Result<BTreeSet<ServerName>> {
+    let mut names = connection
+        .prepare_cached("SELECT relay FROM ledger_holders WHERE destination = ?1 AND seq = ?2")?;
+    let names = names
+        .query_map(params![destination.as_str(), number(seq)], |row| row.get::<_, String>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+fn add(
+    connection: &Connection,
+    transaction: &Transaction,
+    now: Timestamp,
+) -> rusqlite::Result<Line> {
+    let destination = transaction.destination.as_str();
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT newest_seq FROM sent_streams WHERE destination = ?1")?
+        .query_row([destination], |row| row.get(0))
+        .optional()?;
+    let place = place(None, newest.unwrap_or(0).unsigned_abs(), now);
+    connection
+        .prepare_cached(
+            "INSERT INTO sent_streams (destination, newest_seq) VALUES (?1, ?2)
+             ON CONFLICT (destination) DO UPDATE SET newest_seq = excluded.newest_seq",
+        )?
+        .execute(params![destination, number(place.seq)])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO ledger (destination, seq, txn_id, content_sha256, first_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            destination,
+            number(place.seq),
+            transaction.txn_id,
+            transaction.content_sha256,
+            number(now.as_millis())
+        ])?;
+    Ok(Line { place, delivered_at: None, holders: BTreeSet::new() })
+}
+
+fn forget(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {
+    let old: Vec<(String, i64)> = connection
+        .prepare_cached(
+            "SELECT destination, seq FROM ledger WHERE first_at < ?1 ORDER BY first_at LIMIT ?2",
+        )?
+        .query_map(params![number(before.as_millis()), FORGOTTEN_AT_ONCE], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for line in old {
+        for forget in [
+            "DELETE FROM ledger WHERE destination = ?1 AND seq = ?2",
+            "DELETE FROM ledger_holders WHERE destination = ?1 AND seq = ?2",
+        ] {
+            connection.prepare_cached(forget)?.execute(params![line.0, line.1])?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+    fn transaction(destination: &str, txn_id: &str, content: u8) -> Transaction {
+        Transaction {
+            destination: destination.parse().unwrap(),
+            txn_id: txn_id.to_owned(),
+            content_sha256: [content; 32],
+        }
+    }
+
+    async fn open(folder: &TempDir, drawn: &str) -> Ledger {
+        Ledger::open(crate::store::open(folder.path()).unwrap(), drawn.to_owned()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stream_keeps_its_name_and_numbers_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = open(&folder, "first").await;
+        assert_eq!(ledger.enter(transaction("b.test", "1", 0), NOW).await.unwrap().place.seq, 1);
+        drop(ledger);
+
+        let ledger = open(&folder, "second").await;
+        assert_eq!(ledger.stream(), "first");
+        assert_eq!(ledger.enter(transaction("b.test", "1", 0), NOW).await.unwrap().place.seq, 1);
+        assert_eq!(ledger.enter(transaction("b.test", "1", 1), NOW).await.unwrap().place.seq, 2);
+        assert_eq!(ledger.enter(transaction("c.test", "1", 0), NOW).await.unwrap().place.seq, 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_left_where_and_delivered_is_kept_with_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = open(&folder, "s").await;
+        let mail = transaction("b.test", "1", 0);
+        let seq = ledger.enter(mail.clone(), NOW).await.unwrap().place.seq;
+        for relay in ["r1.test", "r2.test", "r1.test"] {
+            let relay = relay.parse().unwrap();
+            ledger.held_by(mail.destination.clone(), seq, relay, NOW).await.unwrap();
+        }
+        ledger.delivered(mail.destination.clone(), seq, NOW).await.unwrap();
+        ledger.delivered(mail.destination.clone(), seq, NOW.after(DAY)).await.unwrap();
+
+        let line = ledger.enter(mail, NOW.after(DAY)).await.unwrap();
+        assert_eq!(line.place.first_at, NOW);
+        assert_eq!(line.delivered_at, Some(NOW));
+        assert_eq!(line.holders.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn old_lines_are_forgotten_in_small_steps_and_numbers_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = open(&folder, "s").await;
+        for id in 0..40 {
+            ledger.enter(transaction("b.test", &id.to_string(), 0), NOW).await.unwrap();
+        }
+        let later = NOW.after(38 * DAY);
+        let newest = ledger.enter(transaction("b.test", "new", 0), later).await.unwrap();
+        assert_eq!(newest.place.seq, 41);
+        assert_eq!(count(&ledger).await, 40 + 1 - FORGOTTEN_AT_ONCE);
+        for id in 0..2 {
+            ledger.enter(transaction("b.test", &format!("n{id}"), 0), later).await.unwrap();
+        }
+        assert_eq!(count(&ledger).await, 3);
+    }
+
+    async fn count(ledger: &Ledger) -> u32 {
+        let sql = "SELECT count(*) FROM ledger";
+        ledger.database.read(|c| c.query_row(sql, [], |row| row.get(0))).await.unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn numbers_have_no_holes_and_repeats_keep_theirs(
+            mail in prop::collection::vec((0..3u8, 0..6u8, 0..2u8), 1..40),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let folder = tempfile::tempdir().unwrap();
+                let ledger = open(&folder, "s").await;
+                let mut known = HashMap::new();
+                let mut newest = HashMap::new();
+                for (destination, id, content) in mail {
+                    let key = (destination, id, content);
+                    let next = newest.get(&destination).unwrap_or(&0) + 1;
+                    let expected = *known.entry(key).or_insert(next);
+                    newest.entry(destination).and_modify(|n| *n = expected.max(*n)).or_insert(expected);
+                    let mail = transaction(&format!("d{destination}.test"), &id.to_string(), content);
+                    let line = ledger.enter(mail, NOW).await.unwrap();
+                    assert_eq!(line.place.seq, expected);
+                }
+            });
+        }
+    }
+}

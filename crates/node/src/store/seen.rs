@@ -1,0 +1,105 @@
+//! What arrived before, and how far each stream is done with.
+
+use std::time::Duration;
+
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::limits::{MEMORY_BEYOND_TIME_TO_LIVE, TIME_TO_LIVE};
+use restante_sqlite::{Database, StoreError};
+use rusqlite::{Connection, params};
+
+use super::number;
+
+/// How long a transaction is remembered: a relay may hold it for the time to live.
+const REMEMBERED: Duration = TIME_TO_LIVE.saturating_add(MEMORY_BEYOND_TIME_TO_LIVE);
+
+/// Rows that one step of pruning removes, so that other writes need not wait long.
+const PRUNE_STEP: u32 = 500;
+
+/// What tells one transaction from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct TransactionKey {
+    /// Who signed it.
+    pub(crate) origin: ServerName,
+    /// Its id.
+    pub(crate) txn_id: String,
+    /// SHA-256 of its canonical content.
+    pub(crate) sha256: [u8; 32],
+}
+
+/// Remembers a transaction; `false` if it was seen before.
+pub(super) fn remember(
+    connection: &Connection,
+    key: &TransactionKey,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let sql =
+        "INSERT OR IGNORE INTO seen (origin, txn_id, sha256, seen_at) VALUES (?1, ?2, ?3, ?4)";
+    let added = connection.prepare_cached(sql)?.execute(params![
+        key.origin.as_str(),
+        key.txn_id,
+        key.sha256,
+        millis(now)
+    ])?;
+    Ok(added > 0)
+}
+
+/// Whether a transaction was seen before.
+pub(super) fn contains(connection: &Connection, key: &TransactionKey) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM seen WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
+    connection.prepare_cached(sql)?.exists(params![key.origin.as_str(), key.txn_id, key.sha256])
+}
+
+/// Notes that `seq` of a stream is done with.
+pub(super) fn advance(
+    connection: &Connection,
+    origin: &ServerName,
+    stream: &str,
+    seq: u64,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO streams (origin, stream, done_through, changed_at) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT (origin, stream) DO UPDATE SET
+               done_through = max(done_through, excluded.done_through), changed_at = excluded.changed_at";
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(sql)?
+        .execute(params![origin.as_str(), stream, seq, millis(now)])
+        .map(drop)
+}
+
+/// Notes a transaction that went straight to the homeserver.
+pub(crate) async fn passed(
+    database: &Database,
+    key: TransactionKey,
+    stream: String,
+    seq: u64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    database
+        .write(move |connection| {
+            remember(connection, &key, now)?;
+            advance(connection, &key.origin, &stream, seq, now)
+        })
+        .await
+}
+
+/// Forgets what no relay may hold any longer, one step of it; whether there is more.
+pub(crate) async fn prune(database: &Database, now: Timestamp) -> Result<bool, StoreError> {
+    let before = millis(now.before(REMEMBERED));
+    database
+        .write(move |connection| {
+            let seen = "DELETE FROM seen WHERE (origin, txn_id, sha256) IN
+                        (SELECT origin, txn_id, sha256 FROM seen WHERE seen_at < ?1 LIMIT ?2)";
+            let streams = "DELETE FROM streams WHERE (origin, stream) IN
+                           (SELECT origin, stream FROM streams WHERE changed_at < ?1 LIMIT ?2)";
+            let seen = connection.execute(seen, params![before, PRUNE_STEP])?;
+            let streams = connection.execute(streams, params![before, PRUNE_STEP])?;
+            Ok(seen.max(streams) == PRUNE_STEP as usize)
+        })
+        .await
+}
+
+/// Milliseconds as SQLite keeps them.
+pub(super) fn millis(at: Timestamp) -> i64 {
+    number(at.as_millis())
+}

@@ -1,0 +1,35 @@
+//! Whole-system tests: real homeservers, relays and nodes as processes, links that can be cut.
+//!
+//! A [`World`] is one test's corner of the machine: a folder, the links between its servers, its relays. A [`Site`] in
+//! it is a homeserver with its node and a user's client, which can go offline and come back. Where the harness can't go
+//! on it panics, so that the test that uses it fails there, with the tails of its processes' logs.
+#![expect(clippy::panic, reason = "a harness that cannot go on fails the test that uses it")]
+
+mod client;
+mod deadline;
+mod homeserver;
+mod http_probe;
+mod link;
+mod mailbox;
+mod node;
+mod pair;
+mod ports;
+mod process;
+mod relay;
+mod signing;
+mod site;
+mod stranger;
+mod world;
+
+pub use client::{Client, ClientError, Event};
+pub use deadline::eventually;
+pub use homeserver::{Homeserver, HomeserverPlan, OutboundHook};
+pub use link::Link;
+pub use mailbox::MailboxView;
+pub use node::{NodePlan, NodeProcess};
+pub use pair::{Pair, share_a_room};
+pub use process::{Process, Program};
+pub use relay::{RelayAddress, RelayPlan, RelayProcess};
+pub use site::Site;
+pub use stranger::Stranger;
+pub use world::World;

@@ -1,0 +1,190 @@
+//! A node process beside a homeserver.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::Full;
+use restante_federation_proto::ServerName;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::eventually;
+use crate::http_probe::exchange;
+use crate::ports::Port;
+use crate::process::{Process, restante};
+use crate::relay::RelayAddress;
+
+/// A start takes well under a second on an idle machine.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a node is to be.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// The homeserver's name.
+    pub server_name: ServerName,
+    /// The homeserver's signing key file.
+    pub signing_key_file: PathBuf,
+    /// The homeserver's plain listener.
+    pub homeserver_url: String,
+    /// The folder for everything it writes; made if it is missing.
+    pub directory: PathBuf,
+    /// Static routes: server name to URL.
+    pub routes: BTreeMap<String, String>,
+    /// The relays of each server, its own included.
+    pub relays: BTreeMap<String, Vec<RelayAddress>>,
+    /// Notaries that vouch for keys.
+    pub notaries: Vec<RelayAddress>,
+}
+
+/// The three listeners of a node, fixed before it starts because its neighbors' configurations name them.
+#[derive(Debug)]
+pub(crate) struct NodeDoors {
+    pub(crate) outbound: Port,
+    pub(crate) inbound: Port,
+    pub(crate) admin: Port,
+    /// The secret that the homeserver shows at the outbound door.
+    pub(crate) secret: String,
+}
+
+impl NodeDoors {
+    pub(crate) fn reserve() -> Self {
+        let secret = format!("{:032x}", rand::random::<u128>());
+        let (outbound, inbound, admin) = (Port::reserve(), Port::reserve(), Port::reserve());
+        Self { outbound, inbound, admin, secret }
+    }
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct NodeProcess {
+    process: Process,
+    doors: NodeDoors,
+    data: PathBuf,
+}
+
+impl NodeProcess {
+    /// Configures a node and starts it; returns when it answers.
+    pub(crate) async fn start(plan: NodePlan, doors: NodeDoors) -> Self {
+        std::fs::create_dir_all(&plan.directory).expect("the test's folder is writable");
+        let data = plan.directory.join("data");
+        let config = configuration(&plan, &doors, &data);
+        let name = format!("{}'s node", plan.server_name);
+        let process = Process::start(restante(&name, &plan.directory, "node", &config));
+        let mut node = Self { process, doors, data };
+        node.until_ready().await;
+        node
+    }
+
+    /// Starts it again with the data it has.
+    pub async fn start_again(&mut self) {
+        self.process.start_again();
+        self.until_ready().await;
+    }
+
+    async fn until_ready(&mut self) {
+        let doors = [self.doors.outbound.address(), self.doors.inbound.address()];
+        let (admin, data) = (self.doors.admin.url(), self.data.clone());
+        let look = async || {
+            for door in &doors {
+                TcpStream::connect(door).await.ok()?;
+            }
+            ask_status(&admin, &data).await
+        };
+        self.process.until_ready(READY_DEADLINE, look).await;
+    }
+
+    /// Shuts it down in order.
+    pub async fn stop(&mut self) {
+        self.process.terminate().await;
+    }
+
+    /// Kills it as a power cut would.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+    }
+
+    /// Removes what the stopped node remembers of other servers' keys.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn forget_keys(&self) {
+        assert!(!self.process.is_started(), "stop the node before its keys are removed");
+        for file in ["keys.sqlite", "keys.sqlite-wal", "keys.sqlite-shm"] {
+            match std::fs::remove_file(self.data.join(file)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    panic!("cannot remove {file}: {error}")
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What `GET /status` says.
+    pub async fn status(&self) -> Value {
+        let (admin, data) = (self.doors.admin.url(), &self.data);
+        eventually("the node tells its status", READY_DEADLINE, async || {
+            ask_status(&admin, data).await
+        })
+        .await
+    }
+
+    /// Waits until the status is as `look` wants it, and returns what it found.
+    pub async fn wait_for_status<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        look: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        eventually(what, deadline, async || look(&self.status().await)).await
+    }
+
+    /// Waits until it has collected from `count` relays: these know its server's keys from then on.
+    pub(crate) async fn wait_until_collected(&self, count: usize) {
+        let what = format!("{count} relays have let the node collect");
+        self.wait_for_status(&what, READY_DEADLINE, |status| {
+            let relays = status["relays"].as_array()?.iter();
+            (relays.filter(|relay| !relay["last_collect_at"].is_null()).count() == count)
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+async fn ask_status(admin: &str, data: &std::path::Path) -> Option<Value> {
+    let token = std::fs::read_to_string(data.join("admin-token")).ok()?;
+    let request = Request::get(format!("{admin}/status"))
+        .header("authorization", format!("Bearer {}", token.trim()))
+        .body(Full::default())
+        .expect("the harness builds whole URLs");
+    let (_, body) = exchange(request).await.filter(|(status, _)| status.is_success())?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn configuration(plan: &NodePlan, doors: &NodeDoors, data: &std::path::Path) -> Value {
+    let relays: BTreeMap<_, Vec<_>> = plan
+        .relays
+        .iter()
+        .map(|(served, relays)| (served, relays.iter().map(RelayAddress::to_config).collect()))
+        .collect();
+    let notaries: Vec<_> = plan.notaries.iter().map(RelayAddress::to_config).collect();
+    json!({
+        "server_name": plan.server_name,
+        "signing_key": plan.signing_key_file,
+        "homeserver": plan.homeserver_url,
+        "data": data,
+        "outbound": { "listen": doors.outbound.address(), "secret": doors.secret },
+        "inbound": { "listen": doors.inbound.address() },
+        "admin": { "listen": doors.admin.address() },
+        "relays": relays,
+        "federation": { "routes": plan.routes, "dns": "off" },
+        "keys": { "notaries": notaries },
+    })
+}

@@ -1,0 +1,134 @@
+//! A relay process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use restante_federation_proto::{ServerName, SigningKey};
+use serde_json::{Value, json};
+
+use crate::http_probe::get;
+use crate::link::Link;
+use crate::mailbox::MailboxView;
+use crate::ports::Port;
+use crate::process::Process;
+use crate::process::restante;
+
+/// A start takes well under a second on an idle machine.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a relay is to be.
+#[derive(Debug, Clone)]
+pub struct RelayPlan {
+    /// What messages call it.
+    pub name: String,
+    /// The folder for everything it writes; made if it is missing.
+    pub directory: PathBuf,
+    /// Static routes: server name to URL.
+    pub routes: BTreeMap<String, String>,
+}
+
+/// Where a relay is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// Its name.
+    pub server_name: ServerName,
+    /// Its URL.
+    pub url: String,
+}
+
+impl RelayAddress {
+    /// As an entry of a node's configuration.
+    pub(crate) fn to_config(&self) -> Value {
+        json!({ "server_name": self.server_name, "url": self.url })
+    }
+}
+
+/// A relay named by its key, reached over a link that its process and the test can cut.
+#[derive(Debug)]
+pub struct RelayProcess {
+    process: Process,
+    port: Port,
+    /// The way that nodes take to it; what the test itself asks goes around it.
+    pub link: Link,
+    server_name: ServerName,
+}
+
+impl RelayProcess {
+    /// Configures a relay and starts it; returns when it answers.
+    pub async fn start(plan: RelayPlan) -> Self {
+        let port = Port::reserve();
+        std::fs::create_dir_all(&plan.directory).expect("the test's folder is writable");
+        let config = json!({
+            "listen": port.address(),
+            "data": plan.directory.join("data"),
+            "federation": { "routes": plan.routes, "dns": "off" },
+        });
+        let mut process = Process::start(restante(&plan.name, &plan.directory, "relay", &config));
+        let server_name = until_ready(&mut process, &port).await;
+        let mut link = Link::to(port.address());
+        link.restore().await;
+        Self { process, port, link, server_name }
+    }
+
+    /// Starts it again with the data it has.
+    pub async fn start_again(&mut self) {
+        self.process.start_again();
+        let server_name = until_ready(&mut self.process, &self.port).await;
+        assert_eq!(server_name, self.server_name, "a relay keeps its name over a restart");
+        self.link.restore().await;
+    }
+
+    /// Shuts it down in order.
+    pub async fn stop(&mut self) {
+        self.link.cut().await;
+        self.process.terminate().await;
+    }
+
+    /// Kills it as a power cut would.
+    pub async fn kill(&mut self) {
+        self.link.cut().await;
+        self.process.kill().await;
+    }
+
+    /// Where nodes find it.
+    pub fn address(&self) -> RelayAddress {
+        RelayAddress { server_name: self.server_name.clone(), url: self.link.url() }
+    }
+
+    /// Its name.
+    pub fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+
+    /// Its own URL, around the link.
+    pub(crate) fn direct_url(&self) -> String {
+        self.port.url()
+    }
+
+    /// The mailbox of `owner`, seen with its key.
+    pub fn mailbox<'a>(&'a self, owner: &'a ServerName, key: &'a SigningKey) -> MailboxView<'a> {
+        MailboxView::new(self, owner, key)
+    }
+
+    /// How many deposits nodes have asked it to hold, taken or not.
+    pub fn deposits_asked(&self) -> usize {
+        self.link.requests("PUT", restante_relay_api::endpoints::SEND_RELAY)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+/// Waits for the relay's own key document, and returns the name in it.
+async fn until_ready(process: &mut Process, port: &Port) -> ServerName {
+    let url = format!("{}{}", port.url(), restante_relay_api::endpoints::KEY_SERVER);
+    let look = async || {
+        let (_, body) = get(&url).await.filter(|(status, _)| status.is_success())?;
+        let document: Value = serde_json::from_slice(&body).ok()?;
+        document["server_name"].as_str()?.parse().ok()
+    };
+    process.until_ready(READY_DEADLINE, look).await
+}

@@ -1,0 +1,115 @@
+//! A test's corner of the machine: its folder, the doors of its sites, and who holds whose mail.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use restante_federation_proto::ServerName;
+use tempfile::TempDir;
+
+use crate::homeserver::{Homeserver, HomeserverPlan, OutboundHook};
+use crate::link::Link;
+use crate::node::{NodeDoors, NodePlan, NodeProcess};
+use crate::relay::{RelayAddress, RelayPlan, RelayProcess};
+use crate::site::Site;
+
+/// What the parts of a test know of each other.
+#[derive(Debug)]
+pub struct World {
+    directory: TempDir,
+    doors: BTreeMap<String, (NodeDoors, Link)>,
+    routes: BTreeMap<String, String>,
+    relays: BTreeMap<String, Vec<RelayAddress>>,
+    notaries: Vec<RelayAddress>,
+}
+
+impl World {
+    /// A world with sites of these names, none of which is started. Each gets a static route to its door.
+    pub fn with_sites(names: &[&str]) -> Self {
+        let (mut doors, mut routes) = (BTreeMap::new(), BTreeMap::new());
+        for &name in names {
+            let node = NodeDoors::reserve();
+            let link = Link::to(node.inbound.address());
+            routes.insert(name.to_owned(), link.url());
+            doors.insert(name.to_owned(), (node, link));
+        }
+        let directory =
+            TempDir::with_prefix("restante-").expect("the temporary folder is writable");
+        Self { directory, doors, routes, relays: BTreeMap::new(), notaries: Vec::new() }
+    }
+
+    /// Starts a relay.
+    pub async fn start_relay(&self, name: &str) -> RelayProcess {
+        self.start_relay_with_routes(name, BTreeMap::new()).await
+    }
+
+    /// Starts a relay for which `misled` replaces some of the world's routes.
+    pub async fn start_relay_with_routes(
+        &self,
+        name: &str,
+        misled: BTreeMap<String, String>,
+    ) -> RelayProcess {
+        let mut routes = self.routes.clone();
+        routes.extend(misled);
+        let directory = self.folder(name);
+        RelayProcess::start(RelayPlan { name: name.to_owned(), directory, routes }).await
+    }
+
+    /// Lets every site that starts from here on know that `relay` holds `server`'s mail.
+    pub fn hold_mail_of(&mut self, server: &str, relay: &RelayProcess) {
+        self.relays.entry(server.to_owned()).or_default().push(relay.address());
+    }
+
+    /// Lets every site that starts from here on believe `relay`'s word about keys.
+    pub fn trust_as_notary(&mut self, relay: &RelayProcess) {
+        self.notaries.push(relay.address());
+    }
+
+    /// Starts a site with a user.
+    ///
+    /// # Panics
+    ///
+    /// When the world has no such site, or it was started before.
+    pub async fn start_site(&mut self, name: &str, user: &str) -> Site {
+        let (doors, mut link) =
+            self.doors.remove(name).expect("each site of the world starts once");
+        let server_name: ServerName = name.parse().expect("tests use valid server names");
+        let homeserver = Homeserver::start(HomeserverPlan {
+            server_name: server_name.clone(),
+            directory: self.folder(&format!("{name}/homeserver")),
+            outbound: Some(OutboundHook {
+                port: doors.outbound.number(),
+                secret: doors.secret.clone(),
+            }),
+        })
+        .await;
+        let plan = NodePlan {
+            server_name,
+            signing_key_file: homeserver.signing_key_file(),
+            homeserver_url: homeserver.url(),
+            directory: self.folder(&format!("{name}/node")),
+            routes: self.routes.clone(),
+            relays: self.relays.clone(),
+            notaries: self.notaries.clone(),
+        };
+        link.restore().await;
+        let node = NodeProcess::start(plan, doors).await;
+        if let Some(relays) = self.relays.get(name) {
+            node.wait_until_collected(relays.len()).await;
+        }
+        let client = homeserver.client(user).await;
+        Site { client, node, homeserver, link }
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("---- kept for a closer look: {}", self.directory.path().display());
+        }
+    }
+}
