@@ -247,6 +247,15 @@ impl Client {
         .await
     }
 
+    /// Waits until the homeserver shows `room` as joined.
+    pub async fn wait_for_room(&self, room: &str, deadline: Duration) {
+        self.wait_for(&format!("the room {room}"), deadline, async || {
+            let timeline = self.timeline(room).await;
+            if timeline.is_empty() { Err("no such room".to_owned()) } else { Ok(()) }
+        })
+        .await;
+    }
+
     /// Waits until the user is invited to `room`.
     pub async fn wait_for_invite(&self, room: &str, deadline: Duration) {
         self.wait_for(&format!("an invite to {room}"), deadline, async || {

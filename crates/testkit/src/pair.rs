@@ -73,5 +73,8 @@ pub async fn share_a_room(host: &Site, guest: &Site) -> String {
         (members.len() == 2).then_some(())
     })
     .await;
+    // After a join over federation Synapse fetches the rest of the room's state in the background,
+    // and only then shows the room: a server that goes offline before has not really joined.
+    guest.client.wait_for_room(&room, ONLINE_DEADLINE).await;
     room
 }

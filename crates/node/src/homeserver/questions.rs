@@ -38,11 +38,21 @@ pub(crate) enum Presence {
     Absent,
     /// It is not in that room.
     NotInRoom,
+    /// It joined that room and does not have its whole state yet, so that it can't say.
+    Incomplete,
 }
+
+/// How the code ends that Synapse answers with for a room that it joined and whose state it still fetches (MSC3895).
+const PARTIAL_STATE: &str = "UNABLE_DUE_TO_PARTIAL_STATE";
 
 #[derive(Deserialize)]
 struct IncompatibleVersion {
     room_version: String,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    errcode: String,
 }
 
 impl Homeserver {
@@ -50,7 +60,7 @@ impl Homeserver {
     pub(crate) async fn event(&self, event_id: &str) -> Result<Presence, Unavailable> {
         let event_id = escape_path_segment(event_id);
         let answer = self.ask(&format!("/_matrix/federation/v1/event/{event_id}")).await?;
-        presence(answer.0)
+        presence(&answer)
     }
 
     /// Whether the event is stored with its state, and not rejected: whether it counts as a predecessor.
@@ -61,7 +71,7 @@ impl Homeserver {
     ) -> Result<Presence, Unavailable> {
         let (room_id, event_id) = (escape_path_segment(room_id), escape_query(event_id));
         let target = format!("/_matrix/federation/v1/state_ids/{room_id}?event_id={event_id}");
-        presence(self.ask(&target).await?.0)
+        presence(&self.ask(&target).await?)
     }
 
     /// The room's version; `None` for a room that the homeserver does not know.
@@ -123,14 +133,19 @@ impl Homeserver {
     }
 }
 
-fn presence(status: StatusCode) -> Result<Presence, Unavailable> {
-    match status {
+fn presence((status, body): &(StatusCode, Bytes)) -> Result<Presence, Unavailable> {
+    match *status {
         StatusCode::OK => Ok(Presence::Present),
+        StatusCode::FORBIDDEN if errcode(body).ends_with(PARTIAL_STATE) => Ok(Presence::Incomplete),
         StatusCode::FORBIDDEN => Ok(Presence::NotInRoom),
         // 400 is the answer for an id that can't be one.
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Ok(Presence::Absent),
         status => Err(unavailable(status)),
     }
+}
+
+fn errcode(body: &[u8]) -> String {
+    serde_json::from_slice::<Refusal>(body).map(|refusal| refusal.errcode).unwrap_or_default()
 }
 
 fn unavailable(status: StatusCode) -> Unavailable {

@@ -45,6 +45,10 @@ impl Inbox {
                 Some(finished) => finished,
                 None => return,
             },
+            Ok(Presence::Incomplete) => {
+                self.state().confirmations.not_answered(room_id, now);
+                return;
+            }
             Err(error) => {
                 tracing::debug!(%error, "deliveries can't be confirmed now");
                 self.state().confirmations.not_answered(room_id, now);
@@ -66,8 +70,10 @@ impl Inbox {
         }
         let reason = match self.site().homeserver.event(&event.1).await {
             Ok(Presence::Present) => "the homeserver rejected it, or has it without its state",
-            Ok(_) => "the homeserver took it and did not store it",
-            Err(_) => {
+            Ok(Presence::Absent | Presence::NotInRoom) => {
+                "the homeserver took it and did not store it"
+            }
+            Ok(Presence::Incomplete) | Err(_) => {
                 self.state().confirmations.not_answered(&event.0, now);
                 return None;
             }

@@ -16,7 +16,7 @@ use super::readiness::{self, RoomEvent};
 use super::schedule::{Schedule, Turn};
 use super::transaction::{Pdu, Transaction};
 use super::window::Sent;
-use crate::homeserver::{Replayed, Unavailable};
+use crate::homeserver::{Presence, Replayed, Unavailable};
 use crate::store::inbox::{self as rows, Envelope, Settled};
 use crate::store::rooms;
 
@@ -194,7 +194,7 @@ impl Inbox {
         if missing.is_empty() || self.site().destinations.reachable(origin).await {
             return Ok(None);
         }
-        self.waits_for(envelope, missing_reason(&missing)).await?;
+        self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
         let rooms = missing.keys().map(|room| (*room).to_owned()).collect();
         Ok(Some(Turn::ForRooms(rooms)))
     }
@@ -203,7 +203,7 @@ impl Inbox {
         &self,
         questions: BTreeSet<RoomEvent>,
         pdus: &[Pdu],
-    ) -> Result<BTreeMap<RoomEvent, crate::homeserver::Presence>, Unavailable> {
+    ) -> Result<BTreeMap<RoomEvent, Presence>, Unavailable> {
         let mut answers = BTreeMap::new();
         for (room_id, event_id) in questions {
             // The homeserver knows nothing of a room whose version it does not know.
@@ -362,8 +362,18 @@ fn hole_reason(missing: (Option<u64>, u64)) -> String {
     }
 }
 
-fn missing_reason(missing: &BTreeMap<&str, Vec<&str>>) -> String {
+fn missing_reason(
+    missing: &BTreeMap<&str, Vec<&str>>,
+    answers: &BTreeMap<RoomEvent, Presence>,
+) -> String {
+    let is_incomplete =
+        |room: &str| answers.iter().any(|((of, _), is)| of == room && *is == Presence::Incomplete);
     let rooms = missing.iter().map(|(room, events)| {
+        if is_incomplete(room) {
+            return format!(
+                "the homeserver joined room {room} and does not have its whole state yet"
+            );
+        }
         let named = events.iter().take(NAMED_EVENTS_MAX).copied().collect::<Vec<_>>().join(", ");
         let more = events.len().saturating_sub(NAMED_EVENTS_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -34,10 +34,12 @@ pub(crate) fn questions(
 }
 
 /// The events that are missing, by room; none if every room is ready. A room that the homeserver is not in is ready:
-/// it makes nothing of its events anyway.
+/// it makes nothing of its events anyway. One whose state it still fetches is not: whether its predecessors are there
+/// can't be told.
 pub(crate) fn missing(answers: &BTreeMap<RoomEvent, Presence>) -> BTreeMap<&str, Vec<&str>> {
     let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for ((room_id, event_id), _) in answers.iter().filter(|(_, is)| **is == Presence::Absent) {
+    let waits = |is: &Presence| matches!(is, Presence::Absent | Presence::Incomplete);
+    for ((room_id, event_id), _) in answers.iter().filter(|(_, is)| waits(is)) {
         missing.entry(room_id).or_default().push(event_id);
     }
     missing
@@ -85,12 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_absent_from_a_joined_room_is_missing() {
+    fn what_is_absent_from_a_room_that_the_homeserver_is_in_or_joins_is_missing() {
         let answers = BTreeMap::from([
             (event("!r", "$1"), Presence::Present),
             (event("!r", "$2"), Presence::Absent),
             (event("!left", "$3"), Presence::NotInRoom),
+            (event("!joining", "$4"), Presence::Incomplete),
         ]);
-        assert_eq!(missing(&answers), BTreeMap::from([("!r", vec!["$2"])]));
+        let expected = BTreeMap::from([("!r", vec!["$2"]), ("!joining", vec!["$4"])]);
+        assert_eq!(missing(&answers), expected);
     }
 }

@@ -189,7 +189,7 @@ async fn a_strangers_key_is_never_used_and_disturbs_nothing_later() {
     let site = site().await;
     let mut stranger = Writer::impostor("b.test");
     let mut writer = Writer::new("b.test");
-    hold(&site, &[stranger.message(ROOM)]);
+    hold(&site, &[stranger.edu()]);
     site.run_with(async |inbox| {
         let status = status_when(&inbox, |status| !status.waiting.is_empty()).await;
         assert_eq!(status.waiting[0].state, "unverified_first_contact");

@@ -1,13 +1,15 @@
 //! Which headers travel on: those about the message, none about the connection (RFC 9110, section 7.6.1).
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 
-/// Never passed on. The transport writes Host and Content-Length itself, and the node's secret is for the node alone.
-const NEVER: [HeaderName; 9] = [
+/// Never passed on. The transport writes Host and Content-Length itself, the node's secret is for the node alone, and
+/// an answer that the node reads must not come compressed.
+const NEVER: [HeaderName; 10] = [
+    ACCEPT_ENCODING,
     CONNECTION,
     CONTENT_LENGTH,
     HOST,
@@ -56,6 +58,7 @@ mod tests {
             ("authorization", "X-Matrix two"),
             ("proxy-authorization", "Bearer secret"),
             ("host", "b.test:80"),
+            ("accept-encoding", "gzip"),
             ("connection", "close, X-Hop"),
             ("x-hop", "1"),
             ("keep-alive", "5"),
