@@ -12,19 +12,18 @@ const REQUIREMENTS: &str = "crates/testkit/python/requirements.txt";
 const STAMP: &str = "installed-requirements.txt";
 
 /// Tried in this order.
-const CANDIDATES: [&str; 6] =
-    ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"];
+const CANDIDATES: [&str; 5] = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
 
-/// Prints its version if it can make environments. Synapse asks for 3.10.
+/// Prints its version if it can make environments. The pinned packages ask for 3.11.
 const PROBE: &str =
-    "import ensurepip, sys, venv; assert sys.version_info >= (3, 10); print(sys.version)";
+    "import ensurepip, sys, venv; assert sys.version_info >= (3, 11); print(sys.version)";
 
 /// Makes the environment if it is missing or does not match, and returns its Python.
 pub(crate) fn environment(workspace: &Path, target: &Path) -> Result<PathBuf> {
     let Some((python, version)) = CANDIDATES.iter().find_map(|name| Some((*name, probe(name)?)))
     else {
         bail!(
-            "the scenarios need Python 3.10 or newer with its modules venv and ensurepip; on Debian and \
+            "the scenarios need Python 3.11 or newer with its modules venv and ensurepip; on Debian and \
              Ubuntu: apt-get install python3 python3-venv"
         );
     };

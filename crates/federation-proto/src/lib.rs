@@ -6,6 +6,7 @@
 mod authorization_parameters;
 mod canonical_json;
 mod event_id;
+mod event_signature;
 mod evidence;
 mod json_members;
 mod json_scanner;
@@ -24,6 +25,7 @@ mod x_matrix;
 
 pub use canonical_json::{CanonicalJsonError, JSON_DEPTH_MAX, canonicalise};
 pub use event_id::{EventIdError, RoomVersion, event_id};
+pub use event_signature::{EventSignatureError, verify_event_signature};
 pub use evidence::{BelievedDocument, Evidence, Replacement, replacement};
 pub use json_members::{Member, members};
 pub use key_document::{

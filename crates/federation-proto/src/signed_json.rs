@@ -119,10 +119,19 @@ impl SignedObject {
     }
 
     fn signature(&self, server: &ServerName, key_id: &KeyId) -> Option<String> {
-        let of_server = member_value(&self.signatures, server.as_str())?;
-        let by_key = member_value(of_server, key_id.as_str())?;
-        serde_json::from_slice(by_key).ok()
+        signature_in(&self.signatures, server, key_id)
     }
+}
+
+/// The signature of `server` with the key `key_id` that the object `json` carries.
+pub(crate) fn signature_of(json: &[u8], server: &ServerName, key_id: &KeyId) -> Option<String> {
+    signature_in(member_value(json, "signatures")?, server, key_id)
+}
+
+fn signature_in(signatures: &[u8], server: &ServerName, key_id: &KeyId) -> Option<String> {
+    let of_server = member_value(signatures, server.as_str())?;
+    let by_key = member_value(of_server, key_id.as_str())?;
+    serde_json::from_slice(by_key).ok()
 }
 
 fn member_value<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {

@@ -187,7 +187,8 @@ impl Client {
         Ok(profile["displayname"].as_str().map(str::to_owned))
     }
 
-    /// Sends a to-device message to one device of another client's user.
+    /// Sends a to-device message to one device of another client's user. The content must not be empty: the client
+    /// on the other side takes an empty one for a redacted message, and drops it.
     pub async fn send_to_device(
         &self,
         recipient: &Client,

@@ -4,6 +4,7 @@
 
 mod canonical_json;
 mod event_ids;
+mod event_signatures;
 mod generated_json;
 mod key_documents;
 mod x_matrix;

@@ -32,14 +32,14 @@ async fn a_strangers_mail_in_anothers_name_is_never_delivered_and_disturbs_nothi
     a.client.send_text(&room, "really Alice").await.expect("a member may speak");
     let read = b.client.wait_for_texts(&room, 1, MAIL_DEADLINE).await;
     assert_eq!(read, ["really Alice"]);
-    a.client.send_to_device(&b.client, REAL, json!({})).await.expect("Bob has a device");
+    a.client.send_to_device(&b.client, REAL, json!({ "n": 1 })).await.expect("Bob has a device");
     b.client.wait_for_to_device(REAL, 1, MAIL_DEADLINE).await;
 
     // Even after a restart, which takes everything up again from disk and relay.
     let mut b = b;
     b.go_offline().await;
     b.come_online().await;
-    a.client.send_to_device(&b.client, REAL, json!({})).await.expect("Bob has a device");
+    a.client.send_to_device(&b.client, REAL, json!({ "n": 2 })).await.expect("Bob has a device");
     b.client.wait_for_to_device(REAL, 2, MAIL_DEADLINE).await;
     let forged = b.client.wait_for_to_device(FORGED, 0, MAIL_DEADLINE).await;
     assert!(forged.is_empty(), "the stranger's message was delivered: {forged:?}");
@@ -55,7 +55,7 @@ fn forgery(victim_of_it: &Client) -> Value {
         "sender": "@alice:a.test",
         "type": FORGED,
         "message_id": "forged",
-        "messages": { victim_of_it.user_id(): { "*": {} } },
+        "messages": { victim_of_it.user_id(): { "*": { "n": 0 } } },
     }})
 }
 

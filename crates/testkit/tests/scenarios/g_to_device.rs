@@ -32,7 +32,7 @@ async fn a_to_device_message_left_at_the_relay_is_delivered_exactly_once() {
     pair.b.lose_power().await;
     pair.b.come_online().await;
     pair.a.come_online().await;
-    let sent = pair.a.client.send_to_device(&pair.b.client, MARKER, json!({})).await;
+    let sent = pair.a.client.send_to_device(&pair.b.client, MARKER, json!({ "n": 1 })).await;
     sent.expect("Bob has a device");
     pair.b.client.wait_for_to_device(MARKER, 1, MAIL_DEADLINE).await;
     assert_eq!(pair.b.client.wait_for_to_device(NOTE, 1, MAIL_DEADLINE).await.len(), 1);
