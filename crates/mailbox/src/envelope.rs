@@ -13,6 +13,9 @@ pub struct ContentHash(pub [u8; 32]);
 pub struct EntryId(u64);
 
 impl EntryId {
+    /// The highest id.
+    pub const MAX: Self = Self((1 << 53) - 1);
+
     /// The id `id`, if it is one: 1 to 2^53 - 1.
     pub fn new(id: u64) -> Option<Self> {
         (1..1 << 53).contains(&id).then_some(Self(id))

@@ -5,6 +5,7 @@ mod body;
 mod collect;
 mod deposit;
 mod expire;
+mod reserve;
 mod schema;
 mod summary;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::{Database, Limits, OpenError};
+use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
     MailboxLimits, MailboxStore, MailboxSummary, Page, StoreError,
 };
 use deposit::Row;
+use reserve::Reserve;
 
 /// Bytes of deposits that may wait for the disk; one more is [`StoreError::Busy`]. The database
 /// bounds their number, and a thousand of the largest would fill the memory.
@@ -36,6 +39,7 @@ pub struct SqliteStore {
     database: Database,
     limits: MailboxLimits,
     waiting_bytes: Arc<Semaphore>,
+    reserve: Arc<Reserve>,
 }
 
 impl SqliteStore {
@@ -43,10 +47,26 @@ impl SqliteStore {
     pub fn open(path: &Path, limits: MailboxLimits) -> Result<Self, OpenError> {
         let database = Database::open(path, &schema::SCHEMA, Limits::default())?;
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-        Ok(Self { database, limits, waiting_bytes })
+        let reserve = Arc::new(Reserve::open(path));
+        Ok(Self { database, limits, waiting_bytes, reserve })
     }
 
-    fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
+    /// A write that removes something: on a full disk it may use what is kept back.
+    async fn make_room<T, F>(&self, work: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        match self.database.write(work()).await {
+            Err(restante_sqlite::StoreError::DiskFull) => {
+                self.reserve.release();
+                Ok(self.database.write(work()).await?)
+            }
+            written => Ok(written?),
+        }
+    }
+
+    fn reserve_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
         // One larger than everything allowed passes alone.
         let bytes = u32::try_from(bytes.min(WAITING_BYTES_MAX as u64)).unwrap_or(u32::MAX);
         self.waiting_bytes.clone().try_acquire_many_owned(bytes).map_err(|_| StoreError::Busy)
@@ -56,21 +76,25 @@ impl SqliteStore {
 #[async_trait]
 impl MailboxStore for SqliteStore {
     async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError> {
-        let reserved = self.reserve(deposit.bytes())?;
+        let reserved = self.reserve_memory(deposit.bytes())?;
         let row = if deposit.bytes() <= PACK_HERE_BYTES_MAX {
             Row::of(deposit)
         } else {
             let packing = tokio::task::spawn_blocking(move || Row::of(deposit));
             packing.await.map_err(|error| StoreError::Unavailable(error.into()))?
         };
-        let (limits, random) = (self.limits, rand::random());
+        let (limits, random, reserve) = (self.limits, rand::random(), self.reserve.clone());
         let write = move |connection: &_| {
-            let deposited = deposit::deposit(connection, &row, limits, random);
+            let deposited = match reserve.admits(connection) {
+                Ok(true) => deposit::deposit(connection, &row, limits, random).map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            };
             // The bytes wait until the writer has them, whether or not the caller does.
             drop((row, reserved));
             deposited
         };
-        Ok(self.database.write(write).await?)
+        self.database.write(write).await?.ok_or(StoreError::DiskFull)
     }
 
     async fn collect(
@@ -87,11 +111,13 @@ impl MailboxStore for SqliteStore {
         recipient: &ServerName,
         acknowledgements: &[Acknowledgement],
     ) -> Result<Acknowledged, StoreError> {
-        let (recipient, acknowledgements) = (recipient.clone(), acknowledgements.to_vec());
-        let write = move |connection: &_| {
-            acknowledge::acknowledge(connection, &recipient, &acknowledgements)
-        };
-        Ok(self.database.write(write).await?)
+        self.make_room(|| {
+            let (recipient, acknowledgements) = (recipient.clone(), acknowledgements.to_vec());
+            move |connection: &_| {
+                acknowledge::acknowledge(connection, &recipient, &acknowledgements)
+            }
+        })
+        .await
     }
 
     async fn depth(&self, recipient: &ServerName) -> Result<Depth, StoreError> {
@@ -104,8 +130,15 @@ impl MailboxStore for SqliteStore {
         deposited_before: Timestamp,
         batch_max: usize,
     ) -> Result<Expired, StoreError> {
-        let write = move |connection: &_| expire::expire(connection, deposited_before, batch_max);
-        Ok(self.database.write(write).await?)
+        let expired = self
+            .make_room(|| {
+                move |connection: &_| expire::expire(connection, deposited_before, batch_max)
+            })
+            .await?;
+        let reserve = self.reserve.clone();
+        let refilled = tokio::task::spawn_blocking(move || reserve.refill());
+        refilled.await.map_err(|error| StoreError::Unavailable(error.into()))?;
+        Ok(expired)
     }
 
     async fn list(
@@ -119,7 +152,7 @@ impl MailboxStore for SqliteStore {
     }
 
     async fn health(&self) -> Result<(), StoreError> {
-        let write = |connection: &restante_sqlite::rusqlite::Connection| {
+        let write = |connection: &Connection| {
             connection.prepare_cached("UPDATE health SET checks = checks + 1")?.execute([])
         };
         self.database.write(write).await?;

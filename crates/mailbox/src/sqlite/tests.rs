@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
@@ -280,7 +279,7 @@ async fn a_full_disk_refuses_deposits_and_keeps_collecting() {
 async fn more_waiting_bytes_than_fit_are_refused_as_busy() {
     let folder = Folder::new();
     let store = folder.open();
-    let all = store.reserve(u64::MAX).unwrap();
+    let all = store.reserve_memory(u64::MAX).unwrap();
 
     let refused = store.deposit(mail("1")).await;
 
@@ -323,4 +322,24 @@ async fn no_query_walks_more_than_it_returns() {
         let plan = plan.join("; ");
         assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     }
+}
+
+#[tokio::test]
+async fn with_the_reserve_given_away_mail_can_leave_and_none_comes_until_there_is_room_again() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let ids = leave(&store, &["1", "2"]).await;
+    store.reserve.release();
+    assert!(!folder.path().with_extension("reserve").exists());
+    assert!(matches!(store.deposit(mail("3")).await, Err(StoreError::DiskFull)));
+
+    let acknowledgement = Acknowledgement { id: ids[0], content_hash: None };
+    let acknowledged = store.acknowledge(&recipient(), &[acknowledgement]).await.unwrap();
+    assert_eq!(acknowledged.removed, 1);
+    assert_eq!(collect(&store).await.0, ["2"]);
+
+    store.expire(Timestamp::EPOCH, 10).await.unwrap();
+    assert!(folder.path().with_extension("reserve").exists());
+    leave(&store, &["3"]).await;
+    assert_eq!(collect(&store).await.0, ["2", "3"]);
 }

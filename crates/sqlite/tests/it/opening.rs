@@ -133,7 +133,7 @@ async fn a_missing_folder_is_unwritable() {
     let error = open(&path, &NOTES).unwrap_err();
 
     assert!(matches!(error, OpenError::Unwritable { .. }));
-    assert!(error.to_string().contains("Check that the folder exists"), "{error}");
+    assert!(error.to_string().contains("check that the folder exists"), "{error}");
 }
 
 #[cfg(unix)]
