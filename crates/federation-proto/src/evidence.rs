@@ -1,6 +1,7 @@
 //! Decides whether a key document is believed: the evidence ladder of ARCHITECTURE.md, "Keys".
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use crate::{KeyDocument, Timestamp};
 
@@ -28,6 +29,17 @@ pub struct BelievedDocument {
     pub evidence: Evidence,
     /// When it was learned.
     pub learned_at: Timestamp,
+}
+
+/// A document counts no longer than this after it was learned, however long it says it is valid: longer than mail may
+/// be under way, and short enough for a lost key to fall out of use.
+pub const TRUST_MAX: Duration = Duration::from_secs(40 * 24 * 3600);
+
+impl BelievedDocument {
+    /// Until when it counts: a `valid_until` in the far future must not keep later documents out.
+    pub fn useful_until(&self) -> Timestamp {
+        self.document.valid_until().min(self.learned_at.after(TRUST_MAX))
+    }
 }
 
 /// What becomes of what was believed when another document arrives.
@@ -58,7 +70,7 @@ pub fn replacement(
     if candidate.document.server_name() != current.document.server_name() {
         return Replacement::Keep;
     }
-    let valid_longer = candidate.document.valid_until() > current.document.valid_until();
+    let valid_longer = candidate.useful_until() > current.useful_until();
     let believed_by_itself = candidate.evidence > Evidence::FirstContact;
     let believed_by_current = current.evidence > Evidence::FirstContact
         && is_signed_by_a_key_of(&candidate.document, &current.document);

@@ -26,7 +26,7 @@ mod x_matrix;
 pub use canonical_json::{CanonicalJsonError, JSON_DEPTH_MAX, canonicalise};
 pub use event_id::{EventIdError, RoomVersion, event_id};
 pub use event_signature::{EventSignatureError, verify_event_signature};
-pub use evidence::{BelievedDocument, Evidence, Replacement, replacement};
+pub use evidence::{BelievedDocument, Evidence, Replacement, TRUST_MAX, replacement};
 pub use json_members::{Member, members};
 pub use key_document::{
     KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyDocumentError, VERIFY_KEYS_MAX, mint,

@@ -45,6 +45,9 @@ pub enum Freshness {
     ValidNow,
     /// A signature made earlier: a key that is believed, its document expired or not.
     Believed,
+    /// The same for mail that says when it was signed: a key that was retired before does not count, for whoever
+    /// found it could sign as the server for ever.
+    SignedAt(Timestamp),
 }
 
 /// Why there is no key.
@@ -173,8 +176,17 @@ impl KeyRing {
     /// Considers a document that came with mail: it counts only if a believed key of the same server signed it, and
     /// then prolongs or rotates what is believed. Returns whether it is believed now.
     pub async fn offer(&self, document: &KeyDocument) -> bool {
-        let now = self.clock.now();
-        let considered = self.kept.consider(document, Evidence::FirstContact, now).await;
+        self.consider(document, Evidence::FirstContact).await
+    }
+
+    /// Considers a document of whose keys one verifies its server's signature on an event that the own homeserver
+    /// holds. Returns whether it is believed now.
+    pub async fn offer_proven_by_event(&self, document: &KeyDocument) -> bool {
+        self.consider(document, Evidence::Event).await
+    }
+
+    async fn consider(&self, document: &KeyDocument, evidence: Evidence) -> bool {
+        let considered = self.kept.consider(document, evidence, self.clock.now()).await;
         considered.unwrap_or_else(|error| {
             let server = document.server_name();
             tracing::warn!(%server, error = ?error.0, "cannot consider a key document");

@@ -1,5 +1,6 @@
 //! Server connections: accepts, bounds and times them, speaks TLS from certificate files, and shuts down softly.
 
+mod answer;
 mod connection;
 mod stall;
 mod tls;
@@ -59,9 +60,7 @@ pub struct TlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerError {
     /// The address can't be bound.
-    #[error(
-        "cannot listen on {address}; choose another address or stop the process that uses it"
-    )]
+    #[error("cannot listen on {address}; choose another address or stop the process that uses it")]
     Bind {
         /// The address.
         address: SocketAddr,

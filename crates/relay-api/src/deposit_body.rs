@@ -1,13 +1,16 @@
 //! The body of a deposit: the transaction that was signed, and what its node added.
 
+use std::fmt;
+
 use bytes::Bytes;
 use restante_federation_proto::{CanonicalJsonError, Member, ServerName, canonicalise, members};
-use serde_json::value::RawValue;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use crate::endpoints::{KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, WAYBILL_MEMBER};
-use crate::limits::{EDUS_MAX, EXTRAS_BYTES_MAX, PDUS_MAX};
-use crate::{Proof, ProofError};
+use crate::endpoints::{CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, WAYBILL_MEMBER};
+use crate::limits::{CAPSULE_BYTES_MAX, EDUS_MAX, EXTRAS_BESIDE_CAPSULE_BYTES_MAX, PDUS_MAX};
+use crate::{Capsule, Proof, ProofError};
 
 /// A transaction's content: the body without `org.restante.*` members, its canonical form and hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Extras {
     pub waybill: Option<Bytes>,
     /// The key document's JSON.
     pub keys: Option<Bytes>,
+    /// The capsule's JSON; [`Capsule::parse`] reads it.
+    pub capsule: Option<Bytes>,
 }
 
 /// A deposit's body, taken apart.
@@ -67,7 +72,9 @@ pub enum DepositBodyError {
     #[error("a transaction holds at most {PDUS_MAX} PDUs and {EDUS_MAX} EDUs")]
     TooMany,
     /// The added members are larger than a relay keeps.
-    #[error("the org.restante members are larger than {EXTRAS_BYTES_MAX} bytes")]
+    #[error(
+        "the org.restante members are larger than {EXTRAS_BESIDE_CAPSULE_BYTES_MAX} bytes, and {CAPSULE_BYTES_MAX} more for a capsule"
+    )]
     ExtrasTooLarge,
     /// The proof does not parse.
     #[error(transparent)]
@@ -205,6 +212,16 @@ impl Extras {
         Self::parse(json.into())
     }
 
+    /// The same members with a capsule behind them; its hash belongs into the waybill.
+    pub fn with_capsule(self, capsule: &Capsule) -> Result<Self, DepositBodyError> {
+        let raw = [b"\"", CAPSULE_MEMBER.as_bytes(), b"\":", capsule.canonical().as_ref()].concat();
+        let added =
+            Member { name: CAPSULE_MEMBER.into(), value: capsule.canonical(), raw: raw.as_ref() };
+        let mut all = if self.json.is_empty() { Vec::new() } else { members(&self.json)? };
+        all.push(added);
+        Self::from_members(&all)
+    }
+
     /// Reads the members back from the object that [`Extras::json`] is; empty bytes are no members.
     pub fn parse(json: Bytes) -> Result<Self, DepositBodyError> {
         if json.is_empty() {
@@ -215,7 +232,10 @@ impl Extras {
 
     fn from_members(added: &[Member<'_>]) -> Result<Self, DepositBodyError> {
         let mut extras = Self { json: join(added).into(), ..Self::default() };
-        if extras.json.len() > EXTRAS_BYTES_MAX {
+        let is_capsule = |member: &&Member<'_>| member.name == CAPSULE_MEMBER;
+        let capsule: usize = added.iter().filter(is_capsule).map(|member| member.raw.len()).sum();
+        let beside = extras.json.len() - capsule;
+        if beside > EXTRAS_BESIDE_CAPSULE_BYTES_MAX || capsule > CAPSULE_MEMBER_BYTES_MAX {
             return Err(DepositBodyError::ExtrasTooLarge);
         }
         canonicalise(&extras.json)?;
@@ -224,6 +244,7 @@ impl Extras {
                 PROOF_MEMBER => extras.proof = Some(Proof::parse(member.value)?),
                 WAYBILL_MEMBER => extras.waybill = Some(Bytes::copy_from_slice(member.value)),
                 KEYS_MEMBER => extras.keys = Some(Bytes::copy_from_slice(member.value)),
+                CAPSULE_MEMBER => extras.capsule = Some(Bytes::copy_from_slice(member.value)),
                 _ => {}
             }
         }
@@ -231,13 +252,43 @@ impl Extras {
     }
 }
 
+/// The largest capsule, with its name written as wastefully as JSON allows: each letter as an escape of six.
+const CAPSULE_MEMBER_BYTES_MAX: usize = CAPSULE_BYTES_MAX + 6 * CAPSULE_MEMBER.len() + 8;
+
 fn at_most(value: &[u8], member: &'static str, max: usize) -> Result<(), DepositBodyError> {
-    let list: Option<Vec<&RawValue>> = serde_json::from_slice(value)
+    let length: Option<Length> = serde_json::from_slice(value)
         .map_err(|_| DepositBodyError::Member { member, expected: "a list or null" })?;
-    if list.map_or(0, |list| list.len()) > max {
+    if length.is_some_and(|Length(length)| length > max) {
         return Err(DepositBodyError::TooMany);
     }
     Ok(())
+}
+
+/// Counts a list's elements and keeps none: a body of the largest size may hold eight million.
+struct Length(usize);
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(LengthVisitor)
+    }
+}
+
+struct LengthVisitor;
+
+impl<'de> Visitor<'de> for LengthVisitor {
+    type Value = Length;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Length, A::Error> {
+        let mut length = 0;
+        while elements.next_element::<IgnoredAny>()?.is_some() {
+            length += 1;
+        }
+        Ok(Length(length))
+    }
 }
 
 fn join(members: &[Member<'_>]) -> Vec<u8> {

@@ -35,6 +35,9 @@ pub const WAYBILL_MEMBER: &str = "org.restante.waybill";
 /// The member with the origin's key document.
 pub const KEYS_MEMBER: &str = "org.restante.keys";
 
+/// The member with events that the homeserver itself never sent to the destination.
+pub const CAPSULE_MEMBER: &str = "org.restante.capsule";
+
 /// The header that carries the waybill of a direct send: its JSON in unpadded standard base64.
 pub const WAYBILL_HEADER: &str = "x-restante-waybill";
 

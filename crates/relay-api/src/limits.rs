@@ -41,5 +41,23 @@ pub const MEMORY_BEYOND_TIME_TO_LIVE: Duration = Duration::from_secs(7 * 24 * 36
 /// Bytes of a transaction id in the path; Synapse's are 13 digits, Dendrite's 15.
 pub const TXN_ID_BYTES_MAX: usize = 255;
 
-/// Bytes of the three `org.restante.*` members together: a key document may take 64 KiB.
-pub const EXTRAS_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of one PDU (room versions, "size limits"), and as much again for what servers add beside what is signed.
+pub const PDU_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of a signed waybill: three names of 255 bytes, a stream, hashes and two signatures fit many times over.
+pub const WAYBILL_BYTES_MAX: usize = 16 * 1024;
+
+/// Events in one capsule: a day of a busy room. Synapse was seen to take gaps of 300 in one go.
+pub const CAPSULE_PDUS_MAX: usize = 1000;
+
+/// Key documents in one capsule: one for each server that wrote something; few write in one gap.
+pub const CAPSULE_KEYS_MAX: usize = 256;
+
+/// Bytes of one capsule: 1,000 events of the 1 to 2 KiB that they usually have, with room to spare.
+pub const CAPSULE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of the `org.restante.*` members without the capsule: a key document may take 64 KiB.
+pub const EXTRAS_BESIDE_CAPSULE_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of the `org.restante.*` members together.
+pub const EXTRAS_BYTES_MAX: usize = EXTRAS_BESIDE_CAPSULE_BYTES_MAX + CAPSULE_BYTES_MAX;

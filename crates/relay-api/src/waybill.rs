@@ -9,7 +9,7 @@ use restante_federation_proto::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::EXTRAS_BYTES_MAX;
+use crate::limits::WAYBILL_BYTES_MAX;
 
 /// A transaction's place: what `origin`'s node sends to `destination` is numbered from 1 in each stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl Waybill {
 
     /// Reads a waybill; says nothing about its signature.
     pub fn parse(json: &[u8]) -> Result<Self, WaybillError> {
-        if json.len() > EXTRAS_BYTES_MAX {
+        if json.len() > WAYBILL_BYTES_MAX {
             return Err(WaybillError::Malformed);
         }
         let waybill: Self = serde_json::from_slice(json).map_err(|_| WaybillError::Malformed)?;

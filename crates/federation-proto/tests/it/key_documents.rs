@@ -386,3 +386,12 @@ proptest! {
         prop_assert!(last_change < 4, "changed on turn {last_change}");
     }
 }
+
+#[test]
+fn a_vouched_document_valid_for_ever_does_not_keep_later_ones_out() {
+    let (old, new) = (key("old"), key("new"));
+    let first = believed(&[&old], day(100_000), Evidence::Vouched);
+    let mut later = believed(&[&new], day(50), Evidence::Vouched);
+    later.learned_at = day(20);
+    assert_eq!(replacement(Some(&first), &later), Replacement::Replace);
+}

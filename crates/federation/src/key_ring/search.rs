@@ -10,16 +10,13 @@ use restante_federation_proto::{
 use tokio::time::timeout;
 
 use super::asking::{Asked, Outcome};
-use super::flights::PLACE_WAIT_MAX;
+use super::flights::{Lane, PLACE_WAIT_MAX};
 use super::sources::{ask_notary, fetch, signed_with};
 use super::{Freshness, KeyLookupError, KeyRing, Notary};
 use crate::bounded_map::BoundedMap;
 use crate::exchange::Peer;
 use crate::key_store::KeyStoreError;
 
-/// A document is used for requests no longer than this after it was learned, however long it says it is valid: longer
-/// than mail may be under way, and short enough for a lost key to fall out of use.
-const TRUST_MAX: Duration = Duration::from_hours(40 * 24);
 /// How long a local voucher may take.
 const VOUCHER_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the store can't be read: until the next attempt.
@@ -52,10 +49,17 @@ impl Want<'_> {
         match freshness {
             Freshness::ValidNow => document
                 .key_valid_at(key_id, now)
-                .filter(|_| now <= believed.learned_at.after(TRUST_MAX))
+                .filter(|_| now <= believed.useful_until())
                 .cloned(),
             Freshness::Believed => {
                 let retired = || document.old_verify_keys().get(key_id).map(|(key, _)| key);
+                document.verify_keys().get(key_id).or_else(retired).cloned()
+            }
+            Freshness::SignedAt(moment) => {
+                let retired = || {
+                    let (key, until) = document.old_verify_keys().get(key_id)?;
+                    (moment <= until).then_some(key)
+                };
                 document.verify_keys().get(key_id).or_else(retired).cloned()
             }
         }
@@ -78,7 +82,7 @@ impl Want<'_> {
     fn valid_until_min(&self, now: Timestamp) -> Timestamp {
         match self {
             Self::Key { freshness: Freshness::ValidNow, .. } => now,
-            Self::Key { freshness: Freshness::Believed, .. } => Timestamp::EPOCH,
+            Self::Key { .. } => Timestamp::EPOCH,
             Self::ValidBeyond(moment) => *moment,
         }
     }
@@ -99,10 +103,21 @@ impl KeyRing {
         if let Some(refusal) = self.too_soon(server, want).await {
             return Err(refusal);
         }
-        let Some(_place) = self.flights.place().await else {
+        let lane = self.lane(server, want).await;
+        let Some(_place) = self.flights.place(lane).await else {
             return Err(unreachable(server, "too many look-ups at once", PLACE_WAIT_MAX));
         };
         self.ask(server, want, Reach::Everybody).await
+    }
+
+    async fn lane(&self, server: &ServerName, want: Want<'_>) -> Lane {
+        match want {
+            Want::ValidBeyond(_) => Lane::Questions,
+            Want::Key { .. } if self.kept.load(server).await.ok().flatten().is_some() => {
+                Lane::Known
+            }
+            Want::Key { .. } => Lane::Strangers,
+        }
     }
 
     async fn kept_for(

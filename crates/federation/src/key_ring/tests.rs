@@ -436,6 +436,14 @@ async fn a_retired_key_counts_for_older_signatures_alone() {
     let document = KeyDocument::parse(serde_json::to_vec(&object).unwrap().into()).unwrap();
     world.servers.serve("a.example", &document);
     assert_eq!(world.believed_key("a.example", "ed25519:0").await, Ok(retired.public_key()));
+    let signed_at = |millis| {
+        let freshness = Freshness::SignedAt(Timestamp::from_millis(millis));
+        let (server, id) = (name("a.example"), key_id("ed25519:0"));
+        let ring = &world.ring;
+        async move { ring.key(&server, &id, freshness).await }
+    };
+    assert_eq!(signed_at(1_600_000_000_000).await, Ok(retired.public_key()));
+    assert!(signed_at(1_600_000_000_001).await.is_err(), "signed after the key was retired");
     let now = world.key("a.example", "ed25519:0").await;
     assert!(matches!(now, Err(KeyLookupError::NoSuchKey { .. })));
 }

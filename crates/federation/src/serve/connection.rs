@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::answer::{Unwritten, WatchedBody};
 use super::stall::{TimedBody, TimedWriter};
 use super::{Connection, ServeLimits};
 use crate::executor::{OwnedExecutor, TaskOwner};
@@ -83,15 +84,17 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let activity = Arc::new(Activity::default());
+    let unwritten = Unwritten::default();
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = UnderWay::begin(&activity);
         let mut request = request.map(TimedBody::new);
         request.extensions_mut().insert(connection);
         let answer = driver.router.clone().oneshot(request);
+        let unwritten = unwritten.clone();
         async move {
             let answer = answer.await;
             drop(under_way);
-            answer
+            answer.map(|answer| answer.map(|body| WatchedBody::new(body, unwritten)))
         }
     });
     let io = TokioIo::new(TimedWriter::new(stream));
@@ -113,16 +116,76 @@ where
                 ending = true;
                 served.as_mut().graceful_shutdown();
             }
-            _ = look.tick(), if !ending => {
+            _ = look.tick() => {
+                if unwritten.is_stuck() {
+                    tracing::debug!(peer = %connection.peer, "connection cut: an answer is not taken");
+                    return;
+                }
                 let begun = activity.begun.load(Ordering::Relaxed);
                 // hyper times heads itself, but waits without limit for the bytes that tell the protocol version, and
                 // keeps idle HTTP/2 connections.
-                if begun == begun_before && activity.under_way.load(Ordering::Relaxed) == 0 {
+                if !ending && begun == begun_before && activity.under_way.load(Ordering::Relaxed) == 0 {
                     ending = true;
                     served.as_mut().graceful_shutdown();
                 }
                 begun_before = begun;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const ANSWER_BYTES: usize = 1 << 20;
+
+    fn driver() -> Arc<Driver> {
+        let router = Router::new().route("/", get(async || "x".repeat(ANSWER_BYTES)));
+        Arc::new(Driver::new(router, ServeLimits::default(), CancellationToken::new()))
+    }
+
+    fn connection() -> Connection {
+        Connection { peer: ([127, 0, 0, 1], 1).into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_an_answer_byte_by_byte_is_cut() {
+        let (near, mut far) = duplex(1024);
+        let driving = tokio::spawn(drive(driver(), near, connection()));
+        far.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        let mut byte = [0];
+        while far.read(&mut byte).await.is_ok_and(|read| read > 0) && !driving.is_finished() {
+            sleep(Duration::from_secs(50)).await;
+        }
+        driving.await.unwrap();
+        assert!(begun.elapsed() < Duration::from_mins(10), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_peer_gets_its_whole_answer() {
+        let (near, mut far) = duplex(64 * 1024);
+        let driving = tokio::spawn(drive(driver(), near, connection()));
+        far.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut taken = 0;
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            let read = far.read(&mut piece).await.unwrap();
+            if read == 0 {
+                break;
+            }
+            taken += read;
+            sleep(Duration::from_secs(10)).await;
+        }
+        driving.await.unwrap();
+        assert!(taken > ANSWER_BYTES);
     }
 }

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::BoxError;
 
 /// The longest pause within a body, in either direction.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// The longest time for a whole request body: bytes that drip hold memory as well. 16 MiB take this at 56 KB/s.
+const BODY_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// Measures one pause.
 struct Pause(Option<Pin<Box<Sleep>>>);
@@ -31,19 +34,28 @@ impl Pause {
     }
 }
 
-/// A request body whose sender must not pause for too long.
-pub(super) struct TimedBody {
-    body: Incoming,
+/// A request body whose sender must not pause for too long, nor drip.
+pub(super) struct TimedBody<B = Incoming> {
+    body: B,
     pause: Pause,
+    begun: Option<Instant>,
 }
 
-impl TimedBody {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self { body, pause: Pause(None) }
+impl<B> TimedBody<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, pause: Pause(None), begun: None }
+    }
+
+    fn is_late(&mut self) -> bool {
+        self.begun.get_or_insert_with(Instant::now).elapsed() > BODY_TIME_MAX
     }
 }
 
-impl Body for TimedBody {
+impl<B> Body for TimedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
     type Error = BoxError;
 
@@ -51,8 +63,12 @@ impl Body for TimedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let late = self.is_late();
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.pause.end();
+            if late && frame.is_some() {
+                return Poll::Ready(Some(Err("the request body takes too long".into())));
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         ready!(self.pause.poll(context));
@@ -139,9 +155,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedWriter<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream;
+    use http_body_util::{BodyExt, StreamBody};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_body_that_drips_is_cut() {
+        let dripping = stream::unfold((), async |()| {
+            sleep(PAUSE_MAX / 2).await;
+            Some((Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let begun = Instant::now();
+        let body = TimedBody::new(StreamBody::new(Box::pin(dripping)));
+        assert!(body.collect().await.is_err());
+        assert!(begun.elapsed() < BODY_TIME_MAX + PAUSE_MAX);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_takes_is_cut() {

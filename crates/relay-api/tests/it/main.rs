@@ -1,7 +1,12 @@
 //! The contract between relays and nodes, written and read back.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on stops where it stands"
+)]
 
+mod capsule;
 mod collect;
 mod deposit_body;
 mod proof;
