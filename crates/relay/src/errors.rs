@@ -9,6 +9,8 @@ use http::{HeaderValue, StatusCode};
 use restante_federation_proto::{ErrorCode, MatrixError};
 use restante_mailbox::StoreError;
 
+use crate::memory::NoRoom;
+
 /// How long a caller should wait after a full disk or a busy store: an operator needs minutes, a queue seconds.
 const DISK_FULL_RETRY: Duration = Duration::from_secs(300);
 const BUSY_RETRY: Duration = Duration::from_secs(2);
@@ -52,6 +54,14 @@ impl From<StoreError> for Refusal {
 impl From<PathRejection> for Refusal {
     fn from(_: PathRejection) -> Self {
         Self::bad(ErrorCode::InvalidParam, "The path's parameters are not valid UTF-8")
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(error: NoRoom) -> Self {
+        let text = format!("{error}; try again later");
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        Self(MatrixError::new(unavailable, ErrorCode::Unknown, text).retry_after(BUSY_RETRY))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Authenticates by argument type: a handler that takes one of these has a verified caller.
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::StatusCode;
@@ -9,26 +10,29 @@ use restante_relay_api::limits::COLLECT_REQUEST_BYTES_MAX;
 use serde::de::DeserializeOwned;
 
 use crate::errors::Refusal;
+use crate::memory::{CountedBody, NoRoom, Share};
 use crate::state::{DestinationRule, RelayState};
 
 /// A signed deposit: its caller and its body, up to the operator's limit.
 pub(crate) struct SignedDeposit {
     pub(crate) caller: VerifiedOrigin,
     pub(crate) body: Bytes,
+    _room: Share,
 }
 
 /// A signed question about a mailbox: its caller and its small body.
 pub(crate) struct SignedQuestion {
     pub(crate) caller: VerifiedOrigin,
     pub(crate) body: Bytes,
+    _room: Share,
 }
 
 impl FromRequest<RelayState> for SignedDeposit {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
-        let (caller, body) = signed(request, relay, relay.rules.body_bytes_max).await?;
-        Ok(Self { caller, body })
+        let (caller, body, room) = signed(request, relay, relay.rules.body_bytes_max).await?;
+        Ok(Self { caller, body, _room: room })
     }
 }
 
@@ -36,8 +40,8 @@ impl FromRequest<RelayState> for SignedQuestion {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
-        let (caller, body) = signed(request, relay, COLLECT_REQUEST_BYTES_MAX).await?;
-        Ok(Self { caller, body })
+        let (caller, body, room) = signed(request, relay, COLLECT_REQUEST_BYTES_MAX).await?;
+        Ok(Self { caller, body, _room: room })
     }
 }
 
@@ -45,9 +49,9 @@ async fn signed(
     request: Request,
     relay: &RelayState,
     body_bytes_max: usize,
-) -> Result<(VerifiedOrigin, Bytes), Refusal> {
+) -> Result<(VerifiedOrigin, Bytes, Share), Refusal> {
     let (parts, body) = request.into_parts();
-    let body = collect_limited(body, body_bytes_max).await.map_err(unreadable)?;
+    let (body, room) = read(relay, body, body_bytes_max).await?;
     let request = authenticate(&parts, body, relay.server_name(), &relay.keys).await?;
     if !request.destination_named && relay.rules.destination == DestinationRule::Required {
         let text = "The X-Matrix header must name its destination here";
@@ -55,7 +59,19 @@ async fn signed(
             MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
         );
     }
-    Ok((request.origin, request.body))
+    Ok((request.origin, request.body, room))
+}
+
+/// A body within its own limit and the room that all requests share. It counts until the room is dropped.
+pub(crate) async fn read(
+    relay: &RelayState,
+    body: Body,
+    bytes_max: usize,
+) -> Result<(Bytes, Share), Refusal> {
+    let mut share = relay.request_memory.share();
+    let counted = CountedBody { body, share: &mut share };
+    let body = collect_limited(counted, bytes_max).await.map_err(unreadable)?;
+    Ok((body, share))
 }
 
 /// Reads a body that is a JSON object; serde alone would take a list for a struct.
@@ -74,6 +90,7 @@ fn unreadable(error: BodyError) -> Refusal {
             let text = format!("The body is larger than the {max} bytes that this relay takes");
             MatrixError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, text).into()
         }
+        BodyError::Broken(reason) if reason.is::<NoRoom>() => NoRoom.into(),
         BodyError::Broken(_) => Refusal::bad(ErrorCode::NotJson, "The body broke off"),
     }
 }

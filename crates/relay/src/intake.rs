@@ -1,8 +1,8 @@
 //! Decides what a deposit is worth: whose it is, whether its proof holds, whether it is of this time.
 
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
-use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName};
-use restante_mailbox::{ContentHash, Deposit, Deposited, envelope_age};
+use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
+use restante_mailbox::{ContentHash, Deposit, Deposited, StoreError, envelope_age};
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
 use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
 
@@ -34,11 +34,11 @@ pub(crate) async fn deposit(
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
     }
     let DepositBody { content, extras } = DepositBody::parse(body).map_err(bad_body)?;
+    let signed_at = check_age(relay, &content)?;
     let (origin, content) = match &extras.proof {
-        Some(proof) => (proven_origin(relay, proof, &address, &content).await?, content),
+        Some(proof) => (proven_origin(relay, proof, &address, &content, signed_at).await?, content),
         None => own_mail(caller, content)?,
     };
-    check_age(relay, &content, &extras)?;
     learn_keys(relay, &extras).await;
     let deposit = Deposit {
         recipient: address.recipient,
@@ -49,12 +49,23 @@ pub(crate) async fn deposit(
         members: extras.json,
         deposited_at: relay.clock.now(),
     };
+    store(relay, deposit).await
+}
+
+/// Stores and announces in a task of its own: a write once begun ends, whether or not the caller hangs up
+/// meanwhile, and whoever waits for the mail must hear of it all the same.
+async fn store(relay: &RelayState, deposit: Deposit) -> Result<Deposited, Refusal> {
     let recipient = deposit.recipient.clone();
-    let outcome = relay.store.deposit(deposit).await?;
-    if let Deposited::Stored(_) = outcome {
-        relay.arrivals.announce(&recipient);
-    }
-    Ok(outcome)
+    let state = relay.clone();
+    let storing = relay.deposits.spawn(async move {
+        let outcome = state.store.deposit(deposit).await;
+        if let Ok(Deposited::Stored(_)) = outcome {
+            state.arrivals.announce(&recipient);
+        }
+        outcome
+    });
+    let outcome = storing.await.map_err(|error| StoreError::Unavailable(error.into()))?;
+    Ok(outcome?)
 }
 
 /// The proof's origin; whoever brought it needs no trust.
@@ -63,11 +74,16 @@ async fn proven_origin(
     proof: &Proof,
     address: &Address,
     content: &Content,
+    signed_at: Option<Timestamp>,
 ) -> Result<ServerName, Refusal> {
+    let signed_at = signed_at.ok_or_else(|| {
+        // Without a time a proof could be replayed for ever; a proofless deposit is bounded by its own request.
+        Refusal::bad(ErrorCode::BadJson, "The transaction has no origin_server_ts")
+    })?;
     let bad = |error| bad_body(DepositBodyError::Proof(error));
     let claim = proof.claim().map_err(bad)?;
     claim.check_fit(&address.recipient, &address.txn_id, content).map_err(bad)?;
-    let key = relay.keys.key(claim.origin(), claim.key_id(), Freshness::Believed).await;
+    let key = relay.keys.key(claim.origin(), claim.key_id(), Freshness::SignedAt(signed_at)).await;
     let key = key.map_err(|error| no_key(&error))?;
     claim.verify(content, &key).map_err(bad)?;
     Ok(claim.origin().clone())
@@ -85,16 +101,13 @@ fn own_mail(caller: &VerifiedOrigin, content: Content) -> Result<(ServerName, Co
     Ok((caller.clone(), content))
 }
 
-fn check_age(relay: &RelayState, content: &Content, extras: &Extras) -> Result<(), Refusal> {
-    match content.origin_server_ts() {
-        Some(sent_at) => envelope_age(sent_at, relay.rules.age, relay.clock.now())
-            .map_err(|error| Refusal::bad(ErrorCode::InvalidParam, error.to_string())),
-        // Without a time a proof could be replayed for ever; a proofless deposit is bounded by its own request.
-        None if extras.proof.is_some() => {
-            Err(Refusal::bad(ErrorCode::BadJson, "The transaction has no origin_server_ts"))
-        }
-        None => Ok(()),
-    }
+/// When the transaction was signed, by its own word, which is within bounds.
+fn check_age(relay: &RelayState, content: &Content) -> Result<Option<Timestamp>, Refusal> {
+    let Some(sent_at) = content.origin_server_ts() else { return Ok(None) };
+    envelope_age(sent_at, relay.rules.age, relay.clock.now())
+        .map_err(|error| Refusal::bad(ErrorCode::InvalidParam, error.to_string()))?;
+    // The check leaves only times near the clock's, and a part of a millisecond does not matter.
+    Ok(Some(Timestamp::from_millis(sent_at as u64)))
 }
 
 /// A document that comes with mail may prolong what is believed, never begin it; and mail is taken without it.

@@ -10,6 +10,7 @@ mod expiry;
 mod extract;
 mod handlers;
 mod intake;
+mod memory;
 mod own_key;
 mod relay;
 mod router;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::arrivals::Arrivals;
 use crate::config::RelayConfig;
 use crate::expiry;
+use crate::memory::Memory;
 use crate::own_key::{self, OwnKey, OwnKeyError};
 use crate::router::router;
 use crate::state::{DestinationRule, Parts, RelayState, Rules};
@@ -90,6 +91,9 @@ impl Relay {
             clock,
             arrivals: Arrivals::new(config.limits.waiting_collects_max),
             rules: rules(&config),
+            request_memory: Memory::new(),
+            answer_memory: Memory::new(),
+            deposits: TaskTracker::new(),
             shutdown: shutdown.clone(),
         });
         let limits = ServeLimits {
@@ -116,7 +120,10 @@ impl Relay {
         let (store, clock) = (self.state.store.clone(), self.state.clock.clone());
         tasks.spawn(expiry::run(store, clock, self.time_to_live, self.shutdown.clone()));
         tasks.close();
+        let deposits = self.state.deposits.clone();
         serve(self.listener, router(self.state), self.limits, self.shutdown).await;
+        deposits.close();
+        deposits.wait().await;
         tasks.wait().await;
     }
 }

@@ -6,8 +6,10 @@ use restante_federation::{Identity, KeyRing};
 use restante_federation_proto::{Clock, ServerName};
 use restante_mailbox::{EnvelopeAge, MailboxStore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::arrivals::Arrivals;
+use crate::memory::Memory;
 use crate::own_key::OwnKey;
 
 /// Shared parts of one relay; cheap to clone.
@@ -23,6 +25,12 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) arrivals: Arrivals,
     pub(crate) rules: Rules,
+    /// Of all requests under way.
+    pub(crate) request_memory: Memory,
+    /// Of all answers that are not written yet.
+    pub(crate) answer_memory: Memory,
+    /// Deposits on their way into the store; they end there even if their caller hangs up.
+    pub(crate) deposits: TaskTracker,
     /// Set when the relay stops, so that waiting collects are answered at once.
     pub(crate) shutdown: CancellationToken,
 }

@@ -39,7 +39,7 @@ pub(crate) async fn handle(
     let depth = relay.store.depth(owner).await?;
     let envelopes = envelopes.into_iter().map(wire_envelope).collect();
     let answer = CollectResponse { envelopes, queued: queued(depth) };
-    Ok(json(StatusCode::OK, answer.to_json()))
+    Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
 }
 
 /// Looks into the mailbox until there is mail, the wait is over, or the relay stops.
@@ -58,8 +58,7 @@ async fn wait_for_mail(
         if let Some(arrived) = arrived.as_mut().as_pin_mut() {
             arrived.enable();
         }
-        let collected =
-            relay.store.collect(owner, EntryId::new(request.after), page(request)).await?;
+        let collected = relay.store.collect(owner, cursor(request), page(request)).await?;
         let Some(arrived) = arrived.as_pin_mut() else { return Ok(collected.envelopes) };
         if !collected.envelopes.is_empty() {
             return Ok(collected.envelopes);
@@ -70,6 +69,11 @@ async fn wait_for_mail(
             () = relay.shutdown.cancelled() => return Ok(Vec::new()),
         }
     }
+}
+
+/// The highest id stands for all above it, so that a cursor beyond every id never means "from the start".
+fn cursor(request: &CollectRequest) -> Option<EntryId> {
+    EntryId::new(request.after.min(EntryId::MAX.get()))
 }
 
 fn page(request: &CollectRequest) -> Page {

@@ -6,13 +6,12 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use restante_federation::collect_limited;
 use restante_federation_proto::{ErrorCode, KeyId, ServerName, Timestamp};
 use restante_relay_api::limits::COLLECT_REQUEST_BYTES_MAX;
 use serde::Deserialize;
 
 use crate::errors::{Refusal, json};
-use crate::extract::object;
+use crate::extract::{object, read};
 use crate::state::RelayState;
 
 /// `GET /_matrix/key/v2/server`.
@@ -38,9 +37,7 @@ pub(crate) async fn query(
     State(relay): State<RelayState>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let body = collect_limited(request.into_body(), COLLECT_REQUEST_BYTES_MAX)
-        .await
-        .map_err(|error| Refusal::bad(ErrorCode::NotJson, format!("{error}")))?;
+    let (body, _room) = read(&relay, request.into_body(), COLLECT_REQUEST_BYTES_MAX).await?;
     let query: QueryBody = object(&body)?;
     let asked = query.server_keys.into_iter().map(|(server, keys)| {
         let latest =
@@ -48,7 +45,7 @@ pub(crate) async fn query(
         (server, latest.unwrap_or(Timestamp::EPOCH))
     });
     let asked: Vec<_> = asked.collect();
-    Ok(json(StatusCode::OK, relay.keys.notary_answer(&asked).await))
+    notary_answer(&relay, &asked).await
 }
 
 /// `GET /_matrix/key/v2/query/{serverName}`.
@@ -64,5 +61,13 @@ pub(crate) async fn query_one(
     let bad = |error: QueryRejection| Refusal::bad(ErrorCode::InvalidParam, error.body_text());
     let Query(Criteria { minimum_valid_until_ts: latest }) = criteria.map_err(bad)?;
     let asked = [(server, latest.unwrap_or(Timestamp::EPOCH))];
-    Ok(json(StatusCode::OK, relay.keys.notary_answer(&asked).await))
+    notary_answer(&relay, &asked).await
+}
+
+async fn notary_answer(
+    relay: &RelayState,
+    asked: &[(ServerName, Timestamp)],
+) -> Result<Response, Refusal> {
+    let answer = relay.keys.notary_answer(asked).await;
+    Ok(json(StatusCode::OK, relay.answer_memory.hold(answer)?))
 }

@@ -34,6 +34,16 @@ async fn the_cursor_pages_through_the_mailbox_without_acknowledging() {
 }
 
 #[tokio::test]
+async fn a_cursor_beyond_every_id_finds_nothing() {
+    let (relay, _, b) = relay_with_mail(1).await;
+    let mut request = collect_all(&relay);
+    for beyond in [(1 << 53) - 1, 1 << 53, u64::MAX] {
+        request.after = beyond;
+        assert!(b.collect(&relay, &request).await.envelopes.is_empty(), "{beyond}");
+    }
+}
+
+#[tokio::test]
 async fn at_least_one_envelope_comes_above_the_byte_limit() {
     let (relay, _, b) = relay_with_mail(3).await;
     let mut request = collect_all(&relay);

@@ -14,6 +14,7 @@ use restante_federation::{
 use restante_federation_proto::{
     Clock, ManualClock, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise, mint,
 };
+use restante_mailbox::MailboxStore;
 use restante_relay::{Relay, RelayConfig};
 use restante_relay_api::endpoints::{COLLECT, mailbox_user_id, send_relay_target};
 use restante_relay_api::{
@@ -64,6 +65,27 @@ impl TestRelay {
         config.federation.dns = DnsSection::Word(DnsWord::Off);
         let shutdown = CancellationToken::new();
         let relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        Self::run(relay, folder, clock, shutdown)
+    }
+
+    /// On a store of the test's own.
+    pub(crate) async fn start_on(store: Arc<dyn MailboxStore>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let mut config = RelayConfig { data: folder.path().join("data"), ..RelayConfig::default() };
+        config.listen = ([127, 0, 0, 1], 0).into();
+        config.federation.dns = DnsSection::Word(DnsWord::Off);
+        let shutdown = CancellationToken::new();
+        let relay = Relay::start_with_store(config, store, clock.clone(), shutdown.clone());
+        Self::run(relay.await.unwrap(), folder, clock, shutdown)
+    }
+
+    fn run(
+        relay: Relay,
+        folder: Arc<tempfile::TempDir>,
+        clock: Arc<ManualClock>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
         let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
         let client = FederationClient::new(ClientConfig::default(), clock.clone()).unwrap();

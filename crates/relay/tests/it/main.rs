@@ -7,10 +7,13 @@
 )]
 
 mod bad_input;
+mod capsule;
 mod collect;
+mod crash;
 mod deposit;
 mod harness;
 mod keys;
+mod pressure;
 mod proof;
 mod relay_txn;
 mod restart;

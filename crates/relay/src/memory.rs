@@ -1,0 +1,166 @@
+//! Bounds the memory that all requests under way take together, and all answers that are not taken yet.
+//!
+//! Without this, some hundred strangers who send most of a large body, or ask for large answers and read
+//! nothing, would fill the machine before any signature is looked at.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use restante_federation::BoxError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Up to here a request or an answer is small, and its room is kept apart: who holds all room for large ones
+/// keeps no ordinary transaction out.
+const SMALL_BYTES_MAX: usize = 64 * 1024;
+/// For the first [`SMALL_BYTES_MAX`] of each: four thousand at once.
+const SMALL_ROOM_BYTES: usize = 256 * 1024 * 1024;
+/// For what is beyond: eight of the largest bodies at once.
+const LARGE_ROOM_BYTES: usize = 128 * 1024 * 1024;
+
+/// The room that is left.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+/// No room is left; temporary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay is busy with other requests")]
+pub(crate) struct NoRoom;
+
+/// What one request or answer has taken; given back when dropped.
+pub(crate) struct Share {
+    memory: Memory,
+    bytes: usize,
+    held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self::with(SMALL_ROOM_BYTES, LARGE_ROOM_BYTES)
+    }
+
+    fn with(small: usize, large: usize) -> Self {
+        Self { small: Arc::new(Semaphore::new(small)), large: Arc::new(Semaphore::new(large)) }
+    }
+
+    /// A share of nothing yet.
+    pub(crate) fn share(&self) -> Share {
+        Share { memory: self.clone(), bytes: 0, held: Vec::new() }
+    }
+
+    /// `answer`, counted until it is written or given up.
+    pub(crate) fn hold(&self, answer: Bytes) -> Result<Bytes, NoRoom> {
+        let mut share = self.share();
+        share.grow(answer.len())?;
+        Ok(Bytes::from_owner(Held { answer, _share: share }))
+    }
+}
+
+impl Share {
+    /// Takes `more` bytes.
+    pub(crate) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
+        let small = more.min(SMALL_BYTES_MAX.saturating_sub(self.bytes));
+        self.take(self.memory.small.clone(), small)?;
+        self.take(self.memory.large.clone(), more - small)?;
+        self.bytes += more;
+        Ok(())
+    }
+
+    fn take(&mut self, room: Arc<Semaphore>, bytes: usize) -> Result<(), NoRoom> {
+        let bytes = u32::try_from(bytes).map_err(|_| NoRoom)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let permit = room.try_acquire_many_owned(bytes).map_err(|_| NoRoom)?;
+        match self.held.iter_mut().find(|held| Arc::ptr_eq(held.semaphore(), permit.semaphore())) {
+            Some(held) => held.merge(permit),
+            None => self.held.push(permit),
+        }
+        Ok(())
+    }
+}
+
+struct Held {
+    answer: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
+}
+
+/// A body that takes room as it comes in; what is only announced takes none.
+pub(crate) struct CountedBody<'a, B> {
+    pub(crate) body: B,
+    pub(crate) share: &'a mut Share,
+}
+
+impl<B> Body for CountedBody<'_, B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        if let Err(refusal) = self.share.grow(bytes) {
+            return Poll::Ready(Some(Err(refusal.into())));
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_ones_are_bounded_and_keep_no_small_one_out() {
+        let memory = Memory::with(SMALL_BYTES_MAX * 4, 1000);
+        let mut large = memory.share();
+        large.grow(SMALL_BYTES_MAX).unwrap();
+        large.grow(900).unwrap();
+        assert_eq!(memory.share().grow(SMALL_BYTES_MAX + 101), Err(NoRoom));
+        let small = memory.hold(vec![0; SMALL_BYTES_MAX].into()).unwrap();
+        drop(large);
+        assert!(memory.hold(vec![0; SMALL_BYTES_MAX + 1000].into()).is_ok());
+        drop(small);
+        assert_eq!(memory.small.available_permits(), SMALL_BYTES_MAX * 4, "all is given back");
+        assert_eq!(memory.large.available_permits(), 1000);
+    }
+
+    #[test]
+    fn an_answer_takes_its_room_until_its_last_piece_is_gone() {
+        let memory = Memory::with(100, 100);
+        let mut answer = memory.hold(vec![0; 100].into()).unwrap();
+        let piece = answer.split_to(1);
+        drop(answer);
+        assert!(memory.hold(vec![0].into()).is_err());
+        drop(piece);
+        assert!(memory.hold(vec![0].into()).is_ok());
+    }
+}
