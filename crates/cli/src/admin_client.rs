@@ -71,7 +71,8 @@ impl AdminClient {
             .with_context(|| format!("no node answers at {}; is it running?", self.address))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let exchange = async {
+        // Takes the sender with it: the connection stays open for as long as there is one.
+        let exchange = async move {
             let response = sender.send_request(request).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -88,5 +89,44 @@ impl AdminClient {
             bail!("{}", json["error"].as_str().unwrap_or("the node refused"));
         }
         Ok(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with `answer`, and keeps the connection open until the other side closes it.
+    async fn serve(listener: TcpListener, answer: &'static str) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    async fn ask(answer: &'static str) -> anyhow::Result<Value> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = AdminClient { address, token: "token".to_owned() };
+        tokio::join!(client.get("/status"), serve(listener, answer)).0
+    }
+
+    #[tokio::test]
+    async fn a_command_ends_with_the_answer_though_the_node_would_keep_the_connection() {
+        let answer = ask("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}").await;
+        assert_eq!(answer.unwrap()["a"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_has_the_nodes_own_words() {
+        let answer =
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\n{\"error\":\"not there\"}";
+        assert_eq!(ask(answer).await.unwrap_err().to_string(), "not there");
     }
 }

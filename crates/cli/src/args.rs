@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// Show and change, on a running node, which relays hold whose mail
     #[command(subcommand)]
     Relays(RelaysAction),
+    /// Show and change, on a running node, which keys of other servers are believed
+    #[command(subcommand)]
+    Keys(KeysAction),
     /// Write or check a configuration file
     #[command(subcommand)]
     Config(ConfigAction),
@@ -59,6 +62,49 @@ pub(crate) struct NodeOptions {
 pub(crate) enum NodeAction {
     /// Show relays, destinations that are assumed offline, and what waits or is parked, and why
     Status(StatusOptions),
+    /// Show mail that is not delivered, have it tried again, or drop it
+    #[command(subcommand)]
+    Parked(ParkedAction),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ParkedAction {
+    /// Show what is parked, oldest first, and why
+    List {
+        /// Show at most so many
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        #[command(flatten)]
+        config: NodeConfigOption,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one of them with its content, as JSON
+    Show {
+        /// As `list` shows it, such as mail-17
+        id: String,
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
+    /// Try to deliver one of them, or all, again
+    Retry {
+        /// As `list` shows it, such as mail-17
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<String>,
+        /// All that are parked
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
+    /// Drop one of them for good
+    Drop {
+        /// As `list` shows it, such as mail-17
+        id: String,
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -131,6 +177,55 @@ pub(crate) enum RelaysAction {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum KeysAction {
+    /// Show whose keys are believed, and why
+    List {
+        #[command(flatten)]
+        config: NodeConfigOption,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is believed of a server, and what its unverified mail offers
+    Show {
+        /// The server; the own one shows the own key, for others to compare
+        server: ServerName,
+        #[command(flatten)]
+        config: NodeConfigOption,
+        /// Print JSON, with the documents
+        #[arg(long)]
+        json: bool,
+    },
+    /// Believe a server's key document, by your own word
+    Trust(TrustOptions),
+    /// Forget what is believed of a server; it is asked again when its key is needed
+    Forget {
+        /// The server
+        server: ServerName,
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TrustOptions {
+    /// The server
+    pub(crate) server: ServerName,
+    /// A file with the key document, as https://SERVER/_matrix/key/v2/server gives it [default: what the server
+    /// or its unverified mail offers]
+    #[arg(long = "file", value_name = "DOCUMENT")]
+    pub(crate) document: Option<PathBuf>,
+    /// The key that the offered document must list, as its operator told you
+    #[arg(long, value_name = "KEY", conflicts_with = "document")]
+    pub(crate) key: Option<String>,
+    /// Trust what is offered; without it, it is only shown
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) config: NodeConfigOption,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ConfigAction {
     /// Print a commented configuration file with every key and its default
     Generate {
@@ -150,4 +245,16 @@ pub(crate) enum Program {
     Relay,
     /// restante node
     Node,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Args::command().debug_assert();
+    }
 }

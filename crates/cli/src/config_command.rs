@@ -96,6 +96,7 @@ mod tests {
             "admin",
             "delivery",
             "collect",
+            "inbox",
             "federation",
             "keys",
         ];

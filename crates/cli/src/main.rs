@@ -4,12 +4,16 @@ mod admin_client;
 mod args;
 mod config_command;
 mod config_file;
+mod keys_command;
+mod keys_text;
 mod logging;
 mod node_command;
+mod parked_command;
 mod relay_command;
 mod relays_command;
 mod shutdown;
 mod status_text;
+mod time_text;
 
 use std::process::ExitCode;
 
@@ -35,8 +39,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Node(options) => match options.action {
             None => node_command::run(options.config.file, options.log).await,
             Some(NodeAction::Status(options)) => node_command::status(options).await,
+            Some(NodeAction::Parked(action)) => parked_command::run(action).await,
         },
         Command::Relays(action) => relays_command::run(action).await,
+        Command::Keys(action) => keys_command::run(action).await,
         Command::Config(action) => config_command::run(action),
     }
 }

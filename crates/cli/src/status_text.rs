@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use serde::Deserialize;
+
+use crate::time_text::time;
 
 /// What the admin API answers to `GET /status`.
 #[derive(Debug, Deserialize)]
@@ -44,6 +45,7 @@ struct InboxPart {
     waiting: Vec<EnvelopeLine>,
     confirmed_total: u64,
     parked_total: u64,
+    dropped_total: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,9 +128,15 @@ fn refusals(text: &mut String, refusals: &[RefusalLine]) {
 fn inbox(text: &mut String, inbox: &InboxPart) {
     let (waiting, confirmed, parked) =
         (inbox.waiting.len(), inbox.confirmed_total, inbox.parked_total);
+    let dropped = match inbox.dropped_total {
+        0 => String::new(),
+        dropped => format!(", {dropped} dropped by restante node parked drop"),
+    };
     line(
         text,
-        &format!("\ninbox: {waiting} listed, {parked} parked, {confirmed} confirmed so far"),
+        &format!(
+            "\ninbox: {waiting} listed, {parked} parked, {confirmed} confirmed so far{dropped}"
+        ),
     );
     for envelope in inbox.waiting.iter().take(ENVELOPES_SHOWN_MAX) {
         let seq = envelope.seq.map(|seq| format!(" #{seq}")).unwrap_or_default();
@@ -148,9 +156,4 @@ fn inbox(text: &mut String, inbox: &InboxPart) {
 
 fn line(text: &mut String, content: &str) {
     writeln!(text, "{content}").expect("writing to a String does not fail");
-}
-
-fn time(millis: i64) -> String {
-    Timestamp::from_millisecond(millis)
-        .map_or_else(|_| "at an impossible time".into(), |time| format!("{time:.0}"))
 }
