@@ -8,6 +8,7 @@ mod keys_command;
 mod keys_text;
 mod logging;
 mod node_command;
+mod open_files;
 mod parked_command;
 mod relay_command;
 mod relays_command;

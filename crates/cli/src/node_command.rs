@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
 use crate::args::{LogOptions, StatusOptions};
-use crate::{config_file, logging, shutdown, status_text};
+use crate::{config_file, logging, open_files, shutdown, status_text};
 
 /// Runs a node until a signal.
 pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
     logging::start(&log)?;
+    open_files::raise_limit();
     let config: NodeConfig = config_file::read(&file)?;
     let token = CancellationToken::new();
     let server_name = config.server_name.clone();

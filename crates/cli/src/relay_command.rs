@@ -7,11 +7,12 @@ use restante_relay::{Relay, RelayConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::RelayOptions;
-use crate::{config_file, logging, shutdown};
+use crate::{config_file, logging, open_files, shutdown};
 
 /// Runs a relay until a signal.
 pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
     logging::start(&options.log)?;
+    open_files::raise_limit();
     let config = config(options)?;
     let token = CancellationToken::new();
     let data = config.data.clone();
