@@ -1,7 +1,11 @@
 //! The operator's door: status and commands as JSON over HTTP, behind a token.
 
+mod keys;
+mod parked;
 mod relays;
 mod status;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::path::Path;
@@ -10,10 +14,11 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use restante_federation_proto::{ErrorCode, MatrixError};
+use serde::Serialize;
 
 use crate::delivery::Delivery;
 use crate::inbox::Inbox;
@@ -39,6 +44,12 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/status", get(status::handle))
         .route("/relays", get(relays::list))
         .route("/relays/{server}/{relay}", put(relays::add).delete(relays::remove))
+        .route("/keys", get(keys::list))
+        .route("/keys/{server}", get(keys::show).put(keys::trust).delete(keys::forget))
+        .route("/parked", get(parked::list))
+        .route("/parked/retry", post(parked::retry_all))
+        .route("/parked/{id}", get(parked::show).delete(parked::drop_one))
+        .route("/parked/{id}/retry", post(parked::retry))
         .route_layer(middleware::from_fn_with_state(state.clone(), authenticate))
         .route("/ready", get(ready))
         .fallback(unknown_endpoint)
@@ -86,6 +97,24 @@ impl From<restante_sqlite::StoreError> for Refusal {
         let text = format!("Nothing was changed: {error}");
         Self(MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, text))
     }
+}
+
+fn bad_request(text: impl Into<String>) -> Refusal {
+    Refusal(MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidParam, text))
+}
+
+fn not_found(text: impl Into<String>) -> Refusal {
+    Refusal(MatrixError::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, text))
+}
+
+fn done() -> Response {
+    json(StatusCode::OK, b"{}".to_vec())
+}
+
+/// 200 with the JSON of `body`.
+fn shown(body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("structs of texts, numbers and JSON are JSON");
+    json(StatusCode::OK, body)
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response {

@@ -38,6 +38,9 @@ pub struct NodeConfig {
     /// How to collect.
     #[serde(default)]
     pub collect: CollectSection,
+    /// How to hand over what was collected.
+    #[serde(default)]
+    pub inbox: InboxSection,
     /// Relays of each server; the own server's are those that hold our mail.
     #[serde(default)]
     pub relays: BTreeMap<ServerName, Vec<PeerSection>>,
@@ -104,6 +107,14 @@ pub struct CollectSection {
     pub safety_interval: Period,
 }
 
+/// `[inbox]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InboxSection {
+    /// How long a transaction waits for earlier events of its rooms while a relay may still have them.
+    pub gap_wait: Period,
+}
+
 fn default_data() -> PathBuf {
     PathBuf::from("./restante-node")
 }
@@ -133,6 +144,12 @@ impl Default for DeliverySection {
             relay_deadline: Period::seconds(10),
             relayed_answer_hold: Period::seconds(1),
         }
+    }
+}
+
+impl Default for InboxSection {
+    fn default() -> Self {
+        Self { gap_wait: Period::seconds(15 * 60) }
     }
 }
 

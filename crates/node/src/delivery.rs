@@ -4,6 +4,9 @@
 //! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
 //! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
 
+mod ancestors;
+mod capsules;
+mod contents;
 mod deposits;
 pub(crate) mod ledger;
 mod mail;
@@ -34,6 +37,7 @@ use crate::config::DeliverySection;
 use crate::outbound::{json_response, refuse};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
+use capsules::{Capsules, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{LedgerState, Line};
 use outcome::Outcome;
@@ -58,6 +62,7 @@ struct Inner {
     ledger: Ledger,
     schedule: Schedule,
     deposits: Deposits,
+    capsules: Capsules,
     turns: Turns,
 }
 
@@ -93,7 +98,8 @@ impl Delivery {
         let schedule = Schedule::from(section);
         let deposits =
             Deposits::new(site.clone(), ledger.clone(), background, schedule.relay_deadline());
-        let inner = Inner { site, ledger, schedule, deposits, turns: Turns::default() };
+        let capsules = Capsules::new(site.clone());
+        let inner = Inner { site, ledger, schedule, deposits, capsules, turns: Turns::default() };
         Ok(Self { shared: Arc::new(inner) })
     }
 
@@ -126,19 +132,21 @@ impl Inner {
             turn.map_err(|_| format!("another transaction to {destination} is under way"))?;
         let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
         let line = line.map_err(|error| format!("the node's ledger can't be written ({error})"))?;
-        let waybill = mail.waybill(self.ledger.stream(), &line.place, &self.site.identity);
+        let waybill = mail.waybill(self.ledger.stream(), &line.place, None, &self.site.identity);
         match self.try_directly(mail, &waybill, begun).await {
             Direct::Delivered(answer) => {
-                self.enter_delivery(mail, &line).await;
+                let refused = refused_events(&answer);
+                tokio::join!(
+                    self.enter_delivery(mail, &line),
+                    self.capsules.delivered(mail, &refused),
+                );
                 Ok(sent(answer))
             }
             Direct::Answered(answer) => {
                 tracing::warn!(%destination, txn_id = mail.txn_id(), answer = answer.summary(), "refused");
                 Ok(answer.into_response())
             }
-            Direct::Unreachable(reason) => {
-                self.leave_with_relays(mail, &line, &waybill, reason).await
-            }
+            Direct::Unreachable(reason) => self.leave_with_relays(mail, &line, reason).await,
         }
     }
 
@@ -209,7 +217,6 @@ impl Inner {
         &self,
         mail: &Mail,
         line: &Line,
-        waybill: &[u8],
         unreachable: String,
     ) -> Result<Response, String> {
         let destination = mail.destination();
@@ -226,8 +233,13 @@ impl Inner {
                 "{unreachable}, and no relay is known for {destination}; add one with `restante relays add {destination} RELAY`"
             ));
         }
+        let packed =
+            if missing.is_empty() { Packed::default() } else { self.capsules.pack(mail).await };
+        let capsule = packed.capsule.as_ref();
         let keys = self.site.own_keys.document().await;
-        let body = mail.deposit_body(waybill, &keys);
+        let stream = self.ledger.stream();
+        let waybill = mail.waybill(stream, &line.place, capsule, &self.site.identity);
+        let body = mail.deposit_body(&waybill, &keys, capsule);
         let body = body.map_err(|error| {
             format!("{unreachable}, and no relay can take the transaction: {error}")
         })?;
@@ -243,6 +255,7 @@ impl Inner {
         if holding.is_empty() {
             first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
         }
+        self.site.passed.note(destination, packed.event_ids).await;
         tokio::time::sleep(self.schedule.answer_hold()).await;
         Ok(json_response(StatusCode::OK, SENT))
     }
@@ -266,6 +279,21 @@ fn not_left(unreachable: &str, refusals: &[Refusal]) -> String {
     let each: Vec<String> =
         refusals.iter().map(|refusal| format!("{}: {}", refusal.relay, refusal.reason)).collect();
     format!("{unreachable}, and no relay took the transaction ({})", each.join("; "))
+}
+
+/// The events that the destination did not take.
+fn refused_events(answer: &Answer) -> BTreeSet<String> {
+    #[derive(serde::Deserialize)]
+    struct Taken {
+        pdus: std::collections::BTreeMap<String, Pdu>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Pdu {
+        error: Option<serde::de::IgnoredAny>,
+    }
+    let taken = serde_json::from_slice::<Taken>(&answer.body).map(|taken| taken.pdus);
+    let each = taken.unwrap_or_default().into_iter();
+    each.filter(|(_, pdu)| pdu.error.is_some()).map(|(event_id, _)| event_id).collect()
 }
 
 /// The destination's own answer; Synapse can't read one that is no object, as Go servers send it.

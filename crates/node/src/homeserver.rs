@@ -3,9 +3,11 @@
 //! A request signed with the homeserver's own key, origin and destination its own name, is answered by its
 //! federation listener like any other server's.
 
+mod events;
 mod pace;
 mod questions;
 mod replay;
+mod server_acls;
 mod transport;
 mod voucher;
 
@@ -15,6 +17,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use restante_federation::{BaseUrl, Body, Exchange, ExchangeError, Identity, Patience, Peer};
 
+pub(crate) use events::HeldPdu;
 pub(crate) use questions::{Presence, Unavailable};
 pub(crate) use replay::Replayed;
 

@@ -1,26 +1,38 @@
 //! The inbox: mail for the homeserver, durable from its arrival until it is confirmed or parked.
 //!
 //! What is decided here is decided in the pure files [`order`], [`readiness`], [`window`], [`schedule`] and [`load`];
-//! [`delivery`] and [`confirmation`] carry it out.
+//! with [`gap`], [`backlog`] and [`acl`] for what can't be delivered as it came; [`delivery`], [`rewrap`] and
+//! [`confirmation`] carry it out.
 
+pub(crate) mod acl;
+pub(crate) mod backlog;
+mod ask_origin;
+mod backlog_rooms;
 mod confirmation;
 mod confirmations;
 mod delivery;
+mod gap;
+mod grown;
 mod load;
 pub(crate) mod mail;
+mod offers;
 pub(crate) mod order;
-mod readiness;
+mod parked;
+pub(crate) mod readiness;
+mod rewrap;
 mod schedule;
+mod set_aside;
 mod status;
 #[cfg(test)]
 mod tests;
-mod transaction;
+pub(crate) mod transaction;
 mod upkeep;
 pub(crate) mod verification;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::StoreError;
@@ -28,15 +40,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::InboxSection;
 use crate::site::Site;
+use crate::store::backlog::{self as backlog_rows, Share};
 use crate::store::inbox as rows;
 use crate::store::seen;
 
+use acl::ServerAcl;
+use backlog_rooms::BacklogRooms;
 use confirmations::Confirmations;
 use load::{Class, Load, Weight};
 use mail::{Mail, Standing};
 use order::RelaysHeard;
 
+pub(crate) use offers::Offer;
+pub(crate) use parked::{ParkedId, ParkedIdError, Retried};
 pub(crate) use status::InboxStatus;
 
 /// The inbox. Clones share it.
@@ -47,6 +65,7 @@ pub(crate) struct Inbox {
 
 struct Shared {
     site: Site,
+    settings: InboxSettings,
     started: Instant,
     started_at: Timestamp,
     state: Mutex<State>,
@@ -54,6 +73,8 @@ struct Shared {
     mail_due: Notify,
     /// Events are to be looked for.
     looks_due: Notify,
+    /// A room's backlog became due.
+    backlog_due: Notify,
     /// Unverified mail is to be judged again.
     judging_due: Notify,
     /// Counts up when the relays should be asked at once.
@@ -69,6 +90,28 @@ struct State {
     progressed: BTreeSet<String>,
     to_judge: BTreeSet<ServerName>,
     drained_at: BTreeMap<ServerName, Timestamp>,
+    /// When the relays were last asked out of turn.
+    relays_asked_at: Option<Timestamp>,
+    backlog: BacklogRooms,
+    /// Who may take part in rooms, and when that was read.
+    acls: HashMap<String, (Timestamp, Arc<Vec<ServerAcl>>)>,
+    /// The envelope of each origin before which a hole was reported last.
+    holes_reported: BTreeMap<ServerName, i64>,
+    /// Origins whose signature the homeserver does not believe, since when.
+    keyless: BTreeMap<ServerName, Timestamp>,
+}
+
+/// How the inbox works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InboxSettings {
+    /// How long a transaction waits for a room that is not ready, while a relay may still close the gap.
+    pub(crate) gap_wait: Duration,
+}
+
+impl From<InboxSection> for InboxSettings {
+    fn from(section: InboxSection) -> Self {
+        Self { gap_wait: section.gap_wait.0 }
+    }
 }
 
 /// What became of arriving mail.
@@ -86,6 +129,7 @@ pub(crate) enum Arrival {
 pub(crate) async fn run(inbox: Inbox, shutdown: CancellationToken) {
     tokio::join!(
         delivery::run(&inbox, &shutdown),
+        rewrap::run(&inbox, &shutdown),
         confirmation::run(&inbox, &shutdown),
         upkeep::run(&inbox, &shutdown),
     );
@@ -93,7 +137,7 @@ pub(crate) async fn run(inbox: Inbox, shutdown: CancellationToken) {
 
 impl Inbox {
     /// Opens the inbox, with everything in it that waits.
-    pub(crate) async fn open(site: Site) -> Result<Self, StoreError> {
+    pub(crate) async fn open(site: Site, settings: InboxSettings) -> Result<Self, StoreError> {
         let mut state = State::default();
         for share in rows::shares(&site.database).await? {
             let weight = Weight { count: share.count, bytes: share.bytes };
@@ -106,18 +150,24 @@ impl Inbox {
                 state.woken.insert(share.origin);
             }
         }
+        for share in backlog_rows::shares(&site.database).await? {
+            state.take_for_backlog(&share);
+        }
         let shared = Shared {
+            settings,
             started: Instant::now(),
             started_at: site.clock.now(),
             site,
             state: Mutex::new(state),
             mail_due: Notify::new(),
             looks_due: Notify::new(),
+            backlog_due: Notify::new(),
             judging_due: Notify::new(),
             relays_wanted: watch::Sender::new(0),
         };
         let inbox = Self { shared: Arc::new(shared) };
         inbox.restore_unconfirmed().await?;
+        inbox.restore_backlog().await?;
         Ok(inbox)
     }
 
@@ -213,6 +263,34 @@ impl Inbox {
         RelaysHeard { started_at: self.shared.started_at, all_drained_at: all }
     }
 
+    /// Asks the relays at once, unless they were asked out of turn at `since` or later: what they gave is known then.
+    fn ask_relays(&self, since: Timestamp) {
+        let now = self.now();
+        let was_asked = {
+            let mut state = self.state();
+            let was_asked = state.relays_asked_at.is_some_and(|at| at >= since && at <= now);
+            if !was_asked {
+                state.relays_asked_at = Some(now);
+            }
+            was_asked
+        };
+        if !was_asked {
+            self.shared.relays_wanted.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Something happened in the room that others may have waited for.
+    fn progressed(&self, room_id: &str) {
+        let now = self.elapsed();
+        let mut state = self.state();
+        state.progressed.insert(room_id.to_owned());
+        if state.backlog.happened(room_id, now) {
+            self.shared.backlog_due.notify_one();
+        }
+        drop(state);
+        self.shared.mail_due.notify_one();
+    }
+
     fn wake(&self, origin: &ServerName) {
         self.state().woken.insert(origin.clone());
         self.shared.mail_due.notify_one();
@@ -243,7 +321,7 @@ impl Inbox {
 impl State {
     fn stored(&mut self, mail: &Mail) {
         let origin = &mail.key.origin;
-        if mail.standing == Standing::Waiting {
+        if matches!(mail.standing, Standing::Waiting | Standing::Proofless) {
             self.load.waits(origin, 1);
             self.woken.insert(origin.clone());
         }
@@ -252,8 +330,16 @@ impl State {
         }
     }
 
-    fn confirmed(&mut self, origin: &ServerName, bytes: u64) {
-        self.load.release(origin, Class::Proven, Weight::of(bytes));
+    /// Counts what events of the backlog take.
+    fn take_for_backlog(&mut self, share: &Share) {
+        let (class, weight) = of_share(share);
+        self.load.restore(&share.origin, class, weight);
+    }
+
+    /// Gives back what events of the backlog took.
+    fn give_back(&mut self, share: &Share) {
+        let (class, weight) = of_share(share);
+        self.load.release(&share.origin, class, weight);
     }
 
     fn release(&mut self, mail: &Mail) {
@@ -261,6 +347,11 @@ impl State {
             self.load.release(&mail.key.origin, class, mail.weight());
         }
     }
+}
+
+fn of_share(share: &Share) -> (Class, Weight) {
+    let class = if share.is_proven { Class::Proven } else { Class::Unproven };
+    (class, Weight { count: share.count, bytes: share.bytes })
 }
 
 /// Direct mail of one origin on its way to the homeserver; while it is, nothing of the inbox goes there for that

@@ -15,18 +15,21 @@ mod inbox;
 mod node;
 mod outbound;
 mod own_keys;
+mod passed;
 mod relay_book;
 mod retriever;
 mod site;
+mod stand_in;
 mod store;
 #[cfg(test)]
 mod test_inbound;
 #[cfg(test)]
 mod test_site;
+mod witness;
 
 pub use admin::TokenError;
 pub use config::{
-    AdminSection, CollectSection, DeliverySection, InboundSection, NodeConfig, OutboundSection,
+    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig, OutboundSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use node::{Addresses, Node, StartError};

@@ -27,9 +27,11 @@ use crate::inbound::{self, Front};
 use crate::inbox::{self, Inbox};
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
+use crate::passed::Passed;
 use crate::relay_book::RelayBook;
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
+use crate::stand_in::StandIn;
 use crate::store;
 
 /// How long deposits that go on after their call may take when the node stops.
@@ -121,7 +123,7 @@ impl Node {
         let background = Background::default();
         let site = open_site(&config, identity, clock, &background).await?;
         let delivery = Delivery::open(site.clone(), &config.delivery, background.clone()).await?;
-        let inbox = Inbox::open(site.clone()).await?;
+        let inbox = Inbox::open(site.clone(), config.inbox.clone().into()).await?;
         let token = admin::open_token(&config.data)?;
         let tls = config.inbound.tls.clone().map(Into::into);
         let listeners = Listeners {
@@ -224,11 +226,15 @@ async fn open_site(
             probe_connect: config.delivery.probe_connect.0,
         },
     });
+    let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
     Ok(Site {
+        stand_in,
+        passed: Passed::new(database.clone(), clock.clone()),
         identity,
         homeserver,
         exchange,
         keys: Arc::new(keys),
+        witness: Arc::default(),
         own_keys: Arc::new(own_keys.await?),
         relays: RelayBook::open(database.clone(), configured.collect()).await?,
         destinations: destinations.await?,

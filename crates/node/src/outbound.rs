@@ -4,6 +4,7 @@
 //! straight through.
 
 mod headers;
+mod held;
 mod hook;
 mod keys;
 mod pass_through;
@@ -29,7 +30,7 @@ use crate::site::Site;
 use headers::forwardable;
 use hook::{HookCall, Secret};
 use keys::KeyLookups;
-use pass_through::pass_through;
+use pass_through::{offline, pass_on, pass_through};
 use purpose::{Purpose, purpose};
 
 /// What the outbound listener works with.
@@ -87,6 +88,18 @@ async fn answer_homeserver(State(outbound): State<Outbound>, request: Request) -
             let text = "A node answers its own homeserver as a key notary and as nothing else";
             refuse(&MatrixError::new(StatusCode::NOT_FOUND, ErrorCode::Unrecognized, text))
         }
+        Purpose::MissingEvents { room_id } => {
+            outbound.missing_events(&call, &parts, body, &room_id).await
+        }
+        Purpose::Event { event_id } => {
+            let site = &outbound.site;
+            match pass_on(site, &call, onward(&call, &parts, body)).await {
+                Some(response) => response,
+                None => held::event(site, &call.destination, &event_id)
+                    .await
+                    .unwrap_or_else(|| offline(&call)),
+            }
+        }
         Purpose::PassThrough => {
             pass_through(&outbound.site, &call, onward(&call, &parts, body)).await
         }
@@ -115,6 +128,26 @@ impl Outbound {
                 pass_through(&self.site, &call, onward(&call, parts, full(body))).await
             }
         }
+    }
+
+    /// The question goes on as long as its destination answers; else it is answered from what is held.
+    async fn missing_events(
+        &self,
+        call: &HookCall,
+        parts: &Parts,
+        body: Body,
+        room_id: &str,
+    ) -> Response {
+        let question = match collect_limited(body, held::QUESTION_BYTES_MAX).await {
+            Ok(question) => question,
+            Err(error) => return refuse(&unreadable(&error)),
+        };
+        let request = onward(call, parts, full(question.clone()));
+        if let Some(response) = pass_on(&self.site, call, request).await {
+            return response;
+        }
+        let gap = held::missing_events(&self.site, room_id, &question).await;
+        gap.unwrap_or_else(|| offline(call))
     }
 }
 

@@ -9,7 +9,10 @@ use restante_sqlite::Database;
 use crate::destinations::Destinations;
 use crate::homeserver::Homeserver;
 use crate::own_keys::OwnKeys;
+use crate::passed::Passed;
 use crate::relay_book::RelayBook;
+use crate::stand_in::StandIn;
+use crate::witness::Witness;
 
 /// Shared parts of one node; cheap to clone.
 #[derive(Clone)]
@@ -22,6 +25,8 @@ pub(crate) struct Site {
     pub(crate) exchange: Arc<dyn Exchange>,
     /// Other servers' keys.
     pub(crate) keys: Arc<KeyRing>,
+    /// Who speaks for keys that nobody else vouches for.
+    pub(crate) witness: Arc<Witness>,
     /// The own key document.
     pub(crate) own_keys: Arc<OwnKeys>,
     /// The node's state.
@@ -32,6 +37,10 @@ pub(crate) struct Site {
     pub(crate) relays: RelayBook,
     /// Which destinations are assumed offline.
     pub(crate) destinations: Destinations,
+    /// Which events are at which destination.
+    pub(crate) passed: Passed,
+    /// Events that are held for the homeserver.
+    pub(crate) stand_in: StandIn,
 }
 
 impl Site {

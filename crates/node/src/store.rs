@@ -1,8 +1,12 @@
 //! The node's database: its schema, and one file per table group.
 
+pub(crate) mod backlog;
 pub(crate) mod destinations;
+pub(crate) mod held;
+pub(crate) mod holes;
 pub(crate) mod inbox;
 pub(crate) mod ledger;
+pub(crate) mod passed;
 pub(crate) mod relays;
 pub(crate) mod rooms;
 pub(crate) mod seen;
@@ -22,6 +26,8 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         Migration { sql: include_str!("store/001_outbound.sql") },
         Migration { sql: include_str!("store/002_inbound.sql") },
+        Migration { sql: include_str!("store/003_capsules.sql") },
+        Migration { sql: include_str!("store/004_backlog.sql") },
     ],
 };
 

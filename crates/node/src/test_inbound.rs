@@ -16,18 +16,21 @@ use restante_federation_proto::{
 };
 use restante_relay_api::endpoints::{COLLECT, RELAY_TXN, SEND};
 use restante_relay_api::{
-    CollectRequest, CollectResponse, Content, Extras, Proof, Queued, RelayTxnResponse, Waybill,
+    Capsule, CollectRequest, CollectResponse, Content, Extras, Proof, Queued, RelayTxnResponse, Waybill,
     WireEnvelope, hex,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::homeserver::Homeserver;
-use crate::inbox::{self, Inbox, InboxStatus};
+use crate::inbox::{self, Inbox, InboxSettings, InboxStatus};
 use crate::retriever::{self, CollectSettings, RetrieverStatus};
 use crate::test_site::{BEGINNING, OWN_NAME, TestSite, identity, name};
 
 /// The room version of every room here.
 const VERSION: RoomVersion = RoomVersion::V10;
+
+/// The default of the configuration.
+pub(crate) const GAP_WAIT: InboxSettings = InboxSettings { gap_wait: Duration::from_secs(900) };
 
 /// Staged events that the homeserver keeps per room, as Synapse does.
 const STAGED_MAX: usize = 100;
@@ -50,6 +53,10 @@ struct HomeserverState {
     transactions: Vec<String>,
     passed: Vec<String>,
     most_staged: usize,
+    own_transactions: usize,
+    acls: BTreeMap<String, serde_json::Value>,
+    /// Events that it takes and does not store, and how often.
+    drops: BTreeMap<String, u32>,
 }
 
 impl FakeHomeserver {
@@ -61,6 +68,25 @@ impl FakeHomeserver {
         self.state().stored.insert(room.to_owned(), vec![event_id.to_owned()]);
     }
 
+    pub(crate) fn has_acl(&self, room: &str, content: serde_json::Value) {
+        self.state().acls.insert(room.to_owned(), content);
+    }
+
+    /// It takes `event_id` and does not store it, so many times.
+    pub(crate) fn drops(&self, event_id: &str, times: u32) {
+        self.state().drops.insert(event_id.to_owned(), times);
+    }
+
+    /// How many transactions came in its own name.
+    pub(crate) fn own_transactions(&self) -> usize {
+        self.state().own_transactions
+    }
+
+    /// An event comes to be stored, as if another server had sent it.
+    pub(crate) fn gets(&self, room: &str, event_id: &str) {
+        self.state().stored.get_mut(room).unwrap().push(event_id.to_owned());
+    }
+
     pub(crate) fn is_down(&self, is_down: bool) {
         self.state().is_down = is_down;
     }
@@ -68,6 +94,10 @@ impl FakeHomeserver {
     /// The next transactions get these answers.
     pub(crate) fn answer_next(&self, answers: &[(u16, &'static str)]) {
         self.state().answers.extend(answers);
+    }
+
+    pub(crate) fn forget_answers(&self) {
+        self.state().answers.clear();
     }
 
     /// Everything stored in `room` after what it began with.
@@ -95,7 +125,12 @@ impl FakeHomeserver {
 
 impl HomeserverState {
     fn send(&mut self, authorization: &str, txn_id: &str, body: &[u8]) -> (u16, String) {
-        self.transactions.push(txn_id.to_owned());
+        let is_own = authorization.contains(&format!("origin=\"{OWN_NAME}\""));
+        if is_own {
+            self.own_transactions += 1;
+        } else {
+            self.transactions.push(txn_id.to_owned());
+        }
         if let Some((status, json)) = self.answers.pop_front() {
             return (status, json.to_owned());
         }
@@ -113,6 +148,10 @@ impl HomeserverState {
         let id = event_id(pdu.to_string().as_bytes(), VERSION).unwrap();
         let prev = pdu["prev_events"].as_array().unwrap().iter();
         let prev = prev.map(|prev| prev.as_str().unwrap().to_owned()).collect();
+        if let Some(times) = self.drops.get_mut(&id).filter(|times| **times > 0) {
+            *times -= 1;
+            return;
+        }
         let staged = self.staged.entry(pdu["room_id"].as_str().unwrap().to_owned()).or_default();
         if staged.len() < STAGED_MAX {
             staged.push_back((id, prev));
@@ -143,6 +182,12 @@ impl HomeserverState {
         }
         if let Some(rest) = target.strip_prefix("/_matrix/federation/v1/make_join/") {
             let room = rest.split('/').next().unwrap().replace("%21", "!");
+            if let Some(stored) = self.stored.get(&room)
+                && !rest.ends_with("ver=zzz")
+            {
+                let template = serde_json::json!({"event": {"prev_events": [stored.last()]}});
+                return (200, template.to_string());
+            }
             if self.stored.contains_key(&room) {
                 let json = r#"{"errcode":"M_INCOMPATIBLE_ROOM_VERSION","room_version":"10"}"#;
                 return (400, json.to_owned());
@@ -157,8 +202,24 @@ impl HomeserverState {
             let is_stored = stored.iter().any(|stored| stored == id);
             return (if is_stored { 200 } else { 404 }, "{}".to_owned());
         }
-        if target.starts_with("/_matrix/federation/v1/event/") {
-            return (404, "{}".to_owned());
+        if let Some(rest) = target.strip_prefix("/_matrix/federation/v1/state/") {
+            let room = rest.split_once("?event_id=").unwrap().0.replace("%21", "!");
+            let mut pdus = vec![serde_json::json!({
+                "type": "m.room.member", "state_key": format!("@u:{OWN_NAME}"),
+                "content": {"membership": "join"},
+            })];
+            pdus.extend(self.acls.get(&room).map(|content| {
+                serde_json::json!({"type": "m.room.server_acl", "state_key": "", "content": content})
+            }));
+            return (200, serde_json::json!({ "pdus": pdus }).to_string());
+        }
+        if target.starts_with("/_matrix/federation/v1/timestamp_to_event/") {
+            return (200, r#"{"event_id":"$start"}"#.to_owned());
+        }
+        if let Some(id) = target.strip_prefix("/_matrix/federation/v1/event/") {
+            let is_stored = self.stored.values().flatten().any(|stored| stored == id);
+            let pdus = r#"{"pdus":[{"type":"m.room.message","content":{}}]}"#;
+            return if is_stored { (200, pdus.to_owned()) } else { (404, "{}".to_owned()) };
         }
         self.passed.push(target.to_owned());
         (200, "{}".to_owned())
@@ -370,6 +431,16 @@ impl Letter {
         Self { envelope }
     }
 
+    /// The same, with another event in the capsule.
+    pub(crate) fn with_altered_capsule(&self) -> Self {
+        let mut envelope = self.envelope.clone();
+        let extras = String::from_utf8(envelope.extras.to_vec()).unwrap();
+        let altered = extras.replace("hello", "hullo");
+        assert_ne!(extras, altered);
+        envelope.extras = altered.into();
+        Self { envelope }
+    }
+
     pub(crate) fn without_proof(&self) -> Self {
         let mut envelope = self.envelope.clone();
         envelope.extras = Bytes::new();
@@ -429,6 +500,12 @@ impl Writer {
 
     /// A message after the last one in `room`; the first follows `$start`.
     pub(crate) fn message(&mut self, room: &str) -> Letter {
+        let pdu = self.draft(room);
+        self.letter(&[pdu], &[])
+    }
+
+    /// A message after the last one in `room` that is not sent.
+    pub(crate) fn draft(&mut self, room: &str) -> serde_json::Value {
         let prev = self.last.get(room).cloned().unwrap_or_else(|| "$start".to_owned());
         let pdu = serde_json::json!({
             "type": "m.room.message", "room_id": room, "sender": format!("@x:{}", self.origin.server_name),
@@ -438,14 +515,47 @@ impl Writer {
         let id = event_id(pdu.to_string().as_bytes(), VERSION).unwrap();
         self.last.insert(room.to_owned(), id.clone());
         self.written.push(id);
-        self.letter(&[pdu], &[])
+        pdu
+    }
+
+    /// A message after `prev`, and nothing else follows it by itself; its id.
+    pub(crate) fn draft_after(&mut self, room: &str, prev: &[&str]) -> (serde_json::Value, String) {
+        let mut pdu = self.draft(room);
+        pdu["prev_events"] = prev.into();
+        let id = event_id(pdu.to_string().as_bytes(), VERSION).unwrap();
+        *self.written.last_mut().unwrap() = id.clone();
+        self.last.insert(room.to_owned(), id.clone());
+        (pdu, id)
     }
 
     pub(crate) fn edu(&mut self) -> Letter {
         self.letter(&[], &[serde_json::json!({"edu_type": "m.direct_to_device", "content": {}})])
     }
 
-    fn letter(&mut self, pdus: &[serde_json::Value], edus: &[serde_json::Value]) -> Letter {
+    /// A transaction with a capsule.
+    pub(crate) fn letter_with(
+        &mut self,
+        pdus: &[serde_json::Value],
+        enclosed: &[serde_json::Value],
+    ) -> Letter {
+        let enclosed: Vec<Bytes> = enclosed.iter().map(|pdu| pdu.to_string().into()).collect();
+        self.make_letter(pdus, &[], Some(Capsule::new(&enclosed, []).unwrap()))
+    }
+
+    pub(crate) fn letter(
+        &mut self,
+        pdus: &[serde_json::Value],
+        edus: &[serde_json::Value],
+    ) -> Letter {
+        self.make_letter(pdus, edus, None)
+    }
+
+    fn make_letter(
+        &mut self,
+        pdus: &[serde_json::Value],
+        edus: &[serde_json::Value],
+        capsule: Option<Capsule>,
+    ) -> Letter {
         self.seq += 1;
         let origin = &self.origin.server_name;
         let content = serde_json::json!({
@@ -471,11 +581,15 @@ impl Writer {
             stream: self.stream.clone(),
             seq: self.seq,
             content_sha256: hex(content.sha256()),
-            capsule_sha256: None,
+            capsule_sha256: capsule.as_ref().map(|capsule| hex(capsule.sha256())),
             deposited_at: self.signed_at,
         };
         let waybill = waybill.signed(&self.origin.key);
         let extras = Extras::new(&proof, &waybill, self.document().raw()).unwrap();
+        let extras = match capsule {
+            Some(capsule) => extras.with_capsule(&capsule).unwrap(),
+            None => extras,
+        };
         let envelope = WireEnvelope {
             id: 0,
             sha256: hex(content.sha256()),
@@ -551,7 +665,7 @@ impl InboundSite {
         &self,
         work: impl AsyncFnOnce(Inbox, RetrieverStatus) -> T,
     ) -> T {
-        let inbox = Inbox::open(self.node.site.clone()).await.unwrap();
+        let inbox = Inbox::open(self.node.site.clone(), GAP_WAIT).await.unwrap();
         let stop = CancellationToken::new();
         let settings = CollectSettings {
             wait: Duration::from_secs(30),

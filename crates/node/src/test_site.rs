@@ -20,8 +20,10 @@ use crate::background::Background;
 use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
 use crate::homeserver::Homeserver;
 use crate::own_keys::OwnKeys;
+use crate::passed::Passed;
 use crate::relay_book::RelayBook;
 use crate::site::Site;
+use crate::stand_in::StandIn;
 
 /// When the clock of a test begins.
 pub(crate) const BEGINNING: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -101,11 +103,15 @@ impl TestSite {
                 probe_connect: Duration::from_secs(3),
             },
         });
+        let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
         let site = Site {
+            stand_in,
+            passed: Passed::new(database.clone(), clock.clone()),
             identity,
             homeserver,
             exchange: exchange.clone(),
             keys: Arc::new(keys),
+            witness: Arc::default(),
             own_keys: Arc::new(own_keys.await.unwrap()),
             relays: RelayBook::open(database.clone(), BTreeMap::new()).await.unwrap(),
             destinations: destinations.await.unwrap(),

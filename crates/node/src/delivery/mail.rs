@@ -7,7 +7,9 @@ use restante_federation_proto::{
     CanonicalJsonError, KeyDocument, RequestTarget, ServerName, canonicalise, members,
 };
 use restante_relay_api::endpoints::{MEMBER_PREFIX, WAYBILL_HEADER};
-use restante_relay_api::{Content, DepositBodyError, Extras, Proof, ProofError, Waybill, hex};
+use restante_relay_api::{
+    Capsule, Content, DepositBodyError, Extras, Proof, ProofError, Waybill, hex,
+};
 
 use super::ledger::Place;
 use crate::store::ledger::Transaction;
@@ -68,6 +70,11 @@ impl Mail {
         &self.outgoing.txn_id
     }
 
+    /// Its content, canonical.
+    pub(crate) fn content(&self) -> &Bytes {
+        self.content.canonical()
+    }
+
     /// What identifies it in the ledger.
     pub(crate) fn transaction(&self) -> Transaction {
         Transaction {
@@ -77,15 +84,21 @@ impl Mail {
         }
     }
 
-    /// Its waybill, signed: the same for each attempt.
-    pub(crate) fn waybill(&self, stream: &str, place: &Place, identity: &Identity) -> Vec<u8> {
+    /// Its waybill, signed; it vouches for the capsule that goes along.
+    pub(crate) fn waybill(
+        &self,
+        stream: &str,
+        place: &Place,
+        capsule: Option<&Capsule>,
+        identity: &Identity,
+    ) -> Vec<u8> {
         let waybill = Waybill {
             origin: identity.server_name.clone(),
             destination: self.outgoing.destination.clone(),
             stream: stream.to_owned(),
             seq: place.seq,
             content_sha256: hex(self.content.sha256()),
-            capsule_sha256: None,
+            capsule_sha256: capsule.map(|capsule| hex(capsule.sha256())),
             deposited_at: place.first_at,
         };
         waybill.signed(&identity.key)
@@ -108,9 +121,14 @@ impl Mail {
         &self,
         waybill: &[u8],
         keys: &KeyDocument,
+        capsule: Option<&Capsule>,
     ) -> Result<Bytes, NoDeposit> {
         let proof = self.proof.as_ref().map_err(|reason| NoDeposit::Proof(reason.clone()))?;
         let extras = Extras::new(proof, waybill, keys.raw())?;
+        let extras = match capsule {
+            Some(capsule) => extras.with_capsule(capsule)?,
+            None => extras,
+        };
         let body = self.content.to_deposit_body(&extras)?;
         Ok(match canonicalise(&body)? {
             std::borrow::Cow::Borrowed(_) => body.clone(),

@@ -14,6 +14,9 @@ pub(crate) const CALL_BUDGET: Duration = Duration::from_secs(45);
 /// What the call needs beside waiting for others: ledger, signatures, and once a day the homeserver's own keys.
 const OWN_WORK: Duration = Duration::from_secs(5);
 
+/// What the events of third servers may take to fetch from the homeserver, which gives some hundred a second.
+pub(crate) const CAPSULE_WAIT: Duration = Duration::from_secs(4);
+
 /// Longest that relays may take, whatever is configured: direct attempts need the rest.
 const RELAY_DEADLINE_MAX: Duration = Duration::from_secs(20);
 
@@ -66,7 +69,7 @@ impl Schedule {
 
     /// What is left for direct attempts after `elapsed`.
     pub(crate) fn direct_time_left(&self, elapsed: Duration) -> Duration {
-        let others = self.relay_deadline + self.answer_hold + OWN_WORK;
+        let others = self.relay_deadline + self.answer_hold + CAPSULE_WAIT + OWN_WORK;
         CALL_BUDGET.saturating_sub(others).saturating_sub(elapsed)
     }
 

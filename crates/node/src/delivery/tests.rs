@@ -1,3 +1,5 @@
+mod capsules;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -103,15 +103,33 @@ impl Homeserver {
     }
 
     /// Asks in the homeserver's own name, when its turn has come.
-    async fn ask(&self, target: &str) -> Result<(StatusCode, Bytes), Unavailable> {
+    pub(super) async fn ask(&self, target: &str) -> Result<(StatusCode, Bytes), Unavailable> {
+        self.ask_for(target, ANSWER_BYTES_MAX).await
+    }
+
+    /// The same, for an answer of at most `bytes_max`; a longer one comes as none.
+    pub(super) async fn ask_for(
+        &self,
+        target: &str,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), Unavailable> {
         self.shared.pace.turn().await;
-        self.get(target, QUESTION_PATIENCE).await
+        self.get_limited(target, QUESTION_PATIENCE, bytes_max).await
     }
 
     pub(super) async fn get(
         &self,
         target: &str,
         patience: Patience,
+    ) -> Result<(StatusCode, Bytes), Unavailable> {
+        self.get_limited(target, patience, ANSWER_BYTES_MAX).await
+    }
+
+    async fn get_limited(
+        &self,
+        target: &str,
+        patience: Patience,
+        bytes_max: usize,
     ) -> Result<(StatusCode, Bytes), Unavailable> {
         let identity = &self.shared.identity;
         let target: RequestTarget =
@@ -122,7 +140,7 @@ impl Homeserver {
             let answer = exchange.exchange(&self.shared.peer, request, patience).await;
             let answer = answer.map_err(|error| Unavailable(error.to_string()))?;
             let status = answer.status();
-            let body = collect_limited(answer.into_body(), ANSWER_BYTES_MAX).await;
+            let body = collect_limited(answer.into_body(), bytes_max).await;
             // The status alone answers most questions; a body that is too long is not read on.
             Ok((status, body.unwrap_or_default()))
         };
@@ -148,7 +166,7 @@ fn errcode(body: &[u8]) -> String {
     serde_json::from_slice::<Refusal>(body).map(|refusal| refusal.errcode).unwrap_or_default()
 }
 
-fn unavailable(status: StatusCode) -> Unavailable {
+pub(super) fn unavailable(status: StatusCode) -> Unavailable {
     Unavailable(match status {
         StatusCode::UNAUTHORIZED => {
             "it does not accept our signature; check that signing_key is the homeserver's own"
@@ -159,6 +177,6 @@ fn unavailable(status: StatusCode) -> Unavailable {
 }
 
 /// Like a path segment, and `+` and `&` as well, which mean something else in a query.
-fn escape_query(value: &str) -> String {
+pub(super) fn escape_query(value: &str) -> String {
     escape_path_segment(value).replace('+', "%2B").replace('&', "%26").replace('=', "%3D")
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use restante_federation::{Body, Patience, collect_limited, full};
+use restante_federation::{Body, Patience, collect_limited, full, signed_request};
+use restante_federation_proto::{RequestTarget, escape_path_segment};
+use restante_relay_api::endpoints::SEND;
 use serde::Deserialize;
 
 use super::Homeserver;
@@ -34,6 +36,11 @@ pub(crate) enum Replayed {
         reason: String,
         /// When it wants to be asked again.
         retry_after: Option<Duration>,
+    },
+    /// It does not believe the signature: it has no valid key of the origin, and may get one later.
+    Keyless {
+        /// What it says.
+        reason: String,
     },
     /// It will never take it.
     Refused {
@@ -72,7 +79,22 @@ impl Homeserver {
         else {
             return Replayed::Refused { reason: "the proof can't be sent over HTTP".to_owned() };
         };
-        let request = replay_request(uri, authorization, content);
+        self.put(replay_request(uri, authorization, content)).await
+    }
+
+    /// Delivers a transaction in the homeserver's own name. `content` is canonical JSON.
+    pub(crate) async fn rewrapped(&self, txn_id: &str, content: Bytes) -> Replayed {
+        let identity = &self.shared.identity;
+        let target = format!("{SEND}{}", escape_path_segment(txn_id));
+        let Ok(target) = target.parse::<RequestTarget>() else {
+            return Replayed::Refused { reason: "the transaction id can't be signed".to_owned() };
+        };
+        let destination = &identity.server_name;
+        let request = signed_request(identity, Method::PUT, &target, destination, Some(content));
+        self.put(request).await
+    }
+
+    async fn put(&self, request: Request<Body>) -> Replayed {
         let replayed = async {
             let answer =
                 self.shared.exchange.exchange(&self.shared.peer, request, REPLAY_PATIENCE).await;
@@ -112,6 +134,9 @@ async fn read(answer: Response<Body>) -> Replayed {
     let reason = format!("the homeserver answered {status}: {text}");
     if is_permanent(status) {
         return Replayed::Refused { reason };
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        return Replayed::Keyless { reason };
     }
     let retry_after = error.retry_after_ms.map(Duration::from_millis).or(retry_after);
     Replayed::Later { reason, retry_after }

@@ -5,7 +5,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::inbox::Inbox;
-use crate::test_inbound::{InboundSite, Letter, Writer, status_when};
+use crate::test_inbound::{GAP_WAIT, InboundSite, Letter, Writer, status_when};
 
 const ROOM: &str = "!room";
 
@@ -99,7 +99,7 @@ async fn a_number_that_went_straight_through_is_not_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn everything_else_goes_through_and_is_an_error_while_the_homeserver_is_down() {
     let site = site().await;
-    let inbox = Inbox::open(site.node.site.clone()).await.unwrap();
+    let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
     let request = || Request::get("/_matrix/client/v3/x%2Fy?z").body(AxumBody::empty()).unwrap();
     assert_eq!(call(&site, &inbox, request()).await.status(), StatusCode::OK);
     assert_eq!(site.homeserver.passed(), ["/_matrix/client/v3/x%2Fy?z"]);
@@ -110,7 +110,7 @@ async fn everything_else_goes_through_and_is_an_error_while_the_homeserver_is_do
 #[tokio::test(start_paused = true)]
 async fn the_own_keys_are_the_nodes_document() {
     let site = site().await;
-    let inbox = Inbox::open(site.node.site.clone()).await.unwrap();
+    let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
     let request = Request::get(KEY_SERVER).body(AxumBody::empty()).unwrap();
     let answer = call(&site, &inbox, request).await;
     let body = restante_federation::collect_limited(answer.into_body(), 65536).await.unwrap();

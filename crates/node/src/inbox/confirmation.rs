@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use restante_federation_proto::ServerName;
+use restante_sqlite::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
-use super::confirmations::{Finished, Look};
-use super::delivery::finished;
+use super::confirmations::{Finished, GivenUp, Look};
+use super::load::{Class, Weight};
 use super::readiness::RoomEvent;
-use super::window::NotFound;
+use super::window::{Carrier, NotFound};
 use crate::homeserver::Presence;
+use crate::store::backlog;
 use crate::store::inbox::{self as rows, Settled};
 
 pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
@@ -55,11 +58,10 @@ impl Inbox {
                 return;
             }
         };
-        for envelope in finished {
-            self.finish(envelope).await;
+        for finished in finished {
+            self.finish(finished).await;
         }
-        self.state().progressed.insert(room_id.clone());
-        self.shared.mail_due.notify_one();
+        self.progressed(room_id);
     }
 
     /// What is finished by giving the event up; `None` while it may still come.
@@ -68,32 +70,65 @@ impl Inbox {
         if self.state().confirmations.not_found(event, now) == NotFound::MayCome {
             return None;
         }
-        let reason = match self.site().homeserver.event(&event.1).await {
-            Ok(Presence::Present) => "the homeserver rejected it, or has it without its state",
+        let (reason, may_be_taken) = match self.site().homeserver.event(&event.1).await {
+            Ok(Presence::Present) => ("the homeserver rejected it", false),
             Ok(Presence::Absent | Presence::NotInRoom) => {
-                "the homeserver took it and did not store it"
+                ("the homeserver took it and did not store it", true)
             }
             Ok(Presence::Incomplete) | Err(_) => {
                 self.state().confirmations.not_answered(&event.0, now);
                 return None;
             }
         };
-        Some(self.state().confirmations.given_up(event, reason, now))
+        let GivenUp { carriers, finished } = self.state().confirmations.given_up(event, now);
+        for (carrier, origin) in carriers {
+            let kept = match (carrier, origin) {
+                (Carrier::Backlog(id), _) if may_be_taken => {
+                    self.held_dropped(id, reason.to_owned()).await
+                }
+                (Carrier::Backlog(id), _) => {
+                    backlog::park(self.database(), vec![(id, reason.to_owned())]).await
+                }
+                (Carrier::Envelope(id), Some(origin)) => {
+                    self.set_dropped_aside((id, origin), event, reason, may_be_taken).await
+                }
+                (Carrier::Envelope(_), None) => Ok(()),
+            };
+            if let Err(error) = kept {
+                // The row says that it was sent, and is looked for again after a restart.
+                tracing::error!(%error, "what the homeserver dropped can't be kept for another attempt");
+            }
+        }
+        self.state().backlog.added(&event.0, now);
+        self.shared.backlog_due.notify_one();
+        Some(finished)
     }
 
-    async fn finish(&self, envelope: Finished) {
-        let Finished { id, origin, failures } = envelope;
-        let settled = finished(&failures);
-        if let Settled::Parked(reason) = &settled {
-            tracing::warn!(%origin, reason, "mail was delivered and not stored; it is parked");
-        }
-        let is_gone = settled == Settled::Confirmed;
-        let row = (id, origin.clone(), None);
-        match rows::settle(self.database(), row, settled, self.now()).await {
-            Ok(bytes) if is_gone => self.state().confirmed(&origin, bytes),
-            Ok(_) => {}
+    async fn finish(&self, finished: Finished) {
+        let settled = match finished {
+            Finished::Envelope { id, origin } => self.finish_envelope(id, origin).await,
+            Finished::Held(id) => self.finish_held(id).await,
+        };
+        if let Err(error) = settled {
             // The row says that it was delivered, and is looked for again after a restart.
-            Err(error) => tracing::error!(%origin, %error, "a confirmation can't be kept"),
+            tracing::error!(%error, "a confirmation can't be kept");
         }
+    }
+
+    pub(super) async fn finish_envelope(&self, id: i64, origin: ServerName) -> Result<(), StoreError> {
+        let row = (id, origin.clone(), None);
+        let bytes =
+            rows::settle(self.database(), row, Settled::Confirmed, self.now()).await?;
+        self.state().load.release(&origin, Class::Proven, Weight::of(bytes));
+        Ok(())
+    }
+
+    async fn finish_held(&self, id: i64) -> Result<(), StoreError> {
+        let Some(((room_id, event_id), share)) = backlog::confirmed(self.database(), id).await?
+        else {
+            return Ok(());
+        };
+        self.state().give_back(&share);
+        self.site().stand_in.forget(room_id, vec![event_id]).await
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use restante_federation_proto::{ServerName, Timestamp};
 
 use super::readiness::RoomEvent;
-use super::window::{NotFound, Sent, Window};
+use super::window::{Carrier, NotFound, Sent, WINDOW_MAX, Window};
 
 /// Rooms whose windows are kept though nothing is outstanding there, for what was confirmed lately.
 const IDLE_ROOMS_MAX: usize = 256;
@@ -23,7 +23,6 @@ pub(crate) struct Confirmations {
 struct Open {
     origin: ServerName,
     outstanding: usize,
-    failures: Vec<String>,
 }
 
 /// An event to look for.
@@ -35,15 +34,27 @@ pub(crate) struct Look {
     pub(crate) due: Timestamp,
 }
 
-/// An envelope with nothing outstanding.
+/// Mail with nothing outstanding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finished {
-    /// Its row.
-    pub(crate) id: i64,
-    /// Its origin.
-    pub(crate) origin: ServerName,
-    /// What went wrong with parts of it.
-    pub(crate) failures: Vec<String>,
+pub(crate) enum Finished {
+    /// An envelope: each of its events was found or given up.
+    Envelope {
+        /// Its row.
+        id: i64,
+        /// Its origin.
+        origin: ServerName,
+    },
+    /// An event of the backlog, by its row: it was found.
+    Held(i64),
+}
+
+/// An event that is looked for no longer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    /// What brought it, with the origin of an envelope.
+    pub(crate) carriers: Vec<(Carrier, Option<ServerName>)>,
+    /// The envelopes that are finished by that.
+    pub(crate) finished: Vec<Finished>,
 }
 
 impl Confirmations {
@@ -76,15 +87,24 @@ impl Confirmations {
         self.rooms.get(&event.0).is_some_and(|window| window.delivered(&event.1))
     }
 
+    /// How many more events of the room may be sent.
+    pub(crate) fn places(&self, room_id: &str) -> usize {
+        self.rooms.get(room_id).map_or(WINDOW_MAX, Window::places)
+    }
+
     /// The homeserver took these events of one envelope, by room; at least one.
     pub(crate) fn sent(
         &mut self,
         (id, origin): (i64, ServerName),
-        failures: Vec<String>,
         events: Vec<(String, Sent)>,
         now: Timestamp,
     ) {
-        self.envelopes.insert(id, Open { origin, outstanding: events.len(), failures });
+        self.envelopes.insert(id, Open { origin, outstanding: events.len() });
+        self.rewrapped(events, now);
+    }
+
+    /// The homeserver took these events of the backlog, by room.
+    pub(crate) fn rewrapped(&mut self, events: Vec<(String, Sent)>, now: Timestamp) {
         for (room, sent) in events {
             self.window(&room, now).sent([sent], now);
         }
@@ -102,13 +122,13 @@ impl Confirmations {
     /// The homeserver has the event.
     pub(crate) fn found(&mut self, event: &RoomEvent, now: Timestamp) -> Vec<Finished> {
         let settled = self.rooms.get_mut(&event.0).map(|window| window.found(&event.1, now));
-        self.settle(settled.unwrap_or_default(), None)
+        self.settle(settled.unwrap_or_default())
     }
 
     /// The homeserver is not in the room, and keeps nothing of it.
     pub(crate) fn left(&mut self, room_id: &str, now: Timestamp) -> Vec<Finished> {
         let settled = self.rooms.get_mut(room_id).map(|window| window.left(now));
-        self.settle(settled.unwrap_or_default(), None)
+        self.settle(settled.unwrap_or_default())
     }
 
     /// The homeserver does not have the event.
@@ -117,15 +137,20 @@ impl Confirmations {
         window.map_or(NotFound::MayCome, |window| window.not_found(&event.1, now))
     }
 
-    /// The event is given up, for this reason.
-    pub(crate) fn given_up(
-        &mut self,
-        event: &RoomEvent,
-        reason: &str,
-        now: Timestamp,
-    ) -> Vec<Finished> {
-        let settled = self.rooms.get_mut(&event.0).map(|window| window.given_up(&event.1, now));
-        self.settle(settled.unwrap_or_default(), Some(reason))
+    /// The event is given up.
+    pub(crate) fn given_up(&mut self, event: &RoomEvent, now: Timestamp) -> GivenUp {
+        let window = self.rooms.get_mut(&event.0);
+        let settled = window.map(|window| window.given_up(&event.1, now)).unwrap_or_default();
+        let carriers = settled.iter().map(|sent| match sent.carrier {
+            Carrier::Envelope(id) => {
+                (sent.carrier, self.envelopes.get(&id).map(|open| open.origin.clone()))
+            }
+            Carrier::Backlog(_) => (sent.carrier, None),
+        });
+        let carriers = carriers.collect();
+        let mut finished = self.settle(settled);
+        finished.retain(|finished| matches!(finished, Finished::Envelope { .. }));
+        GivenUp { carriers, finished }
     }
 
     /// The homeserver could not be asked for the room.
@@ -135,19 +160,21 @@ impl Confirmations {
         }
     }
 
-    fn settle(&mut self, settled: Vec<Sent>, failure: Option<&str>) -> Vec<Finished> {
-        let mut finished = Vec::new();
-        for sent in settled {
-            let Some(open) = self.envelopes.get_mut(&sent.envelope) else { continue };
-            open.outstanding -= 1;
-            open.failures.extend(failure.map(|reason| format!("{}: {reason}", sent.event_id)));
-            if open.outstanding == 0
-                && let Some(Open { origin, failures, .. }) = self.envelopes.remove(&sent.envelope)
-            {
-                finished.push(Finished { id: sent.envelope, origin, failures });
-            }
+    fn settle(&mut self, settled: Vec<Sent>) -> Vec<Finished> {
+        settled.into_iter().filter_map(|sent| self.settle_one(sent.carrier)).collect()
+    }
+
+    fn settle_one(&mut self, carrier: Carrier) -> Option<Finished> {
+        let id = match carrier {
+            Carrier::Backlog(id) => return Some(Finished::Held(id)),
+            Carrier::Envelope(id) => id,
+        };
+        let open = self.envelopes.get_mut(&id)?;
+        open.outstanding -= 1;
+        if open.outstanding > 0 {
+            return None;
         }
-        finished
+        self.envelopes.remove(&id).map(|Open { origin, .. }| Finished::Envelope { id, origin })
     }
 
     fn window(&mut self, room: &str, now: Timestamp) -> &mut Window {
@@ -168,7 +195,8 @@ mod tests {
 
     fn sent(room: &str, id: &str, envelope: i64) -> (String, Sent) {
         let event_id = id.to_owned();
-        (room.to_owned(), Sent { event_id, prev_events: vec![], envelope })
+        let carrier = Carrier::Envelope(envelope);
+        (room.to_owned(), Sent { event_id, prev_events: vec![], carrier })
     }
 
     fn event(room: &str, id: &str) -> RoomEvent {
@@ -183,27 +211,40 @@ mod tests {
     fn an_envelope_is_finished_with_its_last_event() {
         let mut confirmations = Confirmations::default();
         let events = vec![sent("!r", "$1", 7), sent("!s", "$2", 7)];
-        confirmations.sent((7, origin()), vec![], events, at(0));
+        confirmations.sent((7, origin()), events, at(0));
         assert_eq!(confirmations.found(&event("!r", "$1"), at(1)), []);
         let finished = confirmations.found(&event("!s", "$2"), at(2));
-        assert_eq!(finished, [Finished { id: 7, origin: origin(), failures: vec![] }]);
+        assert_eq!(finished, [Finished::Envelope { id: 7, origin: origin() }]);
         assert_eq!(confirmations.next_look(), None);
     }
 
     #[test]
-    fn a_dropped_event_is_told_when_the_rest_is_confirmed() {
+    fn a_dropped_event_is_told_with_what_brought_it() {
         let mut confirmations = Confirmations::default();
         let events = vec![sent("!r", "$1", 7), sent("!r", "$2", 7)];
-        confirmations.sent((7, origin()), vec!["$0: forbidden".to_owned()], events, at(0));
-        assert_eq!(confirmations.given_up(&event("!r", "$1"), "dropped", at(1)), []);
-        let finished = confirmations.found(&event("!r", "$2"), at(2));
-        assert_eq!(finished[0].failures, ["$0: forbidden", "$1: dropped"]);
+        confirmations.sent((7, origin()), events, at(0));
+        let held = Sent { carrier: Carrier::Backlog(3), ..sent("!r", "$1", 0).1 };
+        confirmations.rewrapped(vec![("!r".to_owned(), held)], at(0));
+        let carriers = vec![(Carrier::Envelope(7), Some(origin())), (Carrier::Backlog(3), None)];
+        let given_up = GivenUp { carriers, finished: vec![] };
+        assert_eq!(confirmations.given_up(&event("!r", "$1"), at(1)), given_up);
+        let finished = confirmations.given_up(&event("!r", "$2"), at(2)).finished;
+        assert_eq!(finished, [Finished::Envelope { id: 7, origin: origin() }]);
+    }
+
+    #[test]
+    fn an_event_of_the_backlog_is_finished_when_it_is_found() {
+        let mut confirmations = Confirmations::default();
+        let held = Sent { carrier: Carrier::Backlog(3), ..sent("!r", "$1", 0).1 };
+        confirmations.rewrapped(vec![("!r".to_owned(), held)], at(0));
+        assert_eq!(confirmations.places("!r"), WINDOW_MAX - 1);
+        assert_eq!(confirmations.found(&event("!r", "$1"), at(1)), [Finished::Held(3)]);
     }
 
     #[test]
     fn rooms_that_the_homeserver_left_are_settled_at_once() {
         let mut confirmations = Confirmations::default();
-        confirmations.sent((7, origin()), vec![], vec![sent("!r", "$1", 7)], at(0));
+        confirmations.sent((7, origin()), vec![sent("!r", "$1", 7)], at(0));
         assert_eq!(confirmations.left("!r", at(1)).len(), 1);
     }
 
@@ -222,7 +263,7 @@ mod tests {
         let mut confirmations = Confirmations::default();
         for room in 0..10 * IDLE_ROOMS_MAX {
             let (room, id) = (format!("!{room}"), room as i64);
-            confirmations.sent((id, origin()), vec![], vec![sent(&room, "$1", id)], at(0));
+            confirmations.sent((id, origin()), vec![sent(&room, "$1", id)], at(0));
             confirmations.found(&event(&room, "$1"), at(0));
             assert!(confirmations.rooms.len() <= IDLE_ROOMS_MAX);
         }

@@ -11,13 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
 use super::mail::StreamPlace;
-use super::order::{self, Next};
+use super::gap::{Gap, gap};
+use super::grown;
+use super::load::{Class, Weight};
+use super::order::{self, HOLE_WAIT_MAX, Head, Next};
 use super::readiness::{self, RoomEvent};
 use super::schedule::{Schedule, Turn};
 use super::transaction::{Pdu, Transaction};
-use super::window::Sent;
+use super::window::{Carrier, Sent};
 use crate::homeserver::{Presence, Replayed, Unavailable};
-use crate::store::inbox::{self as rows, Envelope, Settled};
+use crate::store::backlog;
+use crate::store::inbox::{self as rows, Delivered, Envelope, Settled};
+use crate::store::holes::{self, Hole};
 use crate::store::rooms;
 
 /// Origins whose mail is delivered at once: a homeserver does little in parallel.
@@ -31,6 +36,17 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long mail waits for direct mail of its origin to be answered, in case nothing tells of it.
 const PASSING_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the homeserver may lack a valid key of an origin before that origin's transactions are taken apart: longer
+/// than the ten minutes for which a homeserver may remember that a server can't be reached.
+const KEYLESS_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// Why mail without a proof is taken apart.
+const PROOFLESS: &str = "it was left without its origin's proof, as a Dendrite node leaves it";
+
+/// Why mail is taken apart whose id was used before.
+const GROWN: &str =
+    "the homeserver took another body under the same transaction id, and takes each id once";
 
 /// Missing events that a reason names.
 const NAMED_EVENTS_MAX: usize = 3;
@@ -92,6 +108,14 @@ async fn turn(
     (origin, (Turn::More, ENVELOPES_PER_TURN))
 }
 
+/// Whether an envelope may be delivered.
+enum Readiness {
+    /// It waits.
+    Waits(Turn),
+    /// It may, with the events of these rooms set aside.
+    Ready { aside: BTreeSet<String> },
+}
+
 impl Inbox {
     fn tell(&self, schedule: &mut Schedule) {
         let (woken, progressed) = {
@@ -112,19 +136,53 @@ impl Inbox {
         let heads = rows::heads(self.database(), origin.clone()).await?;
         match order::next(&heads, self.relays_heard(), self.now()) {
             Next::Nothing => Ok(Some(Turn::Nothing)),
-            Next::Deliver(id) => self.deliver(origin, id).await,
+            Next::Deliver(id) => {
+                self.report_hole(origin, heads.iter().find(|head| head.id == id)).await?;
+                self.deliver(origin, id).await
+            }
             Next::WaitForHole { id, missing, until } => {
                 let reason = hole_reason(missing);
                 rows::wait(self.database(), id, reason).await?;
-                self.shared.relays_wanted.send_modify(|count| *count += 1);
+                self.ask_relays(until.before(HOLE_WAIT_MAX));
                 Ok(Some(Turn::ForRelays(until.since(self.now()))))
             }
         }
     }
 
+    /// An envelope is delivered though numbers before it never came: all relays were asked for them, as far as they
+    /// answer.
+    async fn report_hole(
+        &self,
+        origin: &ServerName,
+        head: Option<&Head>,
+    ) -> Result<(), StoreError> {
+        let Some((head, place)) = head.and_then(|head| Some((head, head.place.as_ref()?))) else {
+            return Ok(());
+        };
+        let Some(done) = place.done_through.filter(|done| place.seq > done.saturating_add(1)) else {
+            return Ok(());
+        };
+        if self.state().holes_reported.insert(origin.clone(), head.id) == Some(head.id) {
+            return Ok(());
+        }
+        let relays = self.site().relays.of(self.site().server_name());
+        let relays: Vec<String> = relays.iter().map(|relay| relay.peer.name.to_string()).collect();
+        let (first, last, relays) = (done + 1, place.seq - 1, relays.join(", "));
+        tracing::warn!(%origin, first, last, relays, "numbers of an origin's mail never came from its relays");
+        let hole = Hole {
+            origin: origin.clone(),
+            stream: place.stream.clone(),
+            first,
+            last,
+            relays,
+            noticed_at: self.now(),
+        };
+        holes::report(self.database(), hole).await
+    }
+
     async fn deliver(&self, origin: &ServerName, id: i64) -> Result<Option<Turn>, StoreError> {
         let Some(envelope) = rows::load(self.database(), id).await? else {
-            tracing::error!(%origin, id, "an envelope waits without a proof; it can't be delivered");
+            tracing::error!(%origin, id, "an envelope that should wait does not");
             return Ok(Some(Turn::Nothing));
         };
         let pdus = match self.pdus(&envelope.content).await? {
@@ -134,14 +192,33 @@ impl Inbox {
                 return Ok(Some(Turn::Retry(None)));
             }
         };
-        if let Some(turn) = self.unready(origin, &envelope, &pdus).await? {
-            return Ok(Some(turn));
+        let Some((uri, authorization)) = &envelope.proof else {
+            self.take_apart(origin, &envelope, &pdus, PROOFLESS).await?;
+            return Ok(None);
+        };
+        let key = (envelope.id, origin.clone(), envelope.txn_id.clone());
+        match grown::delivered(&envelope.content, &rows::twins(self.database(), key).await?) {
+            grown::Delivered::Whole => {}
+            grown::Delivered::WithAnother => {
+                self.settle(origin, &envelope, Settled::Confirmed).await?;
+                return Ok(None);
+            }
+            grown::Delivered::Apart => {
+                self.take_apart(origin, &envelope, &pdus, GROWN).await?;
+                return Ok(None);
+            }
         }
+        let aside = match self.readiness(origin, &envelope, &pdus).await? {
+            Readiness::Waits(turn) => return Ok(Some(turn)),
+            Readiness::Ready { aside } => aside,
+        };
+        self.set_aside(origin, &envelope, &pdus, &aside).await?;
+        let pdus: Vec<Pdu> =
+            pdus.into_iter().filter(|pdu| !aside.contains(&pdu.room_id)).collect();
         let counts = counts(&pdus);
         if let Some(turn) = self.reserve(&envelope, &counts) {
             return Ok(Some(turn));
         }
-        let (uri, authorization) = &envelope.proof;
         let replay = self.site().homeserver.replay(uri, authorization, envelope.content.clone());
         let replayed = replay.await;
         let turn = self.replayed(origin, &envelope, pdus, replayed).await;
@@ -150,34 +227,13 @@ impl Inbox {
         turn
     }
 
-    /// The envelope's PDUs with their ids; inner error when the homeserver can't be asked.
-    async fn pdus(&self, content: &[u8]) -> Result<Result<Vec<Pdu>, Unavailable>, StoreError> {
-        let transaction = Transaction::parse(content);
-        let wanted = transaction.rooms();
-        let mut versions = rooms::versions(self.database(), wanted.clone()).await?;
-        for room_id in wanted {
-            if versions.contains_key(&room_id) {
-                continue;
-            }
-            match self.site().homeserver.room_version(&room_id).await {
-                Ok(Some(version)) => {
-                    rooms::remember(self.database(), room_id.clone(), version.clone()).await?;
-                    versions.insert(room_id, version);
-                }
-                Ok(None) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(transaction.pdus(&versions)))
-    }
-
-    /// How the turn ends when some room is not ready.
-    async fn unready(
+    /// Whether the envelope may be delivered, and which rooms' events are set aside then.
+    async fn readiness(
         &self,
         origin: &ServerName,
         envelope: &Envelope,
         pdus: &[Pdu],
-    ) -> Result<Option<Turn>, StoreError> {
+    ) -> Result<Readiness, StoreError> {
         let questions = {
             let state = self.state();
             readiness::questions(pdus, |event| state.confirmations.delivered(event))
@@ -186,17 +242,39 @@ impl Inbox {
             Ok(answers) => answers,
             Err(error) => {
                 self.waits_for(envelope, error.to_string()).await?;
-                return Ok(Some(Turn::Retry(None)));
+                return Ok(Readiness::Waits(Turn::Retry(None)));
             }
         };
         let missing = readiness::missing(&answers);
         // The homeserver fetches what it misses from an origin that it can reach.
         if missing.is_empty() || self.site().destinations.reachable(origin).await {
-            return Ok(None);
+            return Ok(Readiness::Ready { aside: BTreeSet::new() });
         }
-        self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
-        let rooms = missing.keys().map(|room| (*room).to_owned()).collect();
-        Ok(Some(Turn::ForRooms(rooms)))
+        let rooms: BTreeSet<String> = missing.keys().map(|room| (*room).to_owned()).collect();
+        if self.are_known_to_wait(envelope, &rooms).await? {
+            return Ok(Readiness::Ready { aside: rooms });
+        }
+        let gap_wait = self.shared.settings.gap_wait;
+        match gap(envelope.arrived_at, self.relays_heard(), gap_wait, self.now()) {
+            Gap::SetAside => Ok(Readiness::Ready { aside: rooms }),
+            Gap::Wait { ask_since, .. } => {
+                self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
+                self.ask_relays(ask_since);
+                Ok(Readiness::Waits(Turn::ForRooms(rooms)))
+            }
+        }
+    }
+
+    /// Whether each of these rooms has a backlog, or what it lacks may have come along.
+    async fn are_known_to_wait(
+        &self,
+        envelope: &Envelope,
+        rooms: &BTreeSet<String>,
+    ) -> Result<bool, StoreError> {
+        let enclosed = self.enclosed(envelope).await?;
+        let state = self.state();
+        let is_enclosed = |room: &str| enclosed.iter().any(|pdu| pdu.room_id == room);
+        Ok(rooms.iter().all(|room| state.backlog.contains(room) || is_enclosed(room)))
     }
 
     async fn ask(
@@ -237,9 +315,11 @@ impl Inbox {
     ) -> Result<Option<Turn>, StoreError> {
         match replayed {
             Replayed::Taken { refused } => {
+                self.state().keyless.remove(origin);
                 self.taken(origin, envelope, pdus, &refused).await?;
                 Ok(None)
             }
+            Replayed::Keyless { reason } => self.keyless(origin, envelope, reason).await,
             Replayed::Refused { reason } => {
                 tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "the homeserver refused mail; it is parked");
                 self.settle(origin, envelope, Settled::Parked(reason)).await?;
@@ -260,20 +340,76 @@ impl Inbox {
         pdus: Vec<Pdu>,
         refused: &BTreeMap<String, String>,
     ) -> Result<(), StoreError> {
-        let failures: Vec<String> =
-            refused.iter().map(|(event_id, error)| format!("{event_id}: {error}")).collect();
+        self.park_refused(origin, &pdus, refused).await?;
+        self.note_from(origin, &pdus).await;
+        {
+            let mut state = self.state();
+            pdus.iter().filter(|pdu| pdu.is_acl).for_each(|pdu| {
+                state.acls.remove(&pdu.room_id);
+            });
+        }
         let stored = |pdu: &Pdu| pdu.event_id.as_ref().is_some_and(|id| !refused.contains_key(id));
         let events = sent(envelope.id, pdus.into_iter().filter(stored));
         if events.is_empty() {
-            return self.settle(origin, envelope, finished(&failures)).await;
+            return self.settle(origin, envelope, Settled::Confirmed).await;
         }
-        let reason = (!failures.is_empty()).then(|| failures.join("; "));
-        self.settle(origin, envelope, Settled::Delivered(reason)).await?;
+        self.settle(origin, envelope, Settled::Delivered).await?;
         let now = self.elapsed();
         let envelope = (envelope.id, origin.clone());
-        self.state().confirmations.sent(envelope, failures, events, now);
+        self.state().confirmations.sent(envelope, events, now);
         self.shared.looks_due.notify_one();
         Ok(())
+    }
+
+    /// The homeserver has these events now, or asks for them: they need not be left for `origin`, who sent them.
+    async fn note_from(&self, origin: &ServerName, pdus: &[Pdu]) {
+        let events = pdus.iter().filter_map(|pdu| {
+            Some((pdu.event_id.as_deref()?, pdu.prev_events.as_slice()))
+        });
+        self.site().passed.note_from(origin, events).await;
+    }
+
+    /// The homeserver does not believe the origin's signature. It is offered what keys there are whenever it asks;
+    /// after a while there is nothing left to wait for.
+    async fn keyless(
+        &self,
+        origin: &ServerName,
+        envelope: &Envelope,
+        reason: String,
+    ) -> Result<Option<Turn>, StoreError> {
+        let now = self.elapsed();
+        let since = *self.state().keyless.entry(origin.clone()).or_insert(now);
+        if now < since.after(KEYLESS_WAIT) {
+            tracing::info!(%origin, txn_id = envelope.txn_id, reason, "delivery is tried again later");
+            self.waits_for(envelope, reason).await?;
+            return Ok(Some(Turn::Retry(None)));
+        }
+        let pdus = match self.pdus(&envelope.content).await? {
+            Ok(pdus) => pdus,
+            Err(_) => return Ok(Some(Turn::Retry(None))),
+        };
+        let why = format!("the homeserver has no valid key of its origin ({reason})");
+        self.take_apart(origin, envelope, &pdus, &why).await?;
+        Ok(None)
+    }
+
+    /// Delivers an envelope's events on their own; its EDUs, which only the origin's signature carries, are parked.
+    pub(super) async fn take_apart(
+        &self,
+        origin: &ServerName,
+        envelope: &Envelope,
+        pdus: &[Pdu],
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let rooms = pdus.iter().map(|pdu| pdu.room_id.clone()).collect();
+        self.set_aside(origin, envelope, pdus, &rooms).await?;
+        let edus = Transaction::parse(&envelope.content).edus();
+        if edus == 0 {
+            return self.settle(origin, envelope, Settled::Confirmed).await;
+        }
+        let reason = format!("{why}: its {edus} EDUs can't be delivered; its events are, on their own");
+        tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "a transaction was taken apart");
+        self.settle(origin, envelope, Settled::Parked(reason)).await
     }
 
     async fn settle(
@@ -283,13 +419,14 @@ impl Inbox {
         settled: Settled,
     ) -> Result<(), StoreError> {
         let place: Option<StreamPlace> = envelope.place.clone();
+        let class = if envelope.proof.is_some() { Class::Proven } else { Class::Unproven };
         let is_gone = settled == Settled::Confirmed;
         let row = (envelope.id, origin.clone(), place);
         let bytes = rows::settle(self.database(), row, settled, self.now()).await?;
         let mut state = self.state();
         state.load.waits_no_longer(origin);
         if is_gone {
-            state.confirmed(origin, bytes);
+            state.load.release(origin, class, Weight::of(bytes));
         }
         Ok(())
     }
@@ -301,25 +438,24 @@ impl Inbox {
         rows::wait(self.database(), envelope.id, reason).await
     }
 
-    /// What was taken before a restart is looked for again.
+    /// What was taken before a restart is looked for again, but for what is in the backlog.
     pub(super) async fn restore_unconfirmed(&self) -> Result<(), StoreError> {
-        for delivered in rows::delivered(self.database()).await? {
-            let transaction = Transaction::parse(&delivered.content);
+        for Delivered { id, origin, content } in rows::delivered(self.database()).await? {
+            let transaction = Transaction::parse(&content);
             let versions = rooms::versions(self.database(), transaction.rooms()).await?;
-            let pdus = transaction.pdus(&versions).into_iter();
-            let failures: Vec<String> = delivered.reason.into_iter().collect();
-            let refused = |pdu: &Pdu| {
-                let id = pdu.event_id.as_deref().unwrap_or_default();
-                failures.iter().any(|failure| failure.contains(id))
+            let events = sent(id, transaction.pdus(&versions).into_iter());
+            let named = |(room_id, sent): &(String, Sent)| (room_id.clone(), sent.event_id.clone());
+            let named = events.iter().map(named).collect();
+            let aside: BTreeSet<RoomEvent> =
+                backlog::known(self.database(), named).await?.into_iter().collect();
+            let is_open = |(room_id, sent): &(String, Sent)| {
+                !aside.contains(&(room_id.clone(), sent.event_id.clone()))
             };
-            let events = sent(delivered.id, pdus.filter(|pdu| !refused(pdu)));
-            let row = (delivered.id, delivered.origin);
+            let events: Vec<_> = events.into_iter().filter(is_open).collect();
             if events.is_empty() {
-                let (id, origin) = row;
-                let now = self.now();
-                rows::settle(self.database(), (id, origin, None), finished(&failures), now).await?;
+                self.finish_envelope(id, origin).await?;
             } else {
-                self.state().confirmations.sent(row, failures, events, Timestamp::EPOCH);
+                self.state().confirmations.sent((id, origin), events, Timestamp::EPOCH);
             }
         }
         Ok(())
@@ -327,15 +463,12 @@ impl Inbox {
 }
 
 fn sent(envelope: i64, pdus: impl Iterator<Item = Pdu>) -> Vec<(String, Sent)> {
+    let carrier = Carrier::Envelope(envelope);
     pdus.filter_map(|pdu| {
         let event_id = pdu.event_id?;
-        Some((pdu.room_id, Sent { event_id, prev_events: pdu.prev_events, envelope }))
+        Some((pdu.room_id, Sent { event_id, prev_events: pdu.prev_events, carrier }))
     })
     .collect()
-}
-
-pub(super) fn finished(failures: &[String]) -> Settled {
-    if failures.is_empty() { Settled::Confirmed } else { Settled::Parked(failures.join("; ")) }
 }
 
 fn counts(pdus: &[Pdu]) -> BTreeMap<String, usize> {

@@ -129,6 +129,12 @@ impl Load {
         self.tidy(origin);
     }
 
+    /// Whether nothing takes any room.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        (self.proven, self.unproven) == (Weight::default(), Weight::default())
+    }
+
     /// Origins with mail that waits for delivery.
     pub(crate) fn waiting(&self) -> Vec<ServerName> {
         let waiting = self.origins.iter().filter(|(_, load)| load.undelivered > 0);

@@ -13,8 +13,8 @@ pub(crate) enum Standing {
     Waiting,
     /// Its origin is proven, but it can't be delivered.
     Parked(String),
-    /// It came without a proof.
-    Proofless(String),
+    /// It came without a proof: its events wait to be delivered on their own.
+    Proofless,
     /// No believed key says whether it is its origin's.
     Unverified(String),
     /// It is not its origin's, or was altered.
@@ -43,7 +43,8 @@ pub(crate) struct Mail {
     pub(crate) proof: Option<(String, String)>,
     /// The place.
     pub(crate) place: Option<StreamPlace>,
-    /// The members that came along, while they are not judged.
+    /// The members that came along, while they are not judged; then the capsule among them, if the origin's node vouches
+    /// for it.
     pub(crate) extras: Bytes,
     /// The relay that gave it, or `direct`.
     pub(crate) source: String,
@@ -60,8 +61,8 @@ impl Mail {
     /// Its state in the schema, and the reason.
     pub(crate) fn state(&self) -> (&'static str, Option<&str>) {
         match &self.standing {
-            Standing::Waiting => ("waiting", None),
-            Standing::Parked(reason) | Standing::Proofless(reason) => ("parked", Some(reason)),
+            Standing::Waiting | Standing::Proofless => ("waiting", None),
+            Standing::Parked(reason) => ("parked", Some(reason)),
             Standing::Unverified(reason) => ("unverified", Some(reason)),
             Standing::Forged(reason) => ("forged", Some(reason)),
         }
@@ -76,7 +77,7 @@ impl Mail {
     pub(crate) fn class(&self) -> Option<Class> {
         match self.standing {
             Standing::Waiting | Standing::Parked(_) => Some(Class::Proven),
-            Standing::Proofless(_) | Standing::Unverified(_) => Some(Class::Unproven),
+            Standing::Proofless | Standing::Unverified(_) => Some(Class::Unproven),
             Standing::Forged(_) => None,
         }
     }

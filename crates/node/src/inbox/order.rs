@@ -8,7 +8,7 @@ use restante_federation_proto::Timestamp;
 
 /// How long a hole in a stream is waited for when a relay does not answer: longer than a relay's restart,
 /// and short beside what a user takes for a failure.
-const HOLE_WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const HOLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// An envelope's place in its origin's stream, by its waybill.
 #[derive(Debug, Clone, PartialEq, Eq)]

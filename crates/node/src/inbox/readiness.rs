@@ -54,6 +54,7 @@ mod tests {
             room_id: room.to_owned(),
             event_id: Some(id.to_owned()),
             prev_events: prev.iter().map(|id| (*id).to_owned()).collect(),
+            ..Pdu::default()
         }
     }
 

@@ -1,10 +1,12 @@
 //! What becomes of mail between its arrival and its confirmation, with a homeserver in memory.
 
+mod backlog;
+
 use std::time::Duration;
 
 use super::*;
-use crate::test_inbound::{InboundSite, Letter, Writer, distinct, status_when};
-use crate::test_site::BEGINNING;
+use crate::test_inbound::{InboundSite, Letter, Manner, Writer, distinct, status_when};
+use crate::test_site::{BEGINNING, OWN_NAME, name};
 
 const RELAY: &str = "relay.test";
 const ROOM: &str = "!room";
@@ -60,6 +62,8 @@ async fn a_room_that_is_not_ready_waits_visibly_until_its_gap_is_closed() {
         let reason = status.waiting.first().and_then(|waiting| waiting.reason.clone());
         reason.is_some_and(|reason| reason.contains(ROOM) && reason.contains(&missing))
     };
+    site.relays.set("away.test", Manner::Hangs);
+    site.node.site.relays.add(name(OWN_NAME), name("away.test").into()).await.unwrap();
     site.run_with(async |inbox| {
         status_when(&inbox, waits).await;
         assert!(site.homeserver.transactions().is_empty());
@@ -80,9 +84,9 @@ async fn one_origin_that_waits_does_not_stop_another() {
     stuck.message(ROOM);
     hold(&site, &[stuck.message(ROOM), free.message("!other"), free.message("!other")]);
 
-    let status = site.run_until(|status| status.confirmed_total == 2).await;
+    let status = site.run_until(|status| status.confirmed_total == 3).await;
     assert_eq!(site.homeserver.stored("!other"), free.written);
-    assert_eq!(status.counts.get("waiting"), Some(&1));
+    assert_eq!(status.backlog[0].room_id, ROOM);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,15 +135,25 @@ async fn what_the_homeserver_refuses_for_good_is_parked_with_its_words_and_the_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_the_homeserver_took_and_dropped_is_parked() {
+async fn an_event_that_the_homeserver_took_and_dropped_is_delivered_again_and_parked_at_last() {
     let site = site().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
-    // A 200, and nothing staged.
-    site.homeserver.answer_next(&[(200, r#"{"pdus":{}}"#)]);
+    let letters = [writer.message(ROOM), writer.message(ROOM)];
+    site.homeserver.drops(&writer.written[0], 2);
+    hold(&site, &letters);
+    site.run_until(|status| status.confirmed_total == 2 && status.backlog.is_empty()).await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+
     hold(&site, &[writer.message(ROOM)]);
-    let status = site.run_until(|status| status.parked_total == 1).await;
-    assert!(status.waiting[0].reason.as_ref().unwrap().contains("did not store it"));
+    site.homeserver.drops(&writer.written[2], 1000);
+    site.run_with(async |inbox| {
+        while inbox.status().await.unwrap().events_parked_total == 0 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    })
+    .await;
+    assert!(parked_events(&site).await[0].reason.contains("did not store it, 6 times"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,8 +165,8 @@ async fn an_event_that_the_homeserver_refuses_is_parked_with_its_words() {
     let refusal = format!(r#"{{"pdus":{{"{}":{{"error":"denied by ACL"}}}}}}"#, writer.written[0]);
     site.homeserver.answer_next(&[(200, refusal.leak())]);
     hold(&site, &[letter]);
-    let status = site.run_until(|status| status.parked_total == 1).await;
-    assert!(status.waiting[0].reason.as_ref().unwrap().contains("denied by ACL"));
+    site.run_until(|status| status.events_parked_total == 1).await;
+    assert!(parked_events(&site).await[0].reason.contains("denied by ACL"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,11 +251,21 @@ async fn mail_that_is_too_old_or_from_the_future_is_parked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mail_without_a_proof_is_parked() {
+async fn of_mail_without_a_proof_the_events_are_delivered_and_the_rest_is_parked() {
     let site = site().await;
     let mut writer = Writer::new("b.test");
-    hold(&site, &[writer.message(ROOM).without_proof()]);
-    let status = site.run_until(|status| status.parked_total == 1).await;
-    assert!(status.waiting[0].reason.as_ref().unwrap().contains("without the origin's proof"));
+    let pdu = writer.draft(ROOM);
+    let edu = serde_json::json!({"edu_type": "m.typing", "content": {}});
+    hold(&site, &[writer.letter(&[pdu], &[edu]).without_proof()]);
+    let status = site
+        .run_until(|status| status.parked_total == 1 && status.events_confirmed_total == 1)
+        .await;
+    assert!(status.waiting[0].reason.as_ref().unwrap().contains("without its origin's proof"));
     assert_eq!(status.waiting[0].origin.as_str(), "b.test");
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+    assert_eq!((site.homeserver.edus(), site.homeserver.transactions().len()), (0, 0));
+}
+
+async fn parked_events(site: &InboundSite) -> Vec<backlog_rows::ParkedRow> {
+    backlog_rows::parked(&site.node.site.database, None, 100).await.unwrap()
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use restante_federation_proto::ServerName;
+use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Inbox;
 use super::mail::Standing;
 use super::verification::{Incoming, judge};
+use crate::store::backlog;
 use crate::store::inbox::{self as rows, Unverified};
 use crate::store::seen;
 
@@ -19,6 +21,9 @@ const ROUND: Duration = Duration::from_secs(15);
 
 /// Rounds between two looks for memories that are old enough to go.
 const ROUNDS_BETWEEN_PRUNES: u32 = 20;
+
+/// Why events of a backlog are parked at last.
+const GAP_NEVER_CLOSED: &str = "earlier events of the room never came, for as long as relays keep mail";
 
 /// Envelopes that are read at once.
 const PAGE: u32 = 20;
@@ -36,6 +41,7 @@ pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
         let work = async {
             if round && round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
                 inbox.prune().await;
+                inbox.expire_backlog().await;
             }
             let origins = inbox.to_judge(round);
             inbox.judge_again(origins).await;
@@ -62,18 +68,20 @@ impl Inbox {
         }
     }
 
-    /// Judges the unverified mail of one origin; the first envelope that stays unverified ends it, because the
-    /// others wait for the same keys.
+    /// Judges the unverified mail of one origin, page by page, for as long as all of a page becomes verified: the
+    /// others wait for the same keys, though one envelope may name a room that proves them and another none.
     async fn judge_origin(&self, origin: &ServerName) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
             let page = rows::unverified(self.database(), origin.clone(), after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
+            let mut is_any_unverified = false;
             for unverified in page {
-                if !self.judge_one(unverified).await? {
-                    return Ok(());
-                }
+                is_any_unverified |= !self.judge_one(unverified).await?;
+            }
+            if is_any_unverified {
+                return Ok(());
             }
         }
     }
@@ -109,6 +117,16 @@ impl Inbox {
         drop(state);
         self.shared.mail_due.notify_one();
         Ok(true)
+    }
+
+    /// Parks what has waited in a room's backlog for as long as any relay may hold what it lacks.
+    async fn expire_backlog(&self) {
+        let before = self.now().before(TIME_TO_LIVE);
+        match backlog::expire(self.database(), before, GAP_NEVER_CLOSED).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "events are parked: {GAP_NEVER_CLOSED}"),
+            Err(error) => tracing::error!(%error, "a backlog that is too old can't be parked now"),
+        }
     }
 
     async fn prune(&self) {

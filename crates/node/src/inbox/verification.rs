@@ -6,12 +6,13 @@ use bytes::Bytes;
 use restante_federation::{Freshness, KeyLookupError};
 use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
 use restante_relay_api::limits::{AHEAD_MAX, TIME_TO_LIVE};
-use restante_relay_api::{Content, Extras, Proof, ProofClaim, Waybill};
+use restante_relay_api::{Capsule, Content, Extras, Proof, ProofClaim, Waybill, hex};
 use sha2::{Digest, Sha256};
 
 use super::mail::{Mail, Standing, StreamPlace};
 use crate::site::Site;
 use crate::store::seen::TransactionKey;
+use crate::witness::Testimony;
 
 /// How long a key may be looked for while mail waits to be judged; it is looked for again later.
 const KEY_WAIT: Duration = Duration::from_secs(20);
@@ -59,10 +60,17 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming) -> Mail {
             return mail(incoming, &content, Some(proof), Standing::Forged(reason));
         }
     };
-    offer_keys(site, &claim, &extras).await;
+    let document = document_of(&claim, &extras);
+    offer_keys(site, document.as_ref()).await;
     let verdict = tokio::time::timeout(KEY_WAIT, verify(site, &claim, &content)).await;
+    let verdict = match verdict.unwrap_or_else(|_| Verdict::Unknown("no answer in time".into())) {
+        Verdict::Unknown(reason) => {
+            verify_by_events(site, &claim, &content, document.as_ref(), reason).await
+        }
+        verdict => verdict,
+    };
     let source = &incoming.source;
-    let standing = match verdict.unwrap_or_else(|_| Verdict::Unknown("no answer in time".into())) {
+    let standing = match verdict {
         Verdict::Proven => age(&content, site.clock.now()),
         Verdict::Unknown(reason) => {
             Standing::Unverified(format!("no believed key of {} yet: {reason}", claim.origin()))
@@ -76,8 +84,9 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming) -> Mail {
     mail.key.txn_id = claim.txn_id().to_owned();
     if mail.is_proven() {
         let json = extras.waybill.as_ref();
-        mail.place = place(site, json, claim.origin(), content.sha256()).await;
-        mail.extras = Bytes::new();
+        let waybill = verified_waybill(site, json, claim.origin(), content.sha256()).await;
+        mail.extras = capsule(site, waybill.as_ref(), &extras, &mail.source).await;
+        mail.place = waybill.map(StreamPlace::from);
     }
     mail
 }
@@ -89,14 +98,61 @@ pub(crate) async fn place(
     origin: &ServerName,
     sha256: &[u8; 32],
 ) -> Option<StreamPlace> {
+    verified_waybill(site, waybill, origin, sha256).await.map(StreamPlace::from)
+}
+
+impl From<Waybill> for StreamPlace {
+    fn from(waybill: Waybill) -> Self {
+        let Waybill { stream, seq, deposited_at, .. } = waybill;
+        Self { stream, seq, deposited_at }
+    }
+}
+
+/// The capsule that the origin's node vouches for, with its keys offered to the key ring, which decides about them;
+/// empty for none.
+async fn capsule(
+    site: &Site,
+    waybill: Option<&Waybill>,
+    extras: &Extras,
+    source: &str,
+) -> Bytes {
+    let Some(json) = &extras.capsule else { return Bytes::new() };
+    let capsule = match Capsule::parse(json) {
+        Ok(capsule) => capsule,
+        Err(error) => {
+            tracing::warn!(relay = source, %error, "a capsule can't be read; its transaction goes without");
+            return Bytes::new();
+        }
+    };
+    let vouched = waybill.and_then(|waybill| waybill.capsule_sha256.as_deref());
+    if vouched != Some(hex(capsule.sha256()).as_str()) {
+        tracing::warn!(
+            relay = source,
+            "a capsule is not the one that its origin's node left; its transaction goes without"
+        );
+        return Bytes::new();
+    }
+    for (server, document) in capsule.keys() {
+        let document = KeyDocument::parse(document.clone()).ok();
+        let document = document.filter(|document| document.server_name() == server);
+        offer_keys(site, document.as_ref()).await;
+    }
+    capsule.canonical().clone()
+}
+
+async fn verified_waybill(
+    site: &Site,
+    waybill: Option<&Bytes>,
+    origin: &ServerName,
+    sha256: &[u8; 32],
+) -> Option<Waybill> {
     let json = waybill?;
     for key_id in Waybill::key_ids(json, origin).into_iter().take(WAYBILL_KEYS_MAX) {
         let key = site.keys.key(origin, &key_id, Freshness::Believed);
         let Ok(Ok(key)) = tokio::time::timeout(KEY_WAIT, key).await else { continue };
         let verified = Waybill::verify(json, origin, site.server_name(), sha256, (&key_id, &key));
-        if let Ok(waybill) = verified {
-            let Waybill { stream, seq, deposited_at, .. } = waybill;
-            return Some(StreamPlace { stream, seq, deposited_at });
+        if verified.is_ok() {
+            return verified.ok();
         }
     }
     None
@@ -114,16 +170,34 @@ fn fitting_claim(
     Ok(claim)
 }
 
+/// The origin's document, if it came along.
+fn document_of(claim: &ProofClaim, extras: &Extras) -> Option<KeyDocument> {
+    let document = KeyDocument::parse(extras.keys.clone()?).ok()?;
+    (document.server_name() == claim.origin()).then_some(document)
+}
+
 /// A document that came along counts only if a key that is believed already signed it; the key ring decides.
-async fn offer_keys(site: &Site, claim: &ProofClaim, extras: &Extras) {
-    let document = extras.keys.clone().and_then(|keys| KeyDocument::parse(keys).ok());
-    let Some(document) = document.filter(|document| document.server_name() == claim.origin())
-    else {
-        return;
-    };
-    let believed = site.keys.believed(claim.origin()).await;
+async fn offer_keys(site: &Site, document: Option<&KeyDocument>) {
+    let Some(document) = document else { return };
+    let believed = site.keys.believed(document.server_name()).await;
     if believed.is_none_or(|believed| believed.document.raw() != document.raw()) {
-        site.keys.offer(&document).await;
+        site.keys.offer(document).await;
+    }
+}
+
+/// When nobody can be asked for the key: events that the homeserver holds may prove the document that came along.
+async fn verify_by_events(
+    site: &Site,
+    claim: &ProofClaim,
+    content: &Content,
+    document: Option<&KeyDocument>,
+    reason: String,
+) -> Verdict {
+    let lists_key = |document: &&KeyDocument| document.verify_keys().contains_key(claim.key_id());
+    let Some(document) = document.filter(lists_key) else { return Verdict::Unknown(reason) };
+    match site.witness.hear(site, document, content.raw()).await {
+        Testimony::Believed => verify(site, claim, content).await,
+        Testimony::NotBelieved(why) => Verdict::Unknown(format!("{reason}; {why}")),
     }
 }
 
@@ -139,7 +213,7 @@ async fn verify(site: &Site, claim: &ProofClaim, content: &Content) -> Verdict {
 }
 
 /// Signatures never expire, so the signed time must bound the age.
-fn age(content: &Content, now: Timestamp) -> Standing {
+pub(crate) fn age(content: &Content, now: Timestamp) -> Standing {
     let Some(signed_at) = content.origin_server_ts() else {
         return Standing::Parked("it does not say when it was signed".to_owned());
     };
@@ -157,8 +231,7 @@ fn age(content: &Content, now: Timestamp) -> Standing {
 
 fn proofless(incoming: Incoming, content: &Content) -> Mail {
     let origin = content.origin().cloned();
-    let reason = "left without the origin's proof, as a Dendrite node leaves it".to_owned();
-    let mut mail = mail(incoming, content, None, Standing::Proofless(reason));
+    let mut mail = mail(incoming, content, None, Standing::Proofless);
     mail.key.origin = origin.unwrap_or(mail.key.origin);
     mail
 }

@@ -10,7 +10,7 @@ use restante_federation_proto::Timestamp;
 
 /// Events of one room that may be sent and not yet confirmed. Synapse drops beyond 100 staged ones, and other servers
 /// may send into the same room meanwhile.
-const WINDOW_MAX: usize = 40;
+pub(crate) const WINDOW_MAX: usize = 40;
 
 /// Confirming this many at once frees half of the window, so that one look serves twenty events.
 const LOOK_AHEAD: usize = WINDOW_MAX / 2;
@@ -35,8 +35,17 @@ pub(crate) struct Sent {
     pub(crate) event_id: String,
     /// What it follows.
     pub(crate) prev_events: Vec<String>,
-    /// The envelope that it came in.
-    pub(crate) envelope: i64,
+    /// What brought it.
+    pub(crate) carrier: Carrier,
+}
+
+/// What brought an event to the homeserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// The transaction that it came in, by its row.
+    Envelope(i64),
+    /// The room backlog; its row there.
+    Backlog(i64),
 }
 
 /// One room's window.
@@ -77,6 +86,11 @@ impl Window {
     /// Whether a transaction with `count` events of this room may be sent. One always may when nothing is outstanding.
     pub(crate) fn admits(&self, count: usize) -> bool {
         self.is_idle() || self.outstanding.len() + self.reserved + count <= WINDOW_MAX
+    }
+
+    /// How many more events of this room may be sent.
+    pub(crate) fn places(&self) -> usize {
+        WINDOW_MAX.saturating_sub(self.outstanding.len() + self.reserved)
     }
 
     /// `count` events are on their way.
@@ -197,7 +211,7 @@ mod tests {
             .map(|n| Sent {
                 event_id: format!("${n}"),
                 prev_events: n.checked_sub(1).map(|n| format!("${n}")).into_iter().collect(),
-                envelope: n as i64,
+                carrier: Carrier::Envelope(n as i64),
             })
             .collect()
     }
@@ -281,14 +295,14 @@ mod tests {
                 prop_assert!(looks < 10_000);
                 let n: usize = event_id[1..].parse().unwrap();
                 if stored(n) {
-                    confirmed.extend(window.found(&event_id, now).into_iter().map(|s| s.envelope));
+                    confirmed.extend(window.found(&event_id, now).into_iter().map(|s| s.event_id));
                 } else if window.not_found(&event_id, now) == NotFound::Dropped {
-                    given_up.extend(window.given_up(&event_id, now).into_iter().map(|s| s.envelope));
+                    given_up.extend(window.given_up(&event_id, now).into_iter().map(|s| s.event_id));
                 }
             }
             for n in 0..dropped.len() {
-                prop_assert_eq!(confirmed.contains(&(n as i64)), stored(n));
-                prop_assert_eq!(given_up.contains(&(n as i64)), !stored(n));
+                prop_assert_eq!(confirmed.contains(&format!("${n}")), stored(n));
+                prop_assert_eq!(given_up.contains(&format!("${n}")), !stored(n));
             }
         }
     }

@@ -19,8 +19,17 @@ const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// Passes `request` on, or answers in the place of a destination that is offline.
 pub(super) async fn pass_through(site: &Site, call: &HookCall, request: Request<Body>) -> Response {
+    pass_on(site, call, request).await.unwrap_or_else(|| offline(call))
+}
+
+/// Passes `request` on; `None` when the destination is offline.
+pub(super) async fn pass_on(
+    site: &Site,
+    call: &HookCall,
+    request: Request<Body>,
+) -> Option<Response> {
     let destination = &call.destination;
-    let Some(patience) = patience_now(site, call) else { return offline(call) };
+    let patience = patience_now(site, call)?;
     let peer = Peer::from(destination.clone());
     match site.exchange.exchange(&peer, request, patience).await {
         Ok(response) if speaks_for_a_gateway(response.status()) => {
@@ -30,12 +39,12 @@ pub(super) async fn pass_through(site: &Site, call: &HookCall, request: Request<
             if shows_life(&response) {
                 site.destinations.answered(destination).await;
             }
-            streamed(response)
+            Some(streamed(response))
         }
         Err(error) => {
             tracing::info!(%destination, target = call.target.as_str(), error = &error as &dyn std::error::Error, "not answered");
             site.destinations.failed(destination).await;
-            offline(call)
+            None
         }
     }
 }
@@ -53,7 +62,8 @@ fn patience_now(site: &Site, call: &HookCall) -> Option<Patience> {
     }
 }
 
-fn offline(call: &HookCall) -> Response {
+/// The answer in the place of a destination that is offline, by the kind of the question.
+pub(super) fn offline(call: &HookCall) -> Response {
     let StandIn { status, body } = stand_in(call.target.as_str(), &call.destination);
     super::json_response(status, body)
 }
@@ -67,16 +77,20 @@ fn speaks_for_a_gateway(status: StatusCode) -> bool {
 }
 
 /// A gateway's own error means that the homeserver behind it is offline; a homeserver's goes back as it is.
-async fn judge_error(site: &Site, call: &HookCall, response: http::Response<Body>) -> Response {
+async fn judge_error(
+    site: &Site,
+    call: &HookCall,
+    response: http::Response<Body>,
+) -> Option<Response> {
     let (head, body) = response.into_parts();
     let body = collect_limited(body, ERROR_BYTES_MAX).await.unwrap_or_default();
     let answer = Answer { status: head.status, headers: head.headers, body };
     if answer.refusal().errcode.is_some() {
-        return answer.into_response();
+        return Some(answer.into_response());
     }
     tracing::info!(destination = %call.destination, answer = answer.summary(), "its homeserver is down");
     site.destinations.failed(&call.destination).await;
-    offline(call)
+    None
 }
 
 /// Any page may stand where a homeserver once was; JSON, or success, is its own.

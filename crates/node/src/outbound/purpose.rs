@@ -21,6 +21,16 @@ pub(crate) enum Purpose {
     Notary,
     /// Anything else asked of ourselves.
     Nothing,
+    /// The events of a room between others.
+    MissingEvents {
+        /// The room.
+        room_id: String,
+    },
+    /// One event.
+    Event {
+        /// Its id.
+        event_id: String,
+    },
     /// Everything else: passed through.
     PassThrough,
 }
@@ -35,10 +45,34 @@ pub(crate) fn purpose(method: &Method, call: &HookCall, own: &ServerName) -> Pur
     if method == Method::GET && is_at_or_below(path, KEY_SERVER) {
         return Purpose::Keys;
     }
+    if method == Method::POST
+        && let Some(room_id) = segment_behind(path, MISSING_EVENTS)
+    {
+        return Purpose::MissingEvents { room_id };
+    }
+    if method == Method::GET
+        && let Some(event_id) = segment_behind(path, EVENT)
+    {
+        return Purpose::Event { event_id };
+    }
     match transaction_id(target) {
         Some(txn_id) if method == Method::PUT => Purpose::Send { txn_id },
         _ => Purpose::PassThrough,
     }
+}
+
+/// Prefix of a question for missing events.
+const MISSING_EVENTS: &str = "/_matrix/federation/v1/get_missing_events/";
+
+/// Prefix of a question for one event.
+const EVENT: &str = "/_matrix/federation/v1/event/";
+
+fn segment_behind(path: &str, prefix: &str) -> Option<String> {
+    let segment = path.strip_prefix(prefix)?;
+    if segment.is_empty() || segment.contains('/') {
+        return None;
+    }
+    unescape_path_segment(segment)
 }
 
 fn is_at_or_below(path: &str, prefix: &str) -> bool {
@@ -77,6 +111,19 @@ mod tests {
             (Method::PUT, "b.test", "/_matrix/federation/v1/send/1/2", Purpose::PassThrough),
             (Method::GET, "b.test", "/_matrix/federation/v1/send/17", Purpose::PassThrough),
             (Method::PUT, "b.test", "/_matrix/federation/v2/send_join/!r/$e", Purpose::PassThrough),
+            (
+                Method::POST,
+                "b.test",
+                "/_matrix/federation/v1/get_missing_events/%21r%2F",
+                Purpose::MissingEvents { room_id: "!r/".to_owned() },
+            ),
+            (
+                Method::GET,
+                "b.test",
+                "/_matrix/federation/v1/event/%24e?x",
+                Purpose::Event { event_id: "$e".to_owned() },
+            ),
+            (Method::GET, "b.test", "/_matrix/federation/v1/event_auth/$e", Purpose::PassThrough),
             (Method::GET, "b.test", "/_matrix/key/v2/server", Purpose::Keys),
             (Method::GET, "b.test", "/_matrix/key/v2/server/ed25519:1?x=1", Purpose::Keys),
             (Method::POST, "b.test", "/_matrix/key/v2/query", Purpose::PassThrough),

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::DeliverySection;
+use crate::stand_in::{HeldEvent, HeldSource};
 use crate::test_site::{OWN_NAME, Reply, TestSite, identity, name};
 
 const SECRET: &str = "s3cret";
@@ -298,4 +299,45 @@ async fn synapses_request_line_is_understood_over_a_real_connection() {
 
     shutdown.cancel();
     serving.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_held_are_given_in_the_place_of_an_offline_server_whatever_limit_is_asked()
+{
+    let door = Door::new().await;
+    door.b_answers(Reply::Refused);
+    let held = |id: u32| HeldEvent {
+        room_id: "!r:b.test".to_owned(),
+        event_id: format!("${id}"),
+        prev_events: vec![format!("${}", id - 1)],
+        pdu: Bytes::from(format!(r#"{{"n":{id}}}"#)),
+        source: HeldSource::Capsule,
+    };
+    door.site.stand_in.note((2..=13).map(held).collect()).await.unwrap();
+    let target = "/_matrix/federation/v1/get_missing_events/%21r%3Ab.test";
+    let question = r#"{"earliest_events":["$1"],"latest_events":["$13"],"limit":10}"#;
+    let (status, body) = door.call(Method::POST, "b.test", target, question).await;
+    let gap: Vec<String> = (2..13).map(|id| format!(r#"{{"n":{id}}}"#)).collect();
+    let expected = format!(r#"{{"events":[{}]}}"#, gap.join(","));
+    assert_eq!((status, String::from_utf8_lossy(&body).into_owned()), (200, expected));
+
+    let (status, body) = door.get("/_matrix/federation/v1/event/%245").await;
+    assert_eq!((status, body.contains(r#""pdus":[{"n":5}]"#)), (200, true), "{body}");
+    assert_eq!(door.get("/_matrix/federation/v1/event/%2499").await.0, 403);
+    let unknown = r#"{"earliest_events":["$1"],"latest_events":["$99"]}"#;
+    for question in [unknown, "{}", "nonsense"] {
+        let (status, body) = door.call(Method::POST, "b.test", target, question).await;
+        assert_eq!((status, body.as_ref()), (200, br#"{"events":[]}"#.as_slice()), "{question}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_is_asked_for_missing_events_itself() {
+    let door = Door::new().await;
+    door.b_answers(Reply::Json(200, r#"{"events":[{"own":1}]}"#));
+    let target = "/_matrix/federation/v1/get_missing_events/!r";
+    let question = r#"{"earliest_events":[],"latest_events":["$1"]}"#;
+    let (_, body) = door.call(Method::POST, "b.test", target, question).await;
+    assert_eq!(body.as_ref(), br#"{"events":[{"own":1}]}"#.as_slice());
+    assert_eq!(door.site.exchange.seen()[0].body, question);
 }

@@ -1,6 +1,8 @@
 //! The inbox's rows: mail from its arrival until it is confirmed, parked or found forged.
 
 mod overview;
+pub(crate) mod parked;
+mod twins;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
@@ -14,6 +16,7 @@ use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::order::{Head, Place};
 
 pub(crate) use overview::{list, shares};
+pub(crate) use twins::{Twins, twins};
 
 /// Streams of one origin that are looked at for what comes next; an origin has one, and another after a
 /// reinstallation.
@@ -31,8 +34,12 @@ pub(crate) struct Envelope {
     pub(crate) txn_id: String,
     /// The transaction.
     pub(crate) content: Bytes,
-    /// The proof.
-    pub(crate) proof: (String, String),
+    /// The proof; `None` for mail without one.
+    pub(crate) proof: Option<(String, String)>,
+    /// The capsule that came along; empty for none.
+    pub(crate) capsule: Bytes,
+    /// When it arrived.
+    pub(crate) arrived_at: Timestamp,
     /// The place.
     pub(crate) place: Option<StreamPlace>,
     /// Why it waits.
@@ -57,8 +64,6 @@ pub(crate) struct Delivered {
     pub(crate) origin: ServerName,
     /// The transaction.
     pub(crate) content: Bytes,
-    /// What went wrong with parts of it.
-    pub(crate) reason: Option<String>,
 }
 
 /// Stores a batch in one commit; says for each whether it is there for the first time.
@@ -126,7 +131,7 @@ fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Res
         millis(now),
         number(mail.bytes()),
     ])?;
-    if matches!(mail.standing, Standing::Parked(_) | Standing::Proofless(_)) {
+    if matches!(mail.standing, Standing::Parked(_)) {
         count(connection, "parked", 1)?;
         advance_past(connection, &mail.key.origin, mail.place.as_ref(), now)?;
     }
@@ -140,7 +145,7 @@ fn drop_oldest_forged(connection: &Connection) -> rusqlite::Result<()> {
     count(connection, "forged_dropped", dropped)
 }
 
-fn count(connection: &Connection, name: &str, more: usize) -> rusqlite::Result<()> {
+pub(super) fn count(connection: &Connection, name: &str, more: usize) -> rusqlite::Result<()> {
     let sql = "UPDATE inbox_totals SET value = value + ?2 WHERE name = ?1";
     connection.prepare_cached(sql)?.execute(params![name, number(more as u64)]).map(drop)
 }
@@ -202,17 +207,18 @@ pub(crate) async fn load(database: &Database, id: i64) -> Result<Option<Envelope
     database
         .read(move |connection| {
             let sql =
-                "SELECT id, txn_id, content, uri, authorization, stream, seq, deposited_at, reason
-                       FROM inbox WHERE id = ?1 AND state = 'waiting' AND uri IS NOT NULL
-                       AND authorization IS NOT NULL";
+                "SELECT id, txn_id, content, uri, authorization, stream, seq, deposited_at, reason, extras, arrived_at
+                       FROM inbox WHERE id = ?1 AND state = 'waiting'";
             let row = |row: &Row<'_>| {
                 Ok(Envelope {
                     id: row.get(0)?,
                     txn_id: row.get(1)?,
                     content: row.get::<_, Vec<u8>>(2)?.into(),
-                    proof: (row.get(3)?, row.get(4)?),
+                    proof: proof(row, 3)?,
                     place: place(row, 5)?,
                     reason: row.get(8)?,
+                    capsule: row.get::<_, Vec<u8>>(9)?.into(),
+                    arrived_at: time(row, 10)?,
                 })
             };
             connection.prepare_cached(sql)?.query_row([id], row).optional()
@@ -229,8 +235,8 @@ pub(crate) async fn wait(database: &Database, id: i64, reason: String) -> Result
 /// What becomes of an envelope that the homeserver answered for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Taken; its events are to be confirmed. With what went wrong with some of them.
-    Delivered(Option<String>),
+    /// Taken; its events are to be confirmed.
+    Delivered,
     /// Stored: the payload goes.
     Confirmed,
     /// Kept, with the reason.
@@ -251,8 +257,8 @@ pub(crate) async fn settle(
             let bytes = connection.query_row(bytes, [id], |row| unsigned(row, 0)).optional()?;
             let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
             match &settled {
-                Settled::Delivered(reason) => {
-                    connection.execute(update, params![id, "delivered", reason])?;
+                Settled::Delivered => {
+                    connection.execute(update, params![id, "delivered", None::<String>])?;
                 }
                 Settled::Parked(reason) => {
                     connection.execute(update, params![id, "parked", reason])?;
@@ -272,18 +278,28 @@ pub(crate) async fn settle(
 pub(crate) async fn delivered(database: &Database) -> Result<Vec<Delivered>, StoreError> {
     database
         .read(|connection| {
-            let sql = "SELECT id, origin, content, reason FROM inbox WHERE state = 'delivered'
+            let sql = "SELECT id, origin, content FROM inbox WHERE state = 'delivered'
                        ORDER BY origin, stream, seq, id";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Delivered {
                     id: row.get(0)?,
-                    origin: origin(row, 1)?,
+                    origin: server_name(row, 1)?,
                     content: row.get::<_, Vec<u8>>(2)?.into(),
-                    reason: row.get(3)?,
                 })
             })?;
             rows.collect()
+        })
+        .await
+}
+
+/// The transaction of a row that was delivered.
+pub(crate) async fn content(database: &Database, id: i64) -> Result<Option<Bytes>, StoreError> {
+    database
+        .read(move |connection| {
+            let sql = "SELECT content FROM inbox WHERE id = ?1";
+            let content = |row: &Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
+            connection.prepare_cached(sql)?.query_row([id], content).optional()
         })
         .await
 }
@@ -308,12 +324,9 @@ pub(crate) async fn unverified(
 }
 
 fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
-    let proof = match (row.get(7)?, row.get(8)?) {
-        (Some(uri), Some(authorization)) => Some((uri, authorization)),
-        _ => None,
-    };
+    let proof = proof(row, 7)?;
     let mail = Mail {
-        key: TransactionKey { origin: origin(row, 1)?, txn_id: row.get(2)?, sha256: row.get(3)? },
+        key: TransactionKey { origin: server_name(row, 1)?, txn_id: row.get(2)?, sha256: row.get(3)? },
         content: row.get::<_, Vec<u8>>(4)?.into(),
         extras: row.get::<_, Vec<u8>>(5)?.into(),
         source: row.get(6)?,
@@ -341,22 +354,27 @@ pub(crate) async fn judge(
         .await
 }
 
+fn proof(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(String, String)>> {
+    let (uri, authorization): (Option<_>, Option<_>) = (row.get(first)?, row.get(first + 1)?);
+    Ok(uri.zip(authorization))
+}
+
 fn place(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<StreamPlace>> {
     let Some(stream) = row.get(first)? else { return Ok(None) };
     let (seq, deposited_at) = (unsigned(row, first + 1)?, time(row, first + 2)?);
     Ok(Some(StreamPlace { stream, seq, deposited_at }))
 }
 
-fn origin(row: &Row<'_>, index: usize) -> rusqlite::Result<ServerName> {
+pub(super) fn server_name(row: &Row<'_>, index: usize) -> rusqlite::Result<ServerName> {
     row.get::<_, String>(index)?.parse().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error))
     })
 }
 
-fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     unsigned(row, index).map(Timestamp::from_millis)
 }
 
-fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(|value| u64::try_from(value).unwrap_or(0))
 }

@@ -57,6 +57,7 @@ pub(super) fn advance(
     seq: u64,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
+    super::holes::fill(connection, origin, stream, seq)?;
     let sql = "INSERT INTO streams (origin, stream, done_through, changed_at) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT (origin, stream) DO UPDATE SET
                done_through = max(done_through, excluded.done_through), changed_at = excluded.changed_at";

@@ -3,7 +3,7 @@
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::{Database, StoreError};
 
-use super::{origin, time, unsigned};
+use super::{server_name, time, unsigned};
 
 /// A share of the inbox: an origin's rows of one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) async fn shares(database: &Database) -> Result<Vec<Share>, StoreError
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Share {
-                    origin: origin(row, 0)?,
+                    origin: server_name(row, 0)?,
                     state: row.get(1)?,
                     is_proven: row.get(2)?,
                     count: unsigned(row, 3)?,
@@ -72,7 +72,7 @@ pub(crate) async fn list(
             let rows = statement.query_map([limit], |row| {
                 Ok(Listed {
                     id: row.get(0)?,
-                    origin: origin(row, 1)?,
+                    origin: server_name(row, 1)?,
                     txn_id: row.get(2)?,
                     seq: row.get::<_, Option<i64>>(3)?.and_then(|seq| u64::try_from(seq).ok()),
                     state: row.get(4)?,

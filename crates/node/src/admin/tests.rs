@@ -1,0 +1,311 @@
+//! The admin API's commands on keys and parked mail, over a node with a homeserver and a relay in memory.
+
+use http::{Method, Request};
+use restante_federation::{Body, collect_limited, full};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::background::Background;
+use crate::config::DeliverySection;
+use crate::test_inbound::{InboundSite, Letter, Writer, status_when};
+
+const RELAY: &str = "relay.test";
+const ROOM: &str = "!room";
+
+async fn site() -> InboundSite {
+    let site = InboundSite::new(&[RELAY]).await;
+    site.homeserver.joins(ROOM, "$start");
+    site
+}
+
+fn hold(site: &InboundSite, letters: &[Letter]) {
+    letters.iter().for_each(|letter| site.relays.hold(RELAY, letter));
+}
+
+/// The operator of a site.
+struct Operator {
+    router: Router,
+    token: String,
+}
+
+impl Operator {
+    async fn of(site: &InboundSite, inbox: Inbox) -> Self {
+        let site = site.node.site.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let token = open_token(folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
+        let policy = DeliverySection::default();
+        let delivery = Delivery::open(site.clone(), &policy, Background::default()).await.unwrap();
+        let retriever = RetrieverStatus::default();
+        Self { router: router(AdminState { site, delivery, inbox, retriever, token }), token: text }
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<bytes::Bytes>,
+    ) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(axum::body::Body::from(body.into()))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body: Body =
+            full(axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap());
+        let body = collect_limited(body, usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn get(&self, target: &str) -> Value {
+        let (status, body) = self.call(Method::GET, target, "").await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    async fn refused(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<bytes::Bytes>,
+    ) -> (u16, String) {
+        let (status, body) = self.call(method, target, body).await;
+        assert!(status >= 400, "{body}");
+        (status, body["error"].as_str().unwrap().to_owned())
+    }
+
+    async fn done(&self, method: Method, target: &str, body: impl Into<bytes::Bytes>) -> Value {
+        let (status, body) = self.call(method, target, body).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+}
+
+fn unverified(status: &crate::inbox::InboxStatus) -> u64 {
+    status.counts.get("unverified_first_contact").copied().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_command_needs_the_token() {
+    let site = site().await;
+    site.run_with(async |inbox| {
+        let mut operator = Operator::of(&site, inbox).await;
+        operator.token.push('x');
+        for (method, target) in [
+            (Method::GET, "/keys"),
+            (Method::GET, "/keys/b.test"),
+            (Method::PUT, "/keys/b.test"),
+            (Method::DELETE, "/keys/b.test"),
+            (Method::GET, "/parked"),
+            (Method::POST, "/parked/retry"),
+            (Method::GET, "/parked/mail-1"),
+            (Method::POST, "/parked/mail-1/retry"),
+            (Method::DELETE, "/parked/mail-1"),
+        ] {
+            assert_eq!(operator.refused(method, target, "").await.0, 401, "{target}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_is_delivered_once_the_operator_trusts_the_key_that_came_with_it() {
+    let site = site().await;
+    let (mut writer, mut impostor) = (Writer::new("b.test"), Writer::impostor("b.test"));
+    hold(&site, &[writer.message(ROOM), writer.message(ROOM), impostor.edu()]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| unverified(status) == 3).await;
+        let operator = Operator::of(&site, inbox.clone()).await;
+        let about = operator.get("/keys/b.test").await;
+        assert_eq!(about["believed"], Value::Null);
+        let offered = about["offered"].as_array().unwrap();
+        assert_eq!((offered.len(), &offered[0]["envelopes"]), (2, &json!(2)));
+        assert_eq!(offered[0]["relays"], json!([RELAY]));
+
+        let document = offered[0]["document"].to_string();
+        operator.done(Method::PUT, "/keys/b.test", document).await;
+        let status = status_when(&inbox, |status| status.confirmed_total == 2).await;
+        assert_eq!(unverified(&status), 0);
+        let believed = operator.get("/keys").await;
+        assert_eq!(believed[0]["server_name"], "b.test");
+        assert_eq!(believed[0]["keys"], offered[0]["keys"]);
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_a_wrong_key_made_look_forged_is_judged_again() {
+    let site = site().await;
+    let (mut writer, impostor) = (Writer::new("b.test"), Writer::impostor("b.test"));
+    hold(&site, &[writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| unverified(status) == 1).await;
+        let operator = Operator::of(&site, inbox.clone()).await;
+        operator.done(Method::PUT, "/keys/b.test", impostor.document().raw().clone()).await;
+        status_when(&inbox, |status| status.counts.get("parked") == Some(&1)).await;
+        let parked = operator.get("/parked").await;
+        assert_eq!(parked[0]["state"], "forged");
+
+        operator.done(Method::PUT, "/keys/b.test", writer.document().raw().clone()).await;
+        let target = format!("/parked/{}/retry", parked[0]["id"].as_str().unwrap());
+        let retried = operator.done(Method::POST, &target, "").await;
+        assert_eq!(retried["now"], "is judged again");
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_are_believed_no_longer() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox.clone()).await;
+        operator.done(Method::DELETE, "/keys/b.test", "").await;
+        assert_eq!(operator.get("/keys").await, json!([]));
+        assert_eq!(operator.refused(Method::DELETE, "/keys/b.test", "").await.0, 404);
+        hold(&site, &[writer.message(ROOM)]);
+        status_when(&inbox, |status| unverified(status) == 1).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_document_that_its_server_signed_can_be_trusted() {
+    let site = site().await;
+    let writer = Writer::new("b.test");
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        let document = writer.document().raw().clone();
+        let altered = String::from_utf8(document.to_vec()).unwrap().replace("b.test", "c.test");
+        let huge = vec![b' '; 1024 * 1024];
+        let own = format!("/keys/{}", crate::test_site::OWN_NAME);
+        let key_named = format!("/keys/{}", "ab".repeat(32));
+        for (target, body) in [
+            ("/keys/c.test", document.clone()),
+            ("/keys/c.test", altered.into()),
+            ("/keys/b.test", huge.into()),
+            ("/keys/b.test", "{}".into()),
+            ("/keys/b.test", "".into()),
+            (own.as_str(), document.clone()),
+            (key_named.as_str(), document),
+            ("/keys/no%20name", "{}".into()),
+        ] {
+            assert_eq!(operator.refused(Method::PUT, target, body).await.0, 400, "{target}");
+        }
+        assert_eq!(operator.get("/keys").await, json!([]));
+        assert_eq!(operator.get(&own).await["believed"]["evidence"], "own key");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_mail_is_shown_whole_and_delivered_when_it_is_tried_again() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.answer_next(&[(403, r#"{"errcode":"M_FORBIDDEN","error":"no such luck"}"#)]);
+    hold(&site, &[writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total == 1).await;
+        let operator = Operator::of(&site, inbox.clone()).await;
+        let parked = operator.get("/parked").await;
+        assert!(parked[0]["reason"].as_str().unwrap().contains("no such luck"));
+        assert_eq!(parked[0]["relay"], RELAY);
+        let target = format!("/parked/{}", parked[0]["id"].as_str().unwrap());
+        let whole = operator.get(&target).await;
+        assert_eq!(whole["content"]["pdus"][0]["content"]["body"], "hello");
+        assert!(whole["authorization"].as_str().unwrap().starts_with("X-Matrix"));
+
+        let retried = operator.done(Method::POST, &format!("{target}/retry"), "").await;
+        assert_eq!(retried["now"], "waits for delivery");
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+        assert_eq!(operator.refused(Method::POST, &format!("{target}/retry"), "").await.0, 404);
+        assert_eq!(operator.refused(Method::GET, &target, "").await.0, 404);
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_parked_mail_is_tried_again_once() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.answer_next(&[(403, "{}"); 4]);
+    hold(&site, &[writer.edu(), writer.edu(), writer.edu()]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total == 3).await;
+        let operator = Operator::of(&site, inbox.clone()).await;
+        let all = operator.done(Method::POST, "/parked/retry", "").await;
+        assert_eq!(all, json!({ "retried": 3, "refused": 0 }));
+        let status = status_when(&inbox, |status| status.confirmed_total == 2);
+        assert_eq!(status.await.parked_total, 4);
+        assert_eq!(operator.get("/parked").await.as_array().unwrap().len(), 1);
+    })
+    .await;
+    assert_eq!(site.homeserver.edus(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_mail_is_gone_counted_and_makes_room() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.answer_next(&[(403, "{}")]);
+    hold(&site, &[writer.edu()]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total == 1).await;
+        let operator = Operator::of(&site, inbox.clone()).await;
+        let id = operator.get("/parked").await[0]["id"].as_str().unwrap().to_owned();
+        operator.done(Method::DELETE, &format!("/parked/{id}"), "").await;
+        assert_eq!(operator.get("/parked").await, json!([]));
+        let inbox = operator.get("/status").await["inbox"].clone();
+        assert_eq!((&inbox["dropped_total"], &inbox["waiting"]), (&json!(1), &json!([])));
+        let again = operator.refused(Method::DELETE, &format!("/parked/{id}"), "").await;
+        assert_eq!(again.0, 404);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_stays_parked_and_says_so() {
+    let site = site().await;
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let mut old = Writer::new("b.test").signs_at(crate::test_site::BEGINNING.before(31 * day));
+    site.knows(&old).await;
+    hold(&site, &[old.edu()]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total == 1).await;
+        let operator = Operator::of(&site, inbox).await;
+        let id = operator.get("/parked").await[0]["id"].as_str().unwrap().to_owned();
+        let refusal = operator.refused(Method::POST, &format!("/parked/{id}/retry"), "").await;
+        assert_eq!(refusal.0, 409);
+        assert!(refusal.1.contains(&id) && refusal.1.contains("longer ago"), "{}", refusal.1);
+        let all = operator.done(Method::POST, "/parked/retry", "").await;
+        assert_eq!(all, json!({ "retried": 0, "refused": 1 }));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_name_nothing_are_refused() {
+    let site = site().await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        for id in ["17", "mail-", "mail-x", "mail-99999999999999999999", "room-1", "%00"] {
+            let refusal = operator.refused(Method::GET, &format!("/parked/{id}"), "").await;
+            assert_eq!(refusal.0, 400, "{id}");
+        }
+        assert_eq!(operator.refused(Method::GET, "/parked/mail-99", "").await.0, 404);
+        assert_eq!(operator.refused(Method::GET, "/parked?limit=x", "").await.0, 400);
+    })
+    .await;
+}

@@ -1,0 +1,198 @@
+//! Reads a room's `m.room.server_acl` as it is at its end, by questions that any server may ask.
+//!
+//! The template of a join names the room's newest events; a template is given for any member of the own server, as
+//! joining again changes nothing. Who is a member is in the state at the last event by time.
+
+use http::StatusCode;
+use restante_federation_proto::{Timestamp, UserId, escape_path_segment};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::questions::{escape_query, unavailable};
+use super::{Homeserver, Unavailable};
+use crate::inbox::acl::ServerAcl;
+
+/// Bytes of a room's whole state: rooms of 60,000 members fit. Mail for larger ones is not re-wrapped.
+const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Members of the own server for whom a template is asked; one may have left since.
+const MEMBERS_MAX: usize = 5;
+
+/// Newest events of a room that are looked at; a join names at most 20.
+const NEWEST_MAX: usize = 20;
+
+const ACL: &str = "m.room.server_acl";
+
+#[derive(Deserialize)]
+struct State<'a> {
+    #[serde(borrow)]
+    pdus: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct StateEvent<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    state_key: Option<String>,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Membership {
+    membership: String,
+}
+
+#[derive(Deserialize)]
+struct Latest {
+    event_id: String,
+}
+
+#[derive(Deserialize)]
+struct Template {
+    event: TemplateEvent,
+}
+
+#[derive(Deserialize)]
+struct TemplateEvent {
+    prev_events: Vec<PrevEvent>,
+}
+
+/// Rooms of the first two versions name predecessors with their hashes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PrevEvent {
+    Id(String),
+    WithHashes(String, serde::de::IgnoredAny),
+}
+
+impl Homeserver {
+    /// The lists that hold at the room's newest events; a server may take part if all of them permit it.
+    pub(crate) async fn server_acls(
+        &self,
+        room_id: &str,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<Vec<ServerAcl>, Unavailable> {
+        let newest = self.newest_events(room_id, version, now).await?;
+        let mut acls = Vec::new();
+        for event_id in newest {
+            // The state before an event does not hold the event itself.
+            let event = self.held_event(&event_id).await?;
+            let event = event.ok_or_else(|| unreadable("one of its newest events is not given"))?;
+            if let Some(acl) = serde_json::from_str(event.get()).ok().as_ref().and_then(acl) {
+                acls.push(acl);
+                continue;
+            }
+            let state = self.state_before(room_id, &event_id).await?;
+            acls.extend(acl_in(&parse_state(&state)?));
+        }
+        Ok(acls)
+    }
+
+    /// The events of the room that nothing follows yet.
+    pub(crate) async fn newest_events(
+        &self,
+        room_id: &str,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<Vec<String>, Unavailable> {
+        let members = {
+            let latest = self.latest_event(room_id, now).await?;
+            let event = self.held_event(&latest).await?;
+            let state = self.state_before(room_id, &latest).await?;
+            let mut state = parse_state(&state)?;
+            // The state before an event does not hold the event itself: it may be the join of the only member.
+            state.extend(event.as_ref().and_then(|event| serde_json::from_str(event.get()).ok()));
+            self.own_members(&state)
+        };
+        for member in members {
+            let (room, user) = (escape_path_segment(room_id), escape_path_segment(&member));
+            let version = escape_query(version);
+            let target = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver={version}");
+            let (status, body) = self.ask(&target).await?;
+            match status {
+                StatusCode::OK => return newest(&body),
+                // This one is no member at the room's end.
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => {}
+                status => return Err(unavailable(status)),
+            }
+        }
+        Err(unreadable("no member of the own server is found in it"))
+    }
+
+    /// The last event by its sender's clock, as good as any other to see who was a member.
+    async fn latest_event(&self, room_id: &str, now: Timestamp) -> Result<String, Unavailable> {
+        let (room_id, now) = (escape_path_segment(room_id), now.as_millis());
+        let target =
+            format!("/_matrix/federation/v1/timestamp_to_event/{room_id}?ts={now}&dir=b");
+        match self.ask(&target).await? {
+            (StatusCode::OK, body) => {
+                let latest: Option<Latest> = serde_json::from_slice(&body).ok();
+                latest.map(|latest| latest.event_id).ok_or_else(|| unreadable("no event is named"))
+            }
+            (StatusCode::NOT_FOUND, _) => Err(unreadable("it holds no event")),
+            (status, _) => Err(unavailable(status)),
+        }
+    }
+
+    async fn state_before(
+        &self,
+        room_id: &str,
+        event_id: &str,
+    ) -> Result<bytes::Bytes, Unavailable> {
+        let (room_id, event_id) = (escape_path_segment(room_id), escape_query(event_id));
+        let target = format!("/_matrix/federation/v1/state/{room_id}?event_id={event_id}");
+        match self.ask_for(&target, STATE_BYTES_MAX).await? {
+            (StatusCode::OK, body) if body.is_empty() => Err(unreadable("its state is too large")),
+            (StatusCode::OK, body) => Ok(body),
+            (status, _) => Err(unavailable(status)),
+        }
+    }
+
+    fn own_members(&self, state: &[StateEvent<'_>]) -> Vec<String> {
+        let own_name = &self.shared.identity.server_name;
+        let is_joined = |event: &&StateEvent<'_>| {
+            let membership: Option<Membership> = serde_json::from_str(event.content.get()).ok();
+            event.kind == "m.room.member" && membership.is_some_and(|of| of.membership == "join")
+        };
+        let joined = state.iter().filter(is_joined).filter_map(|event| event.state_key.as_ref());
+        let own = joined.filter(|user| {
+            user.parse::<UserId>().is_ok_and(|user| user.server_name() == own_name)
+        });
+        own.take(MEMBERS_MAX).cloned().collect()
+    }
+}
+
+fn newest(body: &[u8]) -> Result<Vec<String>, Unavailable> {
+    let template: Template =
+        serde_json::from_slice(body).map_err(|_| unreadable("its newest events are not named"))?;
+    let ids = template.event.prev_events.into_iter().map(|prev| match prev {
+        PrevEvent::Id(id) | PrevEvent::WithHashes(id, _) => id,
+    });
+    let ids: Vec<String> = ids.collect();
+    if ids.is_empty() || ids.len() > NEWEST_MAX {
+        return Err(unreadable("its newest events are not named"));
+    }
+    Ok(ids)
+}
+
+fn parse_state(body: &[u8]) -> Result<Vec<StateEvent<'_>>, Unavailable> {
+    let state: State<'_> =
+        serde_json::from_slice(body).map_err(|_| unreadable("its state is malformed"))?;
+    // What has no state key is no state; homeservers give none such.
+    Ok(state.pdus.into_iter().filter_map(|pdu| serde_json::from_str(pdu.get()).ok()).collect())
+}
+
+fn acl_in(state: &[StateEvent<'_>]) -> Option<ServerAcl> {
+    state.iter().find_map(acl)
+}
+
+fn acl(event: &StateEvent<'_>) -> Option<ServerAcl> {
+    let is_acl = event.kind == ACL && event.state_key.as_deref() == Some("");
+    is_acl.then(|| ServerAcl::parse(event.content.get())).flatten()
+}
+
+fn unreadable(why: &str) -> Unavailable {
+    Unavailable(format!("who may take part in the room can't be read: {why}"))
+}

@@ -1,0 +1,253 @@
+//! What can't be delivered as it came: gaps, capsules, access lists.
+
+use serde_json::json;
+
+use super::*;
+
+const OTHER: &str = "!other";
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_in_one_room_stops_neither_other_rooms_nor_to_device_messages() {
+    let site = site().await;
+    site.homeserver.joins(OTHER, "$start");
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let first = writer.message(ROOM);
+    let (after_gap, elsewhere) = (writer.draft(ROOM), writer.draft(OTHER));
+    let edu = json!({"edu_type": "m.direct_to_device", "content": {}});
+    let mixed = writer.letter(&[after_gap, elsewhere], &[edu]);
+    hold(&site, &[mixed]);
+
+    site.run_with(async |inbox| {
+        let status = status_when(&inbox, |status| status.confirmed_total == 1).await;
+        assert_eq!((status.backlog[0].room_id.as_str(), status.backlog[0].waiting), (ROOM, 1));
+        assert_eq!(site.homeserver.stored(OTHER), [writer.written[2].clone()]);
+        assert_eq!(site.homeserver.edus(), 1);
+        let lacks = |status: &InboxStatus| {
+            let reason = status.backlog.first().and_then(|room| room.reason.as_ref());
+            reason.is_some_and(|reason| reason.contains(&writer.written[0]))
+        };
+        status_when(&inbox, lacks).await;
+        hold(&site, &[first]);
+        status_when(&inbox, |status| status.backlog.is_empty()).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written[..2]);
+    assert_eq!(site.homeserver.own_transactions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_waited_for_while_a_relay_does_not_answer_but_not_for_ever() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    writer.message(ROOM);
+    hold(&site, &[writer.message(ROOM)]);
+    site.relays.set("away.test", Manner::Hangs);
+    site.node.site.relays.add(name(OWN_NAME), name("away.test").into()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    site.run_with(async |inbox| {
+        while inbox.status().await.unwrap().backlog.is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(900) && waited < Duration::from_secs(1200), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_backlog_joins_it_and_all_comes_out_in_order() {
+    let site = site().await;
+    let (mut writer, mut other) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.knows(&other).await;
+    let first = writer.message(ROOM);
+    let second = writer.message(ROOM);
+    let second_id = writer.written[1].clone();
+    let (reply, reply_id) = other.draft_after(ROOM, &[&second_id]);
+    let (last, _) = writer.draft_after(ROOM, &[&reply_id, &second_id]);
+    let letters = [writer.letter(&[last], &[]), other.letter(&[reply], &[]), second];
+    hold(&site, &letters);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.confirmed_total == 3).await;
+        assert!(site.homeserver.stored(ROOM).is_empty());
+        hold(&site, &[first]);
+        status_when(&inbox, |status| status.backlog.is_empty()).await;
+    })
+    .await;
+    let expected =
+        [&writer.written[0], &writer.written[1], &reply_id, &writer.written[2]].map(String::clone);
+    assert_eq!(site.homeserver.stored(ROOM), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_the_homeserver_closed_by_other_means_is_noticed() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    writer.message(ROOM);
+    hold(&site, &[writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+        site.homeserver.gets(ROOM, &writer.written[0]);
+        status_when(&inbox, |status| status.backlog.is_empty()).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_outlives_a_restart_and_nothing_of_it_comes_twice() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let first = writer.message(ROOM);
+    hold(&site, &(0..60).map(|_| writer.message(ROOM)).collect::<Vec<_>>());
+    site.run_until(|status| status.confirmed_total == 60).await;
+    let site = site.restarted().await;
+    hold(&site, &[first]);
+    site.run_until(|status| status.backlog.first().is_some_and(|room| room.unconfirmed > 0)).await;
+    let site = site.restarted().await;
+    site.run_until(|status| status.backlog.is_empty()).await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+    assert!(site.homeserver.most_staged() <= 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_in_a_capsule_close_the_gap_before_their_transaction() {
+    let site = site().await;
+    let (mut writer, mut third) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    let (one, one_id) = third.draft_after(ROOM, &["$start"]);
+    let (two, two_id) = writer.draft_after(ROOM, &[&one_id]);
+    let (three, three_id) = writer.draft_after(ROOM, &[&two_id]);
+    hold(&site, &[writer.letter_with(&[three], &[one, two])]);
+    site.run_until(|status| status.confirmed_total == 1 && status.backlog.is_empty()).await;
+    assert_eq!(site.homeserver.stored(ROOM), [one_id, two_id, three_id]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capsule_that_the_origins_node_did_not_leave_is_not_opened() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let (one, one_id) = writer.draft_after(ROOM, &["$start"]);
+    let (two, _) = writer.draft_after(ROOM, &[&one_id]);
+    let letter = writer.letter_with(&[two], &[one]);
+    hold(&site, &[letter.with_altered_capsule()]);
+    site.run_until(|status| {
+        status.backlog.first().is_some_and(|room| (room.waiting, room.reason.is_some()) == (1, true))
+    })
+    .await;
+    assert!(site.homeserver.stored(ROOM).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_rooms_access_list_denies_is_parked_and_not_delivered() {
+    let site = site().await;
+    let (mut writer, mut denied) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.homeserver.has_acl(ROOM, json!({"allow": ["*"], "deny": ["c.test"]}));
+    let (bad, bad_id) = denied.draft_after(ROOM, &["$start"]);
+    let (good, good_id) = writer.draft_after(ROOM, &["$start"]);
+    let (last, last_id) = writer.draft_after(ROOM, &[&good_id]);
+    hold(&site, &[writer.letter_with(&[last], &[bad, good])]);
+    site.run_until(|status| status.events_parked_total == 1 && status.backlog.is_empty()).await;
+    assert_eq!(site.homeserver.stored(ROOM), [good_id, last_id]);
+    let parked = parked_events(&site).await;
+    assert_eq!(parked[0].event.1, bad_id);
+    assert!(parked[0].reason.contains("ACL"));
+
+    // The operator looks at it, and has it tried again once the list is another.
+    site.homeserver.has_acl(ROOM, json!({"allow": ["*"]}));
+    let stored = site
+        .run_with(async |inbox| {
+            let parked = inbox.parked(10).await.unwrap();
+            let id = ParkedId::from(&parked[0]);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert!(inbox.parked_one(id).await.unwrap().unwrap().content.starts_with(b"{"));
+            assert_eq!(inbox.retry_parked(id).await.unwrap(), Retried::Waits);
+            assert_eq!(inbox.retry_parked(id).await.unwrap(), Retried::Unknown);
+            status_when(&inbox, |status| status.backlog.is_empty()).await;
+            site.homeserver.stored(ROOM)
+        })
+        .await;
+    assert_eq!(stored.last(), Some(&bad_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_event_that_is_dropped_gives_its_room_back() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letter = writer.message(ROOM);
+    let refusal = format!(r#"{{"pdus":{{"{}":{{"error":"no"}}}}}}"#, writer.written[0]);
+    site.homeserver.answer_next(&[(200, refusal.leak())]);
+    hold(&site, &[letter]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.events_parked_total == 1).await;
+        let id = ParkedId::from(&inbox.parked(10).await.unwrap()[0]);
+        assert!(!inbox.state().load.is_empty());
+        assert!(inbox.drop_parked(id).await.unwrap());
+        assert!(!inbox.drop_parked(id).await.unwrap());
+        assert!(inbox.state().load.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lacks_its_predecessors_for_as_long_as_relays_keep_mail_is_parked() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    writer.message(ROOM);
+    hold(&site, &[writer.message(ROOM)]);
+    site.run_until(|status| !status.backlog.is_empty()).await;
+    site.node.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    let site = site.restarted().await;
+    site.run_until(|status| status.events_parked_total == 1).await;
+    assert!(parked_events(&site).await[0].reason.contains("never came"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_whose_key_the_homeserver_can_not_get_is_taken_apart_after_a_while() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.answer_next(&[(401, r#"{"error":"no valid key"}"#); 200]);
+    let pdu = writer.draft(ROOM);
+    let edu = json!({"edu_type": "m.typing", "content": {}});
+    hold(&site, &[writer.letter(&[pdu], &[edu])]);
+    let status = site
+        .run_with(async |inbox| {
+            while inbox.status().await.unwrap().parked_total == 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            site.homeserver.forget_answers();
+            status_when(&inbox, |status| status.events_confirmed_total == 1).await
+        })
+        .await;
+    assert!(status.waiting[0].reason.as_ref().unwrap().contains("no valid key"));
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_that_no_relay_gave_are_reported_until_they_come() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letters: Vec<_> = (0..5).map(|_| writer.edu()).collect();
+    hold(&site, &[letters[0].clone(), letters[4].clone()]);
+    site.run_with(async |inbox| {
+        let status = status_when(&inbox, |status| status.confirmed_total == 2).await;
+        let missing = &status.missing[0];
+        assert_eq!((missing.origin.as_str(), missing.first, missing.last), ("b.test", 2, 4));
+        assert_eq!(missing.relays, RELAY);
+        hold(&site, &letters[2..3]);
+        let status = status_when(&inbox, |status| status.confirmed_total == 3).await;
+        let left: Vec<_> = status.missing.iter().map(|hole| (hole.first, hole.last)).collect();
+        assert_eq!(left, [(2, 2), (4, 4)]);
+    })
+    .await;
+}

@@ -1,0 +1,44 @@
+//! Transactions of one origin under one id with different bodies.
+
+use bytes::Bytes;
+use restante_federation_proto::ServerName;
+use restante_sqlite::{Database, StoreError};
+use rusqlite::params;
+
+/// Other bodies that are looked at; a sender that adds to what it could not deliver makes one or two.
+const TWINS_MAX: u32 = 10;
+
+/// The other bodies of a transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Twins {
+    /// Those that wait for delivery, in this order.
+    pub(crate) waiting: Vec<Bytes>,
+    /// Whether one went to the homeserver.
+    pub(crate) is_one_delivered: bool,
+}
+
+/// The other bodies of the transaction in the row `id`.
+pub(crate) async fn twins(
+    database: &Database,
+    (id, origin, txn_id): (i64, ServerName, String),
+) -> Result<Twins, StoreError> {
+    database
+        .read(move |connection| {
+            let key = params![origin.as_str(), txn_id, id, TWINS_MAX];
+            let sql = "SELECT content FROM inbox WHERE origin = ?1 AND txn_id = ?2 AND id <> ?3
+                       AND sha256 <> (SELECT sha256 FROM inbox WHERE id = ?3)
+                       AND state = 'waiting' AND authorization IS NOT NULL ORDER BY id LIMIT ?4";
+            let mut statement = connection.prepare_cached(sql)?;
+            let content = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
+            let waiting = statement.query_map(key, content)?.collect::<Result<_, _>>()?;
+            let sql = "SELECT 1 FROM seen WHERE origin = ?1 AND txn_id = ?2
+                       AND sha256 <> (SELECT sha256 FROM inbox WHERE id = ?3)
+                       AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.origin = seen.origin AND
+                           inbox.txn_id = seen.txn_id AND inbox.sha256 = seen.sha256
+                           AND inbox.state NOT IN ('delivered'))";
+            let key = params![origin.as_str(), txn_id, id];
+            let is_one_delivered = connection.prepare_cached(sql)?.exists(key)?;
+            Ok(Twins { waiting, is_one_delivered })
+        })
+        .await
+}
