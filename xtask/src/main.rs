@@ -1,5 +1,6 @@
-//! Developers' commands: `cargo xtask test`.
+//! Developers' commands: `cargo xtask test`, `cargo xtask bench`.
 
+mod bench;
 mod cargo;
 mod python;
 mod scenarios;
@@ -9,6 +10,7 @@ mod test;
 
 use std::process::ExitCode;
 
+use bench::Bench;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -26,10 +28,19 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         filter: Option<String>,
     },
+    /// Measures something with the settings of a release.
+    Bench {
+        /// What to measure.
+        bench: Bench,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Bench { bench } => bench::run(bench).unwrap_or_else(|trouble| {
+            eprintln!("{trouble:#}");
+            ExitCode::FAILURE
+        }),
     }
 }

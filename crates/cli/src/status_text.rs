@@ -43,9 +43,30 @@ struct RefusalLine {
 #[derive(Debug, Deserialize)]
 struct InboxPart {
     waiting: Vec<EnvelopeLine>,
+    backlog: Vec<RoomLine>,
+    missing: Vec<MissingLine>,
+    events_parked_total: u64,
     confirmed_total: u64,
     parked_total: u64,
     dropped_total: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct RoomLine {
+    room_id: String,
+    waiting: u64,
+    unconfirmed: u64,
+    since: i64,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MissingLine {
+    origin: String,
+    first: u64,
+    last: u64,
+    relays: String,
+    noticed_at: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,6 +89,8 @@ pub(crate) fn render(status: &Status) -> String {
     destinations(&mut text, &status.destinations);
     refusals(&mut text, &status.refusals);
     inbox(&mut text, &status.inbox);
+    backlog(&mut text, &status.inbox.backlog);
+    missing(&mut text, &status.inbox.missing);
     text
 }
 
@@ -128,6 +151,7 @@ fn refusals(text: &mut String, refusals: &[RefusalLine]) {
 fn inbox(text: &mut String, inbox: &InboxPart) {
     let (waiting, confirmed, parked) =
         (inbox.waiting.len(), inbox.confirmed_total, inbox.parked_total);
+    let events = inbox.events_parked_total;
     let dropped = match inbox.dropped_total {
         0 => String::new(),
         dropped => format!(", {dropped} dropped by restante node parked drop"),
@@ -135,7 +159,7 @@ fn inbox(text: &mut String, inbox: &InboxPart) {
     line(
         text,
         &format!(
-            "\ninbox: {waiting} listed, {parked} parked, {confirmed} confirmed so far{dropped}"
+            "\ninbox: {waiting} listed, {parked} parked, {events} single events parked, {confirmed} confirmed so far{dropped}"
         ),
     );
     for envelope in inbox.waiting.iter().take(ENVELOPES_SHOWN_MAX) {
@@ -151,6 +175,34 @@ fn inbox(text: &mut String, inbox: &InboxPart) {
     }
     if waiting > ENVELOPES_SHOWN_MAX {
         line(text, &format!("  and {} more; --json shows all", waiting - ENVELOPES_SHOWN_MAX));
+    }
+}
+
+fn backlog(text: &mut String, rooms: &[RoomLine]) {
+    if rooms.is_empty() {
+        return;
+    }
+    line(text, "\nrooms whose events wait for earlier ones");
+    for room in rooms.iter().take(ENVELOPES_SHOWN_MAX) {
+        let reason = room.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (id, waiting, unconfirmed) = (&room.room_id, room.waiting, room.unconfirmed);
+        let since = time(room.since);
+        line(
+            text,
+            &format!("  {id}, since {since}: {waiting} wait, {unconfirmed} unconfirmed{reason}"),
+        );
+    }
+}
+
+fn missing(text: &mut String, numbers: &[MissingLine]) {
+    if numbers.is_empty() {
+        return;
+    }
+    line(text, "\nnumbers of a sender's stream that never came");
+    for hole in numbers.iter().take(ENVELOPES_SHOWN_MAX) {
+        let (origin, relays, noticed) = (&hole.origin, &hole.relays, time(hole.noticed_at));
+        let (first, last) = (hole.first, hole.last);
+        line(text, &format!("  {origin} {first} to {last}, noticed {noticed}; asked: {relays}"));
     }
 }
 

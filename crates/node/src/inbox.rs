@@ -5,8 +5,9 @@
 //! [`confirmation`] carry it out.
 
 pub(crate) mod acl;
-pub(crate) mod backlog;
+mod apart;
 mod ask_origin;
+pub(crate) mod backlog;
 mod backlog_rooms;
 mod confirmation;
 mod confirmations;
@@ -23,6 +24,7 @@ mod rewrap;
 mod schedule;
 mod set_aside;
 mod status;
+mod stream_holes;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transaction;

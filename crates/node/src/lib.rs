@@ -29,7 +29,8 @@ mod witness;
 
 pub use admin::TokenError;
 pub use config::{
-    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig, OutboundSection,
+    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig,
+    OutboundSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use node::{Addresses, Node, StartError};

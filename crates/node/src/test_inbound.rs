@@ -16,8 +16,8 @@ use restante_federation_proto::{
 };
 use restante_relay_api::endpoints::{COLLECT, RELAY_TXN, SEND};
 use restante_relay_api::{
-    Capsule, CollectRequest, CollectResponse, Content, Extras, Proof, Queued, RelayTxnResponse, Waybill,
-    WireEnvelope, hex,
+    Capsule, CollectRequest, CollectResponse, Content, Extras, Proof, Queued, RelayTxnResponse,
+    Waybill, WireEnvelope, hex,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -539,7 +539,7 @@ impl Writer {
         enclosed: &[serde_json::Value],
     ) -> Letter {
         let enclosed: Vec<Bytes> = enclosed.iter().map(|pdu| pdu.to_string().into()).collect();
-        self.make_letter(pdus, &[], Some(Capsule::new(&enclosed, []).unwrap()))
+        self.make_letter(self.next_txn(), pdus, &[], Some(Capsule::new(&enclosed, []).unwrap()))
     }
 
     pub(crate) fn letter(
@@ -547,11 +547,25 @@ impl Writer {
         pdus: &[serde_json::Value],
         edus: &[serde_json::Value],
     ) -> Letter {
-        self.make_letter(pdus, edus, None)
+        self.make_letter(self.next_txn(), pdus, edus, None)
+    }
+
+    /// Another body under the transaction id of the first one.
+    pub(crate) fn letter_again(
+        &mut self,
+        pdus: &[serde_json::Value],
+        edus: &[serde_json::Value],
+    ) -> Letter {
+        self.make_letter("t1".to_owned(), pdus, edus, None)
+    }
+
+    fn next_txn(&self) -> String {
+        format!("t{}", self.seq + 1)
     }
 
     fn make_letter(
         &mut self,
+        txn_id: String,
         pdus: &[serde_json::Value],
         edus: &[serde_json::Value],
         capsule: Option<Capsule>,
@@ -562,7 +576,6 @@ impl Writer {
             "origin": origin, "origin_server_ts": self.signed_at, "pdus": pdus, "edus": edus,
         });
         let content = Content::parse(content.to_string().into()).unwrap();
-        let txn_id = format!("t{}", self.seq);
         let target: RequestTarget = format!("{SEND}{txn_id}").parse().unwrap();
         let destination = name(OWN_NAME);
         let authorization = SignableRequest {

@@ -13,8 +13,9 @@ import json
 import sys
 
 from aiohttp import ClientError, ClientSession
-from nio import AsyncClient, AsyncClientConfig, ErrorResponse, MessageDirection
-from nio import RoomVisibility, SyncResponse, ToDeviceMessage
+from nio import AsyncClient, AsyncClientConfig, EncryptionError, ErrorResponse, MegolmEvent
+from nio import MessageDirection, RoomVisibility, SyncResponse, ToDeviceMessage
+from nio.store import SqliteMemoryStore
 
 LINE_BYTES_MAX = 64 * 1024 * 1024
 SYNC_WAIT_MS = 10_000
@@ -42,6 +43,7 @@ class RecordedClient:
         self.timelines = {}
         self.invites = {}
         self.to_device = []
+        self.unread = []
         self.version = 0
         self.changed = asyncio.Condition()
 
@@ -61,12 +63,18 @@ class RecordedClient:
                     raise Refused(told.get("errcode"), told.get("error"), answer.status)
         return told["user_id"]
 
-    async def login(self, homeserver, user, password):
+    async def login(self, homeserver, user, password, encrypting):
         config = AsyncClientConfig(
-            encryption_enabled=False, max_timeout_retry_wait_time=0.3, backoff_factor=0.05
+            encryption_enabled=encrypting,
+            store=SqliteMemoryStore,
+            store_sync_tokens=False,
+            max_timeout_retry_wait_time=0.3,
+            backoff_factor=0.05,
         )
         self.nio = AsyncClient(homeserver, user, config=config)
         told = answered(await self.nio.login(password))
+        if encrypting:
+            answered(await self.nio.keys_upload())
         self.follower = asyncio.create_task(self.follow())
         return {"user_id": told.user_id, "device_id": told.device_id}
 
@@ -87,7 +95,18 @@ class RecordedClient:
         answered(await self.nio.room_leave(room))
 
     async def send(self, room, type, content):
-        return answered(await self.nio.room_send(room, type, content)).event_id
+        sent = await self.nio.room_send(room, type, content, ignore_unverified_devices=True)
+        return answered(sent).event_id
+
+    async def knows_encrypted(self, room):
+        known = self.nio.rooms.get(room)
+        if known is None or not known.encrypted or self.nio.should_query_keys:
+            return False
+        others = [user for user in known.users if user != self.nio.user_id]
+        return all(any(self.nio.device_store.active_user_devices(user)) for user in others)
+
+    async def rotate_room_key(self, room):
+        self.nio.invalidate_outbound_session(room)
 
     async def put_state(self, room, type, state_key, content):
         return answered(await self.nio.room_put_state(room, type, content, state_key)).event_id
@@ -136,18 +155,31 @@ class RecordedClient:
                 self.nio.next_batch = self.since
                 told = await self.nio.sync(SYNC_WAIT_MS, SYNC_FILTER)
                 if isinstance(told, SyncResponse):
+                    await self.keep_keys()
                     await self.take(told)
                     continue
             except (ClientError, OSError, asyncio.TimeoutError, Refused) as error:
                 print(f"sync: {error!r}", file=sys.stderr)
             await asyncio.sleep(RETRY_PAUSE_S)
 
+    async def keep_keys(self):
+        """Does for the keys of its own and other devices what a client does after each sync."""
+        if self.nio.should_upload_keys:
+            answered(await self.nio.keys_upload())
+        if self.nio.should_query_keys:
+            answered(await self.nio.keys_query())
+
     async def take(self, told):
         news = {}
+        self.read_late()
         for room, joined in told.rooms.join.items():
-            news[room] = [event.source for event in joined.timeline.events]
+            news[room] = [self.readable(room, event) for event in joined.timeline.events]
             if joined.timeline.limited and joined.timeline.prev_batch:
-                news[room] = await self.fill_gap(room, joined.timeline.prev_batch) + news[room]
+                gap = await self.fill_gap(room, joined.timeline.prev_batch)
+                # Pages follow the room's graph and syncs the order of arrival, so that they may overlap.
+                newer = {event["event_id"] for event in news[room]}
+                gap = [event for event in gap if event["event_id"] not in newer]
+                news[room] = gap + news[room]
         for room, events in news.items():
             self.timelines.setdefault(room, []).extend(events)
             self.invites.pop(room, None)
@@ -158,6 +190,25 @@ class RecordedClient:
         async with self.changed:
             self.version += 1
             self.changed.notify_all()
+
+    def readable(self, room, event):
+        """The event as the user reads it; one whose key is not there yet is read later, in its place."""
+        source = dict(event.source)
+        # What was encrypted has lost the envelope of its event.
+        for member in ("event_id", "sender"):
+            source.setdefault(member, getattr(event, member, ""))
+        if isinstance(event, MegolmEvent):
+            event.room_id = room
+            self.unread.append((event, source))
+        return source
+
+    def read_late(self):
+        unread, self.unread = self.unread, []
+        for event, source in unread:
+            try:
+                source.update(self.nio.decrypt_event(event).source)
+            except EncryptionError:
+                self.unread.append((event, source))
 
     async def fill_gap(self, room, start):
         """Pages back from `start` to what is known of the room, or to its beginning."""
@@ -171,7 +222,7 @@ class RecordedClient:
             for event in page.chunk:
                 if event.source.get("event_id") in known:
                     return gap[::-1]
-                gap.append(event.source)
+                gap.append(self.readable(room, event))
             start = page.end if page.chunk else None
         return gap[::-1]
 

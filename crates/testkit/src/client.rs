@@ -47,6 +47,13 @@ impl Event {
     }
 }
 
+/// Whether a client encrypts in encrypted rooms, which takes keys of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    On,
+    Off,
+}
+
 /// A logged-in user. Follows `/sync` all the time, through restarts of its homeserver.
 #[derive(Debug)]
 pub struct Client {
@@ -83,8 +90,11 @@ impl Client {
         registered.unwrap_or_else(|error| panic!("{} cannot register: {error}", self.name));
     }
 
-    pub(crate) async fn log_in(&self, homeserver: &str, user: &str) {
-        let arguments = json!({ "homeserver": homeserver, "user": user, "password": PASSWORD });
+    pub(crate) async fn log_in(&self, homeserver: &str, user: &str, encryption: Encryption) {
+        let arguments = json!({
+            "homeserver": homeserver, "user": user, "password": PASSWORD,
+            "encrypting": encryption == Encryption::On,
+        });
         let account = self.call("login", arguments).await;
         let account =
             account.unwrap_or_else(|error| panic!("{} cannot log in: {error}", self.name));
@@ -154,6 +164,28 @@ impl Client {
             .await
     }
 
+    /// Encrypts a room; returns when this client knows that it is.
+    pub async fn encrypt_room(&self, room: &str) -> Result<(), ClientError> {
+        let content = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+        self.put_state(room, ("m.room.encryption", ""), content).await?;
+        self.wait_until_encrypted(room, CALL_DEADLINE).await;
+        Ok(())
+    }
+
+    /// Waits until this client knows that the room is encrypted, and who is in it.
+    pub async fn wait_until_encrypted(&self, room: &str, deadline: Duration) {
+        self.wait_for(&format!("that {room} is encrypted"), deadline, async || {
+            let encrypted: bool = self.recall("knows_encrypted", json!({ "room": room })).await;
+            if encrypted { Ok(()) } else { Err("it is not".to_owned()) }
+        })
+        .await;
+    }
+
+    /// Forgets the key for its next messages in the room, so that it sends a fresh one along.
+    pub async fn rotate_room_key(&self, room: &str) {
+        let () = self.recall("rotate_room_key", json!({ "room": room })).await;
+    }
+
     /// Sets a state event, returns its id.
     pub async fn put_state(
         &self,
@@ -209,6 +241,13 @@ impl Client {
     /// The texts in a room's timeline so far, in order.
     pub async fn texts(&self, room: &str) -> Vec<String> {
         let timeline = self.timeline(room).await;
+        timeline.iter().filter_map(Event::body).map(str::to_owned).collect()
+    }
+
+    /// The texts of one sender in a room's timeline so far, in order.
+    pub async fn texts_of(&self, sender: &Client, room: &str) -> Vec<String> {
+        let mut timeline = self.timeline(room).await;
+        timeline.retain(|event| event.sender == sender.user_id());
         timeline.iter().filter_map(Event::body).map(str::to_owned).collect()
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use restante_federation_proto::{ServerName, SigningKey};
 
-use crate::client::Client;
+use crate::client::{Client, Encryption};
+use crate::clock::environment_ahead;
 use crate::http_probe::get;
 use crate::ports::Port;
 use crate::process::{Process, Program};
@@ -86,6 +87,11 @@ impl Homeserver {
         self.process.terminate().await;
     }
 
+    /// Sets the wall clock ahead that it sees from its next start on.
+    pub(crate) fn set_clock_ahead(&mut self, ahead: Duration) {
+        self.process.set_environment(environment_ahead(ahead, &self.directory));
+    }
+
     /// Kills it as a power cut would.
     pub async fn kill(&mut self) {
         self.process.kill().await;
@@ -96,7 +102,16 @@ impl Homeserver {
         let client =
             Client::start(&format!("{user}'s client at {}", self.server_name), &self.directory);
         client.register(&self.url(), &self.registration_secret, user).await;
-        client.log_in(&self.url(), user).await;
+        client.log_in(&self.url(), user, Encryption::Off).await;
+        client
+    }
+
+    /// As [`Homeserver::client`], for a client that encrypts in encrypted rooms.
+    pub async fn encrypting_client(&self, user: &str) -> Client {
+        let name = format!("{user}'s encrypting client at {}", self.server_name);
+        let client = Client::start(&name, &self.directory);
+        client.register(&self.url(), &self.registration_secret, user).await;
+        client.log_in(&self.url(), user, Encryption::On).await;
         client
     }
 
@@ -108,6 +123,11 @@ impl Homeserver {
     /// The URL of its plain listener with client and federation.
     pub fn url(&self) -> String {
         self.port.url()
+    }
+
+    /// `host:port` of the same.
+    pub(crate) fn address(&self) -> String {
+        self.port.address()
     }
 
     /// Its signing key.
@@ -123,6 +143,11 @@ impl Homeserver {
     /// Its SQLite database.
     pub fn database_file(&self) -> PathBuf {
         self.directory.join(config::DATABASE_FILE)
+    }
+
+    /// The most memory that it has held at once since its start, MiB, where the system tells.
+    pub fn peak_memory_mib(&self) -> Option<u64> {
+        self.process.peak_memory_mib()
     }
 
     /// What it has logged.

@@ -6,11 +6,16 @@
 #![expect(clippy::panic, reason = "a harness that cannot go on fails the test that uses it")]
 
 mod client;
+mod clock;
 mod deadline;
+mod forwarder;
 mod homeserver;
 mod http_probe;
+mod http_server;
+mod lies;
 mod link;
 mod mailbox;
+mod meddler;
 mod node;
 mod pair;
 mod ports;
@@ -18,6 +23,7 @@ mod process;
 mod relay;
 mod signing;
 mod site;
+mod stock_site;
 mod stranger;
 mod world;
 
@@ -26,10 +32,12 @@ pub use deadline::eventually;
 pub use homeserver::{Homeserver, HomeserverPlan, OutboundHook};
 pub use link::Link;
 pub use mailbox::MailboxView;
+pub use meddler::Meddler;
 pub use node::{NodePlan, NodeProcess};
 pub use pair::{Pair, share_a_room};
 pub use process::{Process, Program};
 pub use relay::{RelayAddress, RelayPlan, RelayProcess};
 pub use site::Site;
+pub use stock_site::StockSite;
 pub use stranger::Stranger;
 pub use world::World;

@@ -69,6 +69,16 @@ impl<'a> MailboxView<'a> {
             .await;
     }
 
+    /// Waits until `is_wanted` of what it holds.
+    pub async fn wait_for_envelopes(
+        &self,
+        what: &str,
+        deadline: Duration,
+        is_wanted: impl Fn(&[WireEnvelope]) -> bool,
+    ) {
+        eventually(what, deadline, async || is_wanted(&self.envelopes().await).then_some(())).await;
+    }
+
     /// Waits until it is empty: its owner has acknowledged everything.
     pub async fn wait_until_empty(&self, deadline: Duration) {
         let what = format!("{} has acknowledged its mail", self.owner);

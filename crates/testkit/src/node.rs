@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::Request;
+use http::{Method, Request};
 use http_body_util::Full;
 use restante_federation_proto::ServerName;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::clock::environment_ahead;
 use crate::eventually;
 use crate::http_probe::exchange;
 use crate::ports::Port;
@@ -36,6 +37,8 @@ pub struct NodePlan {
     pub relays: BTreeMap<String, Vec<RelayAddress>>,
     /// Notaries that vouch for keys.
     pub notaries: Vec<RelayAddress>,
+    /// How long a gap in a room is waited for; the product's default without.
+    pub gap_wait: Option<Duration>,
 }
 
 /// The three listeners of a node, fixed before it starts because its neighbors' configurations name them.
@@ -85,12 +88,12 @@ impl NodeProcess {
 
     async fn until_ready(&mut self) {
         let doors = [self.doors.outbound.address(), self.doors.inbound.address()];
-        let (admin, data) = (self.doors.admin.url(), self.data.clone());
+        let (status, data) = (format!("{}/status", self.doors.admin.url()), self.data.clone());
         let look = async || {
             for door in &doors {
                 TcpStream::connect(door).await.ok()?;
             }
-            ask_status(&admin, &data).await
+            ask(Method::GET, &status, &data).await
         };
         self.process.until_ready(READY_DEADLINE, look).await;
     }
@@ -98,6 +101,11 @@ impl NodeProcess {
     /// Shuts it down in order.
     pub async fn stop(&mut self) {
         self.process.terminate().await;
+    }
+
+    /// Sets the wall clock ahead that it sees from its next start on.
+    pub(crate) fn set_clock_ahead(&mut self, ahead: Duration) {
+        self.process.set_environment(environment_ahead(ahead, &self.data));
     }
 
     /// Kills it as a power cut would.
@@ -124,9 +132,24 @@ impl NodeProcess {
 
     /// What `GET /status` says.
     pub async fn status(&self) -> Value {
-        let (admin, data) = (self.doors.admin.url(), &self.data);
-        eventually("the node tells its status", READY_DEADLINE, async || {
-            ask_status(&admin, data).await
+        self.admin(Method::GET, "/status").await
+    }
+
+    /// What is parked, as `GET /parked` lists it.
+    pub async fn parked(&self) -> Vec<Value> {
+        let parked = self.admin(Method::GET, "/parked").await;
+        parked.as_array().cloned().expect("the node lists what is parked")
+    }
+
+    /// Tries everything again that is parked.
+    pub async fn retry_parked(&self) {
+        self.admin(Method::POST, "/parked/retry").await;
+    }
+
+    async fn admin(&self, method: Method, path: &str) -> Value {
+        let (url, data) = (format!("{}{path}", self.doors.admin.url()), &self.data);
+        eventually(&format!("the node answers {path}"), READY_DEADLINE, async || {
+            ask(method.clone(), &url, data).await
         })
         .await
     }
@@ -152,15 +175,22 @@ impl NodeProcess {
         .await;
     }
 
+    /// The most memory that it has held at once since its start, MiB, where the system tells.
+    pub fn peak_memory_mib(&self) -> Option<u64> {
+        self.process.peak_memory_mib()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()
     }
 }
 
-async fn ask_status(admin: &str, data: &std::path::Path) -> Option<Value> {
+async fn ask(method: Method, url: &str, data: &std::path::Path) -> Option<Value> {
     let token = std::fs::read_to_string(data.join("admin-token")).ok()?;
-    let request = Request::get(format!("{admin}/status"))
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
         .header("authorization", format!("Bearer {}", token.trim()))
         .body(Full::default())
         .expect("the harness builds whole URLs");
@@ -175,7 +205,7 @@ fn configuration(plan: &NodePlan, doors: &NodeDoors, data: &std::path::Path) -> 
         .map(|(served, relays)| (served, relays.iter().map(RelayAddress::to_config).collect()))
         .collect();
     let notaries: Vec<_> = plan.notaries.iter().map(RelayAddress::to_config).collect();
-    json!({
+    let mut config = json!({
         "server_name": plan.server_name,
         "signing_key": plan.signing_key_file,
         "homeserver": plan.homeserver_url,
@@ -186,5 +216,9 @@ fn configuration(plan: &NodePlan, doors: &NodeDoors, data: &std::path::Path) -> 
         "relays": relays,
         "federation": { "routes": plan.routes, "dns": "off" },
         "keys": { "notaries": notaries },
-    })
+    });
+    if let Some(gap_wait) = plan.gap_wait {
+        config["inbox"] = json!({ "gap_wait": format!("{}s", gap_wait.as_secs()) });
+    }
+    config
 }

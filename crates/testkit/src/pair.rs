@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use crate::eventually;
+use crate::meddler::Meddler;
 use crate::relay::RelayProcess;
 use crate::site::Site;
 use crate::world::World;
 
 /// How long a step between two servers that are online may take.
 const ONLINE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a node waits for a relay that is down, where a test is about what comes after the wait.
+const SHORT_GAP_WAIT: Duration = Duration::from_secs(3);
 
 /// `a.test` with Alice, `b.test` with Bob. Processes go first when it is dropped, the folder last.
 #[derive(Debug)]
@@ -38,6 +42,48 @@ impl Pair {
         world.hold_mail_of("a.test", &relay);
         world.hold_mail_of("b.test", &relay);
         prepare(&mut world, &relay);
+        Self::start_sites(world, relay).await
+    }
+
+    /// As [`Pair::start`] with a second relay that holds both's mail as well.
+    pub async fn start_with_second_relay() -> (Self, RelayProcess) {
+        let mut world = World::with_sites(&["a.test", "b.test"]);
+        let relay = world.start_relay("relay").await;
+        let second = world.start_relay("second relay").await;
+        for server in ["a.test", "b.test"] {
+            world.hold_mail_of(server, &relay);
+            world.hold_mail_of(server, &second);
+        }
+        (Self::start_sites(world, relay).await, second)
+    }
+
+    /// As [`Pair::start`], where `meddler` stands between the sites and the relay.
+    pub async fn start_with_meddler() -> (Self, Meddler) {
+        let mut world = World::with_sites(&["a.test", "b.test"]);
+        let relay = world.start_relay("relay").await;
+        let meddler = Meddler::in_front_of(relay.address().url).await;
+        for server in ["a.test", "b.test"] {
+            world.hold_mail_of_at(server, meddler.address_of(&relay));
+        }
+        (Self::start_sites(world, relay).await, meddler)
+    }
+
+    /// As [`Pair::start_with_meddler`], with a second relay that holds both's mail as well, and no meddler before it.
+    /// Gaps are waited for no longer than it takes to see that they are.
+    pub async fn start_with_meddler_and_second_relay() -> (Self, Meddler, RelayProcess) {
+        let mut world = World::with_sites(&["a.test", "b.test"]);
+        let relay = world.start_relay("relay").await;
+        let second = world.start_relay("second relay").await;
+        let meddler = Meddler::in_front_of(relay.address().url).await;
+        for server in ["a.test", "b.test"] {
+            world.hold_mail_of_at(server, meddler.address_of(&relay));
+            world.hold_mail_of(server, &second);
+        }
+        world.wait_for_gaps(SHORT_GAP_WAIT);
+        (Self::start_sites(world, relay).await, meddler, second)
+    }
+
+    async fn start_sites(mut world: World, relay: RelayProcess) -> Self {
         let a = world.start_site("a.test", "alice").await;
         let b = world.start_site("b.test", "bob").await;
         let room = share_a_room(&a, &b).await;

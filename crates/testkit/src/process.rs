@@ -42,6 +42,7 @@ pub struct Program {
 #[derive(Debug)]
 pub struct Process {
     program: Program,
+    environment: Vec<(OsString, OsString)>,
     running: Option<Running>,
 }
 
@@ -55,7 +56,7 @@ struct Running {
 impl Process {
     /// Starts `program` with both outputs in its log.
     pub fn start(program: Program) -> Self {
-        let mut process = Self { program, running: None };
+        let mut process = Self { program, environment: Vec::new(), running: None };
         process.start_again();
         process
     }
@@ -67,7 +68,7 @@ impl Process {
         });
         let stdin = running.child.stdin.take().expect("stdin was piped");
         let stdout = running.child.stdout.take().expect("stdout was piped");
-        (Self { program, running: Some(running) }, stdin, stdout)
+        (Self { program, environment: Vec::new(), running: Some(running) }, stdin, stdout)
     }
 
     /// Starts the stopped program again.
@@ -80,7 +81,22 @@ impl Process {
         let log = open_log(&self.program.log);
         self.running = Some(Running::start(&self.program, |command| {
             command.stdin(Stdio::null()).stdout(log);
+            command.envs(self.environment.iter().cloned());
         }));
+    }
+
+    /// Adds to the environment of the starts that follow.
+    pub(crate) fn set_environment(&mut self, environment: Vec<(OsString, OsString)>) {
+        self.environment = environment;
+    }
+
+    /// The most memory that the running process has held at once, MiB, where the system tells.
+    pub fn peak_memory_mib(&self) -> Option<u64> {
+        let pid = self.running.as_ref()?.group;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib / 1024)
     }
 
     /// Waits until `look` finds the process ready.

@@ -116,6 +116,11 @@ impl RelayProcess {
         self.link.requests("PUT", restante_relay_api::endpoints::SEND_RELAY)
     }
 
+    /// The most memory that it has held at once since its start, MiB, where the system tells.
+    pub fn peak_memory_mib(&self) -> Option<u64> {
+        self.process.peak_memory_mib()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.log()

@@ -1,5 +1,7 @@
 //! A site: a homeserver, its node and a user's client, which go offline and come back together.
 
+use std::time::Duration;
+
 use crate::client::Client;
 use crate::homeserver::Homeserver;
 use crate::link::Link;
@@ -37,6 +39,12 @@ impl Site {
     pub async fn come_online(&mut self) {
         self.link.restore().await;
         tokio::join!(self.homeserver.start_again(), self.node.start_again());
+    }
+
+    /// Sets the clock of the site's machine ahead, from the next time that it comes online on. Linux only.
+    pub fn set_clock_ahead(&mut self, ahead: Duration) {
+        self.homeserver.set_clock_ahead(ahead);
+        self.node.set_clock_ahead(ahead);
     }
 
     /// This site's mailbox at `relay`.

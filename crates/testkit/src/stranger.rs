@@ -1,24 +1,18 @@
 //! A stranger who poses as another server: a key of its own, a key document in the other's name, and mail.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use http::{Method, StatusCode};
 use restante_federation_proto::{
     Clock as _, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise, mint,
 };
 use restante_relay_api::endpoints::{SEND, send_relay_target};
 use restante_relay_api::{Content, Extras, Proof, Waybill, hex};
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use serde_json::Value;
 
 use crate::http_probe::exchange;
+use crate::http_server::{HttpServer, json};
 use crate::relay::RelayProcess;
 use crate::signing::{random_key, signed_request};
 
@@ -31,8 +25,7 @@ pub struct Stranger {
     victim: ServerName,
     key: SigningKey,
     document: Bytes,
-    url: String,
-    server: JoinHandle<()>,
+    server: HttpServer,
 }
 
 impl Stranger {
@@ -41,15 +34,18 @@ impl Stranger {
         let key = random_key("stranger");
         let valid_until = SystemClock.now().after(VALIDITY);
         let document = mint(victim, &key, None, valid_until).raw().clone();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let server = tokio::spawn(serve(listener, document.clone()));
-        Self { victim: victim.clone(), key, document, url, server }
+        let answer = document.clone();
+        let server = HttpServer::start(move |_| {
+            let answer = json(StatusCode::OK, answer.clone());
+            Box::pin(async { answer })
+        })
+        .await;
+        Self { victim: victim.clone(), key, document, server }
     }
 
     /// Where it answers as the victim, for those who are misled.
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> String {
+        self.server.url()
     }
 
     /// Leaves a transaction with `edu` in the victim's name for `recipient`; every signature in it is the stranger's.
@@ -60,7 +56,7 @@ impl Stranger {
         edu: Value,
     ) -> (StatusCode, String) {
         let txn_id = "stranger1";
-        let content = json!({
+        let content = serde_json::json!({
             "origin": self.victim,
             "origin_server_ts": SystemClock.now(),
             "pdus": [],
@@ -103,32 +99,5 @@ impl Stranger {
         };
         Extras::new(&proof, &waybill.signed(&self.key), &self.document)
             .expect("they are well-formed")
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-/// Answers every request with the key document.
-async fn serve(listener: TcpListener, document: Bytes) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((caller, _)) = listener.accept().await else { continue };
-        let document = document.clone();
-        connections.spawn(async move {
-            let answer = service_fn(move |_: Request<hyper::body::Incoming>| {
-                let response = Response::builder()
-                    .header("content-type", "application/json")
-                    .body(Full::new(document.clone()));
-                async move { Ok::<_, Infallible>(response.expect("the header is valid")) }
-            });
-            // A caller that hangs up is no concern of the stranger's.
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(caller), answer)
-                .await;
-        });
     }
 }

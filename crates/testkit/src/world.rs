@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use restante_federation_proto::ServerName;
 use tempfile::TempDir;
 
+use crate::forwarder::Forwarder;
 use crate::homeserver::{Homeserver, HomeserverPlan, OutboundHook};
 use crate::link::Link;
 use crate::node::{NodeDoors, NodePlan, NodeProcess};
 use crate::relay::{RelayAddress, RelayPlan, RelayProcess};
 use crate::site::Site;
+use crate::stock_site::StockSite;
 
 /// What the parts of a test know of each other.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct World {
     routes: BTreeMap<String, String>,
     relays: BTreeMap<String, Vec<RelayAddress>>,
     notaries: Vec<RelayAddress>,
+    gap_wait: Option<Duration>,
 }
 
 impl World {
@@ -34,7 +38,14 @@ impl World {
         }
         let directory =
             TempDir::with_prefix("restante-").expect("the temporary folder is writable");
-        Self { directory, doors, routes, relays: BTreeMap::new(), notaries: Vec::new() }
+        Self {
+            directory,
+            doors,
+            routes,
+            relays: BTreeMap::new(),
+            notaries: Vec::new(),
+            gap_wait: None,
+        }
     }
 
     /// Starts a relay.
@@ -56,7 +67,47 @@ impl World {
 
     /// Lets every site that starts from here on know that `relay` holds `server`'s mail.
     pub fn hold_mail_of(&mut self, server: &str, relay: &RelayProcess) {
-        self.relays.entry(server.to_owned()).or_default().push(relay.address());
+        self.hold_mail_of_at(server, relay.address());
+    }
+
+    /// Lets every site that starts from here on know that the relay at `address` holds `server`'s mail.
+    pub fn hold_mail_of_at(&mut self, server: &str, address: RelayAddress) {
+        self.relays.entry(server.to_owned()).or_default().push(address);
+    }
+
+    /// Lets every site that starts from here on wait for less long than by default for relays that may close a gap.
+    pub fn wait_for_gaps(&mut self, gap_wait: Duration) {
+        self.gap_wait = Some(gap_wait);
+    }
+
+    /// Lets whatever starts from here on go another way to `server`: over `url`.
+    pub fn lead_to(&mut self, server: &str, url: String) {
+        self.routes.insert(server.to_owned(), url);
+    }
+
+    /// The way to `server`.
+    ///
+    /// # Panics
+    ///
+    /// When the world has no such site.
+    pub fn route_to(&self, server: &str) -> String {
+        self.routes[server].clone()
+    }
+
+    /// Starts a homeserver without a node, with a user. Whatever starts from here on knows the way to it.
+    pub async fn start_stock_site(&mut self, name: &str, user: &str) -> StockSite {
+        let forwarder = Forwarder::start(self.routes.clone()).await;
+        let homeserver = Homeserver::start(HomeserverPlan {
+            server_name: name.parse().expect("tests use valid server names"),
+            directory: self.folder(&format!("{name}/homeserver")),
+            outbound: Some(forwarder.hook()),
+        })
+        .await;
+        let mut link = Link::to(homeserver.address());
+        link.restore().await;
+        self.lead_to(name, link.url());
+        let client = homeserver.client(user).await;
+        StockSite { client, homeserver, link, _forwarder: forwarder }
     }
 
     /// Lets every site that starts from here on believe `relay`'s word about keys.
@@ -90,6 +141,7 @@ impl World {
             routes: self.routes.clone(),
             relays: self.relays.clone(),
             notaries: self.notaries.clone(),
+            gap_wait: self.gap_wait,
         };
         link.restore().await;
         let node = NodeProcess::start(plan, doors).await;

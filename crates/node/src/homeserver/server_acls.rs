@@ -124,8 +124,7 @@ impl Homeserver {
     /// The last event by its sender's clock, as good as any other to see who was a member.
     async fn latest_event(&self, room_id: &str, now: Timestamp) -> Result<String, Unavailable> {
         let (room_id, now) = (escape_path_segment(room_id), now.as_millis());
-        let target =
-            format!("/_matrix/federation/v1/timestamp_to_event/{room_id}?ts={now}&dir=b");
+        let target = format!("/_matrix/federation/v1/timestamp_to_event/{room_id}?ts={now}&dir=b");
         match self.ask(&target).await? {
             (StatusCode::OK, body) => {
                 let latest: Option<Latest> = serde_json::from_slice(&body).ok();
@@ -157,9 +156,8 @@ impl Homeserver {
             event.kind == "m.room.member" && membership.is_some_and(|of| of.membership == "join")
         };
         let joined = state.iter().filter(is_joined).filter_map(|event| event.state_key.as_ref());
-        let own = joined.filter(|user| {
-            user.parse::<UserId>().is_ok_and(|user| user.server_name() == own_name)
-        });
+        let own = joined
+            .filter(|user| user.parse::<UserId>().is_ok_and(|user| user.server_name() == own_name));
         own.take(MEMBERS_MAX).cloned().collect()
     }
 }

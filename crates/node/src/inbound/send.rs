@@ -99,8 +99,11 @@ async fn pass_on(door: &Door, parts: &Parts, body: Bytes) -> Result<Response, St
 
 /// Notes the place of what went straight through, so that nobody waits for it. A failure costs a wait, no mail.
 async fn note_place(door: &Door, origin: &ServerName, parts: &Parts, body: Bytes) {
-    let Some(waybill) = waybill(&parts.headers) else { return };
     let Ok(content) = Content::parse(body) else { return };
+    if let Err(error) = door.inbox.note_direct(origin, content.raw()).await {
+        tracing::error!(%origin, %error, "what came directly can't be remembered");
+    }
+    let Some(waybill) = waybill(&parts.headers) else { return };
     let Some(txn_id) = txn_id(parts) else { return };
     let place = place(&door.site, Some(&waybill), origin, content.sha256()).await;
     let Some(place) = place else { return };

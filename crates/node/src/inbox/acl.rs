@@ -126,7 +126,10 @@ mod tests {
         assert!(!permits("{}", "a.test"));
         assert!(!permits(r#"{"allow":["b.test"]}"#, "a.test"));
         assert!(!permits(r#"{"allow":"*"}"#, "a.test"));
-        assert!(permits(r#"{"allow":[7,"a.test"],"deny":null,"allow_ip_literals":"no"}"#, "a.test"));
+        assert!(permits(
+            r#"{"allow":[7,"a.test"],"deny":null,"allow_ip_literals":"no"}"#,
+            "a.test"
+        ));
     }
 
     #[test]

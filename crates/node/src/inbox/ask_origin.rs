@@ -85,7 +85,8 @@ impl Inbox {
         let lacks = |held: &&Held| held.prev_events.iter().any(|prev| absent.contains(prev));
         let latest = held.iter().filter(lacks).take(LATEST_MAX);
         let latest: Vec<&str> = latest.map(|held| held.event_id.as_str()).collect();
-        let earliest = self.newest(room_id).await.unwrap_or_else(|| present.iter().cloned().collect());
+        let earliest =
+            self.newest(room_id).await.unwrap_or_else(|| present.iter().cloned().collect());
         let question = serde_json::json!({
             "earliest_events": earliest, "latest_events": latest, "limit": LIMIT, "min_depth": 0,
         });

@@ -1,19 +1,23 @@
 //! Looks for what the homeserver took, until it is stored or known to be dropped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
 use super::confirmations::{Finished, GivenUp, Look};
+use super::delivery::sent;
 use super::load::{Class, Weight};
 use super::readiness::RoomEvent;
-use super::window::{Carrier, NotFound};
+use super::transaction::Transaction;
+use super::window::{Carrier, NotFound, Sent};
 use crate::homeserver::Presence;
 use crate::store::backlog;
-use crate::store::inbox::{self as rows, Settled};
+use crate::store::inbox::{self as rows, Delivered, Settled};
+use crate::store::rooms;
 
 pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
     loop {
@@ -115,10 +119,13 @@ impl Inbox {
         }
     }
 
-    pub(super) async fn finish_envelope(&self, id: i64, origin: ServerName) -> Result<(), StoreError> {
+    pub(super) async fn finish_envelope(
+        &self,
+        id: i64,
+        origin: ServerName,
+    ) -> Result<(), StoreError> {
         let row = (id, origin.clone(), None);
-        let bytes =
-            rows::settle(self.database(), row, Settled::Confirmed, self.now()).await?;
+        let bytes = rows::settle(self.database(), row, Settled::Confirmed, self.now()).await?;
         self.state().load.release(&origin, Class::Proven, Weight::of(bytes));
         Ok(())
     }
@@ -130,5 +137,28 @@ impl Inbox {
         };
         self.state().give_back(&share);
         self.site().stand_in.forget(room_id, vec![event_id]).await
+    }
+
+    /// What was taken before a restart is looked for again, but for what is in the backlog.
+    pub(super) async fn restore_unconfirmed(&self) -> Result<(), StoreError> {
+        for Delivered { id, origin, content } in rows::delivered(self.database()).await? {
+            let transaction = Transaction::parse(&content);
+            let versions = rooms::versions(self.database(), transaction.rooms()).await?;
+            let events = sent(id, transaction.pdus(&versions).into_iter());
+            let named = |(room_id, sent): &(String, Sent)| (room_id.clone(), sent.event_id.clone());
+            let named = events.iter().map(named).collect();
+            let aside: BTreeSet<RoomEvent> =
+                backlog::known(self.database(), named).await?.into_iter().collect();
+            let is_open = |(room_id, sent): &(String, Sent)| {
+                !aside.contains(&(room_id.clone(), sent.event_id.clone()))
+            };
+            let events: Vec<_> = events.into_iter().filter(is_open).collect();
+            if events.is_empty() {
+                self.finish_envelope(id, origin).await?;
+            } else {
+                self.state().confirmations.sent((id, origin), events, Timestamp::EPOCH);
+            }
+        }
+        Ok(())
     }
 }

@@ -3,27 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use restante_federation_proto::{ServerName, Timestamp};
+use restante_federation_proto::ServerName;
 use restante_sqlite::StoreError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
-use super::mail::StreamPlace;
+use super::apart::{GROWN, PROOFLESS};
 use super::gap::{Gap, gap};
 use super::grown;
 use super::load::{Class, Weight};
-use super::order::{self, HOLE_WAIT_MAX, Head, Next};
+use super::mail::StreamPlace;
+use super::order::{self, HOLE_WAIT_MAX, Next};
 use super::readiness::{self, RoomEvent};
 use super::schedule::{Schedule, Turn};
-use super::transaction::{Pdu, Transaction};
+use super::stream_holes::hole_reason;
+use super::transaction::Pdu;
 use super::window::{Carrier, Sent};
 use crate::homeserver::{Presence, Replayed, Unavailable};
-use crate::store::backlog;
-use crate::store::inbox::{self as rows, Delivered, Envelope, Settled};
-use crate::store::holes::{self, Hole};
-use crate::store::rooms;
+use crate::store::inbox::{self as rows, Envelope, Settled};
 
 /// Origins whose mail is delivered at once: a homeserver does little in parallel.
 const ORIGINS_AT_ONCE: usize = 8;
@@ -36,17 +35,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long mail waits for direct mail of its origin to be answered, in case nothing tells of it.
 const PASSING_WAIT: Duration = Duration::from_secs(5);
-
-/// How long the homeserver may lack a valid key of an origin before that origin's transactions are taken apart: longer
-/// than the ten minutes for which a homeserver may remember that a server can't be reached.
-const KEYLESS_WAIT: Duration = Duration::from_secs(15 * 60);
-
-/// Why mail without a proof is taken apart.
-const PROOFLESS: &str = "it was left without its origin's proof, as a Dendrite node leaves it";
-
-/// Why mail is taken apart whose id was used before.
-const GROWN: &str =
-    "the homeserver took another body under the same transaction id, and takes each id once";
 
 /// Missing events that a reason names.
 const NAMED_EVENTS_MAX: usize = 3;
@@ -149,37 +137,6 @@ impl Inbox {
         }
     }
 
-    /// An envelope is delivered though numbers before it never came: all relays were asked for them, as far as they
-    /// answer.
-    async fn report_hole(
-        &self,
-        origin: &ServerName,
-        head: Option<&Head>,
-    ) -> Result<(), StoreError> {
-        let Some((head, place)) = head.and_then(|head| Some((head, head.place.as_ref()?))) else {
-            return Ok(());
-        };
-        let Some(done) = place.done_through.filter(|done| place.seq > done.saturating_add(1)) else {
-            return Ok(());
-        };
-        if self.state().holes_reported.insert(origin.clone(), head.id) == Some(head.id) {
-            return Ok(());
-        }
-        let relays = self.site().relays.of(self.site().server_name());
-        let relays: Vec<String> = relays.iter().map(|relay| relay.peer.name.to_string()).collect();
-        let (first, last, relays) = (done + 1, place.seq - 1, relays.join(", "));
-        tracing::warn!(%origin, first, last, relays, "numbers of an origin's mail never came from its relays");
-        let hole = Hole {
-            origin: origin.clone(),
-            stream: place.stream.clone(),
-            first,
-            last,
-            relays,
-            noticed_at: self.now(),
-        };
-        holes::report(self.database(), hole).await
-    }
-
     async fn deliver(&self, origin: &ServerName, id: i64) -> Result<Option<Turn>, StoreError> {
         let Some(envelope) = rows::load(self.database(), id).await? else {
             tracing::error!(%origin, id, "an envelope that should wait does not");
@@ -200,7 +157,7 @@ impl Inbox {
         match grown::delivered(&envelope.content, &rows::twins(self.database(), key).await?) {
             grown::Delivered::Whole => {}
             grown::Delivered::WithAnother => {
-                self.settle(origin, &envelope, Settled::Confirmed).await?;
+                self.settle(origin, &envelope, Settled::Superseded).await?;
                 return Ok(None);
             }
             grown::Delivered::Apart => {
@@ -213,8 +170,7 @@ impl Inbox {
             Readiness::Ready { aside } => aside,
         };
         self.set_aside(origin, &envelope, &pdus, &aside).await?;
-        let pdus: Vec<Pdu> =
-            pdus.into_iter().filter(|pdu| !aside.contains(&pdu.room_id)).collect();
+        let pdus: Vec<Pdu> = pdus.into_iter().filter(|pdu| !aside.contains(&pdu.room_id)).collect();
         let counts = counts(&pdus);
         if let Some(turn) = self.reserve(&envelope, &counts) {
             return Ok(Some(turn));
@@ -255,7 +211,13 @@ impl Inbox {
             return Ok(Readiness::Ready { aside: rooms });
         }
         let gap_wait = self.shared.settings.gap_wait;
-        match gap(envelope.arrived_at, self.relays_heard(), gap_wait, self.now()) {
+        let mut heard = self.relays_heard();
+        // What a join lacks comes from another server and not from a relay. Until it has come nothing can be
+        // re-wrapped, while a replay helps the homeserver on as soon as the origin can be reached.
+        if answers.values().any(|is| *is == Presence::Incomplete) {
+            heard.all_drained_at = None;
+        }
+        match gap(envelope.arrived_at, heard, gap_wait, self.now()) {
             Gap::SetAside => Ok(Readiness::Ready { aside: rooms }),
             Gap::Wait { ask_since, .. } => {
                 self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
@@ -362,57 +324,14 @@ impl Inbox {
     }
 
     /// The homeserver has these events now, or asks for them: they need not be left for `origin`, who sent them.
-    async fn note_from(&self, origin: &ServerName, pdus: &[Pdu]) {
-        let events = pdus.iter().filter_map(|pdu| {
-            Some((pdu.event_id.as_deref()?, pdu.prev_events.as_slice()))
-        });
+    pub(super) async fn note_from(&self, origin: &ServerName, pdus: &[Pdu]) {
+        let events = pdus
+            .iter()
+            .filter_map(|pdu| Some((pdu.event_id.as_deref()?, pdu.prev_events.as_slice())));
         self.site().passed.note_from(origin, events).await;
     }
 
-    /// The homeserver does not believe the origin's signature. It is offered what keys there are whenever it asks;
-    /// after a while there is nothing left to wait for.
-    async fn keyless(
-        &self,
-        origin: &ServerName,
-        envelope: &Envelope,
-        reason: String,
-    ) -> Result<Option<Turn>, StoreError> {
-        let now = self.elapsed();
-        let since = *self.state().keyless.entry(origin.clone()).or_insert(now);
-        if now < since.after(KEYLESS_WAIT) {
-            tracing::info!(%origin, txn_id = envelope.txn_id, reason, "delivery is tried again later");
-            self.waits_for(envelope, reason).await?;
-            return Ok(Some(Turn::Retry(None)));
-        }
-        let pdus = match self.pdus(&envelope.content).await? {
-            Ok(pdus) => pdus,
-            Err(_) => return Ok(Some(Turn::Retry(None))),
-        };
-        let why = format!("the homeserver has no valid key of its origin ({reason})");
-        self.take_apart(origin, envelope, &pdus, &why).await?;
-        Ok(None)
-    }
-
-    /// Delivers an envelope's events on their own; its EDUs, which only the origin's signature carries, are parked.
-    pub(super) async fn take_apart(
-        &self,
-        origin: &ServerName,
-        envelope: &Envelope,
-        pdus: &[Pdu],
-        why: &str,
-    ) -> Result<(), StoreError> {
-        let rooms = pdus.iter().map(|pdu| pdu.room_id.clone()).collect();
-        self.set_aside(origin, envelope, pdus, &rooms).await?;
-        let edus = Transaction::parse(&envelope.content).edus();
-        if edus == 0 {
-            return self.settle(origin, envelope, Settled::Confirmed).await;
-        }
-        let reason = format!("{why}: its {edus} EDUs can't be delivered; its events are, on their own");
-        tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "a transaction was taken apart");
-        self.settle(origin, envelope, Settled::Parked(reason)).await
-    }
-
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         origin: &ServerName,
         envelope: &Envelope,
@@ -420,7 +339,7 @@ impl Inbox {
     ) -> Result<(), StoreError> {
         let place: Option<StreamPlace> = envelope.place.clone();
         let class = if envelope.proof.is_some() { Class::Proven } else { Class::Unproven };
-        let is_gone = settled == Settled::Confirmed;
+        let is_gone = matches!(settled, Settled::Confirmed | Settled::Superseded);
         let row = (envelope.id, origin.clone(), place);
         let bytes = rows::settle(self.database(), row, settled, self.now()).await?;
         let mut state = self.state();
@@ -431,38 +350,19 @@ impl Inbox {
         Ok(())
     }
 
-    async fn waits_for(&self, envelope: &Envelope, reason: String) -> Result<(), StoreError> {
+    pub(super) async fn waits_for(
+        &self,
+        envelope: &Envelope,
+        reason: String,
+    ) -> Result<(), StoreError> {
         if envelope.reason.as_ref() == Some(&reason) {
             return Ok(());
         }
         rows::wait(self.database(), envelope.id, reason).await
     }
-
-    /// What was taken before a restart is looked for again, but for what is in the backlog.
-    pub(super) async fn restore_unconfirmed(&self) -> Result<(), StoreError> {
-        for Delivered { id, origin, content } in rows::delivered(self.database()).await? {
-            let transaction = Transaction::parse(&content);
-            let versions = rooms::versions(self.database(), transaction.rooms()).await?;
-            let events = sent(id, transaction.pdus(&versions).into_iter());
-            let named = |(room_id, sent): &(String, Sent)| (room_id.clone(), sent.event_id.clone());
-            let named = events.iter().map(named).collect();
-            let aside: BTreeSet<RoomEvent> =
-                backlog::known(self.database(), named).await?.into_iter().collect();
-            let is_open = |(room_id, sent): &(String, Sent)| {
-                !aside.contains(&(room_id.clone(), sent.event_id.clone()))
-            };
-            let events: Vec<_> = events.into_iter().filter(is_open).collect();
-            if events.is_empty() {
-                self.finish_envelope(id, origin).await?;
-            } else {
-                self.state().confirmations.sent((id, origin), events, Timestamp::EPOCH);
-            }
-        }
-        Ok(())
-    }
 }
 
-fn sent(envelope: i64, pdus: impl Iterator<Item = Pdu>) -> Vec<(String, Sent)> {
+pub(super) fn sent(envelope: i64, pdus: impl Iterator<Item = Pdu>) -> Vec<(String, Sent)> {
     let carrier = Carrier::Envelope(envelope);
     pdus.filter_map(|pdu| {
         let event_id = pdu.event_id?;
@@ -477,22 +377,6 @@ fn counts(pdus: &[Pdu]) -> BTreeMap<String, usize> {
         *counts.entry(pdu.room_id.clone()).or_default() += 1;
     }
     counts
-}
-
-fn hole_reason(missing: (Option<u64>, u64)) -> String {
-    match missing {
-        (Some(first), last) if first == last => {
-            format!("number {last} of its stream is missing; the relays are asked for it")
-        }
-        (Some(first), last) => {
-            format!(
-                "numbers {first} to {last} of its stream are missing; the relays are asked for them"
-            )
-        }
-        (None, _) => {
-            "first mail of this stream; the relays are asked whether older mail waits".into()
-        }
-    }
 }
 
 fn missing_reason(

@@ -267,7 +267,12 @@ impl Inbox {
     }
 
     async fn park(&self, room_id: &str, held: &[Held], reason: &str) -> Result<(), StoreError> {
-        tracing::warn!(room_id, count = held.len(), reason, "events of a room's backlog are parked");
+        tracing::warn!(
+            room_id,
+            count = held.len(),
+            reason,
+            "events of a room's backlog are parked"
+        );
         let parked = held.iter().map(|held| (held.id, reason.to_owned())).collect();
         rows::park(self.database(), parked).await?;
         let event_ids = held.iter().map(|held| held.event_id.clone()).collect();

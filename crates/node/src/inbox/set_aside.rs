@@ -101,7 +101,8 @@ impl Inbox {
     }
 
     pub(super) async fn hold(&self, events: Vec<Aside>) -> Result<(), StoreError> {
-        let rooms: BTreeSet<String> = events.iter().map(|aside| aside.pdu.room_id.clone()).collect();
+        let rooms: BTreeSet<String> =
+            events.iter().map(|aside| aside.pdu.room_id.clone()).collect();
         let added = backlog_rows::hold(self.database(), events, self.now()).await?;
         let now = self.elapsed();
         let mut state = self.state();
@@ -109,6 +110,18 @@ impl Inbox {
         rooms.iter().for_each(|room_id| state.backlog.added(room_id, now));
         drop(state);
         self.shared.backlog_due.notify_one();
+        Ok(())
+    }
+
+    /// Notes what `origin` sent straight to the homeserver, as far as the rooms are known.
+    pub(crate) async fn note_direct(
+        &self,
+        origin: &ServerName,
+        content: &bytes::Bytes,
+    ) -> Result<(), StoreError> {
+        let transaction = Transaction::parse(content);
+        let versions = rooms::versions(self.database(), transaction.rooms()).await?;
+        self.note_from(origin, &transaction.pdus(&versions)).await;
         Ok(())
     }
 

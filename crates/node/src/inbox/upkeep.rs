@@ -23,7 +23,8 @@ const ROUND: Duration = Duration::from_secs(15);
 const ROUNDS_BETWEEN_PRUNES: u32 = 20;
 
 /// Why events of a backlog are parked at last.
-const GAP_NEVER_CLOSED: &str = "earlier events of the room never came, for as long as relays keep mail";
+const GAP_NEVER_CLOSED: &str =
+    "earlier events of the room never came, for as long as relays keep mail";
 
 /// Envelopes that are read at once.
 const PAGE: u32 = 20;

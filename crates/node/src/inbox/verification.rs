@@ -110,12 +110,7 @@ impl From<Waybill> for StreamPlace {
 
 /// The capsule that the origin's node vouches for, with its keys offered to the key ring, which decides about them;
 /// empty for none.
-async fn capsule(
-    site: &Site,
-    waybill: Option<&Waybill>,
-    extras: &Extras,
-    source: &str,
-) -> Bytes {
+async fn capsule(site: &Site, waybill: Option<&Waybill>, extras: &Extras, source: &str) -> Bytes {
     let Some(json) = &extras.capsule else { return Bytes::new() };
     let capsule = match Capsule::parse(json) {
         Ok(capsule) => capsule,
@@ -202,7 +197,11 @@ async fn verify_by_events(
 }
 
 async fn verify(site: &Site, claim: &ProofClaim, content: &Content) -> Verdict {
-    match site.keys.key(claim.origin(), claim.key_id(), Freshness::Believed).await {
+    let freshness = content.origin_server_ts().map_or(Freshness::Believed, |signed_at| {
+        // The cast saturates; times that are out of bounds are refused by their age.
+        Freshness::SignedAt(Timestamp::from_millis(signed_at as u64))
+    });
+    match site.keys.key(claim.origin(), claim.key_id(), freshness).await {
         Ok(key) => match claim.verify(content, &key) {
             Ok(()) => Verdict::Proven,
             Err(error) => Verdict::Forged(error.to_string()),

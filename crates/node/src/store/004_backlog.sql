@@ -40,3 +40,6 @@ CREATE TABLE stream_holes (
 CREATE INDEX stream_holes_by_time ON stream_holes (reported_at);
 
 INSERT INTO inbox_totals (name, value) VALUES ('events_parked', 0), ('events_confirmed', 0);
+
+-- Whether it was left out because another body under the same id holds all of it.
+ALTER TABLE seen ADD COLUMN is_superseded INTEGER NOT NULL DEFAULT 0;

@@ -160,7 +160,8 @@ fn prev_events(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<String>> {
 pub(crate) async fn bodies(database: &Database, ids: Vec<i64>) -> Result<Vec<Bytes>, StoreError> {
     database
         .read(move |connection| {
-            let mut statement = connection.prepare_cached("SELECT pdu FROM backlog WHERE id = ?1")?;
+            let mut statement =
+                connection.prepare_cached("SELECT pdu FROM backlog WHERE id = ?1")?;
             let body = |id| statement.query_row([id], |row| row.get::<_, Vec<u8>>(0));
             ids.iter().map(body).map(|body| body.map(Bytes::from)).collect()
         })
@@ -257,10 +258,7 @@ pub(crate) async fn dropped(
 }
 
 /// Parks rows, each with its reason.
-pub(crate) async fn park(
-    database: &Database,
-    rows: Vec<(i64, String)>,
-) -> Result<(), StoreError> {
+pub(crate) async fn park(database: &Database, rows: Vec<(i64, String)>) -> Result<(), StoreError> {
     database
         .write(move |connection| {
             rows.iter().try_for_each(|(id, reason)| park_one(connection, *id, reason))
@@ -269,7 +267,8 @@ pub(crate) async fn park(
 }
 
 fn park_one(connection: &Connection, id: i64, reason: &str) -> rusqlite::Result<()> {
-    let sql = "UPDATE backlog SET state = 'parked', reason = ?2 WHERE id = ?1 AND state <> 'parked'";
+    let sql =
+        "UPDATE backlog SET state = 'parked', reason = ?2 WHERE id = ?1 AND state <> 'parked'";
     let parked = connection.prepare_cached(sql)?.execute(params![id, reason])?;
     count_parked(connection, parked)
 }
@@ -336,7 +335,8 @@ pub(crate) async fn parked(
 ) -> Result<Vec<ParkedRow>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT id, room_id, event_id, origin, reason, arrived_at, bytes, pdu FROM backlog
+            let sql =
+                "SELECT id, room_id, event_id, origin, reason, arrived_at, bytes, pdu FROM backlog
                        WHERE state = 'parked' AND (?1 IS NULL OR id = ?1) ORDER BY id LIMIT ?2";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map(params![id, limit], |row| {

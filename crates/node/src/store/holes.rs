@@ -81,7 +81,8 @@ pub(super) fn fill(
 pub(crate) async fn list(database: &Database, limit: u32) -> Result<Vec<Hole>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT origin, stream, first_seq, last_seq, relays, reported_at FROM stream_holes
+            let sql =
+                "SELECT origin, stream, first_seq, last_seq, relays, reported_at FROM stream_holes
                        ORDER BY reported_at DESC, origin, stream, first_seq LIMIT ?1";
             connection.prepare_cached(sql)?.query_map([limit], hole)?.collect()
         })

@@ -239,6 +239,8 @@ pub(crate) enum Settled {
     Delivered,
     /// Stored: the payload goes.
     Confirmed,
+    /// Left out, because another body under the same id holds all of it: the payload goes.
+    Superseded,
     /// Kept, with the reason.
     Parked(String),
 }
@@ -263,6 +265,13 @@ pub(crate) async fn settle(
                 Settled::Parked(reason) => {
                     connection.execute(update, params![id, "parked", reason])?;
                     count(connection, "parked", 1)?;
+                }
+                Settled::Superseded => {
+                    let sql = "UPDATE seen SET is_superseded = 1 WHERE (origin, txn_id, sha256) =
+                               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
+                    connection.execute(sql, [id])?;
+                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
+                    count(connection, "confirmed", 1)?;
                 }
                 Settled::Confirmed => {
                     connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
@@ -326,7 +335,11 @@ pub(crate) async fn unverified(
 fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
     let proof = proof(row, 7)?;
     let mail = Mail {
-        key: TransactionKey { origin: server_name(row, 1)?, txn_id: row.get(2)?, sha256: row.get(3)? },
+        key: TransactionKey {
+            origin: server_name(row, 1)?,
+            txn_id: row.get(2)?,
+            sha256: row.get(3)?,
+        },
         content: row.get::<_, Vec<u8>>(4)?.into(),
         extras: row.get::<_, Vec<u8>>(5)?.into(),
         source: row.get(6)?,

@@ -74,6 +74,7 @@ fn ordinary(plan: &HomeserverPlan, port: &Port, registration_secret: &str) -> Va
         "presence": { "enabled": true },
         "rc_message": unlimited,
         "rc_registration": unlimited,
+        "rc_room_creation": unlimited,
         "rc_login": { "address": unlimited, "account": unlimited, "failed_attempts": unlimited },
         "rc_joins": { "local": unlimited, "remote": unlimited },
         "rc_joins_per_room": unlimited,

@@ -1,15 +1,12 @@
 //! c: 300 messages in one room while B is offline, A offline during delivery.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use restante_testkit::Pair;
 
-use crate::{MAIL_DEADLINE, numbered};
+use crate::{BULK_DEADLINE, MAIL_DEADLINE, numbered};
 
 const MESSAGES: usize = 300;
-
-/// Synapse persists 30 to 40 a second on an idle machine.
-const DELIVERY_DEADLINE: Duration = Duration::from_secs(150);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_messages_of_one_room_arrive_in_order() {
@@ -24,7 +21,7 @@ async fn three_hundred_messages_of_one_room_arrive_in_order() {
     let start = Instant::now();
     pair.b.come_online().await;
     let online = start.elapsed();
-    let read = pair.b.client.wait_for_texts(&pair.room, MESSAGES, DELIVERY_DEADLINE).await;
+    let read = pair.b.client.wait_for_texts(&pair.room, MESSAGES, BULK_DEADLINE).await;
     let visible = start.elapsed();
     println!(
         "start of B to ready {:.1} s, to the last of {MESSAGES} visible {:.1} s",

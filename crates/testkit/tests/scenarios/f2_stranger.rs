@@ -17,7 +17,7 @@ async fn a_strangers_mail_in_anothers_name_is_never_delivered_and_disturbs_nothi
     let mut world = World::with_sites(&["a.test", "b.test"]);
     // The relay is misled: it takes the stranger for the victim. Its word must not count for B.
     let stranger = Stranger::posing_as(&victim).await;
-    let misled = BTreeMap::from([(victim.to_string(), stranger.url().to_owned())]);
+    let misled = BTreeMap::from([(victim.to_string(), stranger.url())]);
     let relay = world.start_relay_with_routes("misled relay", misled).await;
     world.hold_mail_of("b.test", &relay);
     let b = world.start_site("b.test", "bob").await;

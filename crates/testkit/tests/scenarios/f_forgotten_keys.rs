@@ -29,6 +29,15 @@ async fn mail_is_delivered_when_the_homeservers_database_vouches_for_a_key_that_
     mail_arrives(&mut pair).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_is_delivered_when_only_events_that_b_holds_prove_a_key_that_all_of_b_forgot() {
+    let mut pair = Pair::start().await;
+    leave_mail(&mut pair).await;
+    pair.b.homeserver.forget_keys();
+    pair.b.node.forget_keys();
+    mail_arrives(&mut pair).await;
+}
+
 async fn leave_mail(pair: &mut Pair) {
     pair.b.go_offline().await;
     pair.alice_sends(&numbered("message", 3)).await;

@@ -137,7 +137,10 @@ async fn a_capsule_that_the_origins_node_did_not_leave_is_not_opened() {
     let letter = writer.letter_with(&[two], &[one]);
     hold(&site, &[letter.with_altered_capsule()]);
     site.run_until(|status| {
-        status.backlog.first().is_some_and(|room| (room.waiting, room.reason.is_some()) == (1, true))
+        status
+            .backlog
+            .first()
+            .is_some_and(|room| (room.waiting, room.reason.is_some()) == (1, true))
     })
     .await;
     assert!(site.homeserver.stored(ROOM).is_empty());
@@ -250,4 +253,26 @@ async fn numbers_that_no_relay_gave_are_reported_until_they_come() {
         assert_eq!(left, [(2, 2), (4, 4)]);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_grown_body_nothing_is_lost_and_nothing_comes_twice() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let edu = |n: u32| json!({"edu_type": "m.direct_to_device", "content": {"n": n}});
+    let (one, two, three) = (writer.draft(ROOM), writer.draft(ROOM), writer.draft(ROOM));
+    let first = writer.letter(std::slice::from_ref(&one), &[edu(1)]);
+    let grown = writer.letter_again(&[one.clone(), two.clone()], &[edu(1), edu(2)]);
+    hold(&site, &[first, grown]);
+    site.run_until(|status| status.confirmed_total == 2).await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written[..2]);
+    assert_eq!((site.homeserver.edus(), site.homeserver.transactions().len()), (2, 1));
+
+    // A further one comes when the homeserver has taken the transaction.
+    hold(&site, &[writer.letter_again(&[one, two, three], &[edu(1), edu(2), edu(3)])]);
+    let status =
+        site.run_until(|status| status.parked_total == 1 && status.backlog.is_empty()).await;
+    assert!(status.waiting[0].reason.as_ref().unwrap().contains("same transaction id"));
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
 }

@@ -31,7 +31,7 @@ pub(crate) async fn twins(
             let mut statement = connection.prepare_cached(sql)?;
             let content = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
             let waiting = statement.query_map(key, content)?.collect::<Result<_, _>>()?;
-            let sql = "SELECT 1 FROM seen WHERE origin = ?1 AND txn_id = ?2
+            let sql = "SELECT 1 FROM seen WHERE origin = ?1 AND txn_id = ?2 AND NOT is_superseded
                        AND sha256 <> (SELECT sha256 FROM inbox WHERE id = ?3)
                        AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.origin = seen.origin AND
                            inbox.txn_id = seen.txn_id AND inbox.sha256 = seen.sha256

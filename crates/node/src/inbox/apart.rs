@@ -1,0 +1,69 @@
+//! Takes transactions apart that can't be delivered in their origin's name.
+
+use std::time::Duration;
+
+use restante_federation_proto::ServerName;
+use restante_sqlite::StoreError;
+
+use super::Inbox;
+use super::schedule::Turn;
+use super::transaction::{Pdu, Transaction};
+use crate::store::inbox::{Envelope, Settled};
+
+/// How long the homeserver may lack a valid key of an origin before that origin's transactions are taken apart: longer
+/// than the ten minutes for which a homeserver may remember that a server can't be reached.
+const KEYLESS_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// Why mail without a proof is taken apart.
+pub(super) const PROOFLESS: &str =
+    "it was left without its origin's proof, as a Dendrite node leaves it";
+
+/// Why mail is taken apart whose id was used before.
+pub(super) const GROWN: &str =
+    "the homeserver took another body under the same transaction id, and takes each id once";
+
+impl Inbox {
+    /// The homeserver does not believe the origin's signature. It is offered what keys there are whenever it asks;
+    /// after a while there is nothing left to wait for.
+    pub(super) async fn keyless(
+        &self,
+        origin: &ServerName,
+        envelope: &Envelope,
+        reason: String,
+    ) -> Result<Option<Turn>, StoreError> {
+        let now = self.elapsed();
+        let since = *self.state().keyless.entry(origin.clone()).or_insert(now);
+        if now < since.after(KEYLESS_WAIT) {
+            tracing::info!(%origin, txn_id = envelope.txn_id, reason, "delivery is tried again later");
+            self.waits_for(envelope, reason).await?;
+            return Ok(Some(Turn::Retry(None)));
+        }
+        let pdus = match self.pdus(&envelope.content).await? {
+            Ok(pdus) => pdus,
+            Err(_) => return Ok(Some(Turn::Retry(None))),
+        };
+        let why = format!("the homeserver has no valid key of its origin ({reason})");
+        self.take_apart(origin, envelope, &pdus, &why).await?;
+        Ok(None)
+    }
+
+    /// Delivers an envelope's events on their own; its EDUs, which only the origin's signature carries, are parked.
+    pub(super) async fn take_apart(
+        &self,
+        origin: &ServerName,
+        envelope: &Envelope,
+        pdus: &[Pdu],
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let rooms = pdus.iter().map(|pdu| pdu.room_id.clone()).collect();
+        self.set_aside(origin, envelope, pdus, &rooms).await?;
+        let edus = Transaction::parse(&envelope.content).edus();
+        if edus == 0 {
+            return self.settle(origin, envelope, Settled::Confirmed).await;
+        }
+        let reason =
+            format!("{why}: its {edus} EDUs can't be delivered; its events are, on their own");
+        tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "a transaction was taken apart");
+        self.settle(origin, envelope, Settled::Parked(reason)).await
+    }
+}
