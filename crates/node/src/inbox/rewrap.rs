@@ -98,24 +98,39 @@ impl Inbox {
             let places = state.confirmations.places(room_id).min(PDUS_MAX);
             backlog::deliverable(&held, is_there, places, now).into_iter().cloned().collect()
         };
+        if self.park_denied(room_id, &held, &chosen).await? {
+            return Ok(RoomTurn::Progress);
+        }
         if chosen.is_empty() {
             if !absent.is_empty() && self.ask_origins(room_id, &held, (&present, &absent)).await? {
                 return Ok(RoomTurn::Progress);
             }
             return Ok(nothing_deliverable(&held, &absent, now));
         }
-        let acls = match self.server_acls(room_id).await? {
-            Ok(acls) => acls,
-            Err(error) => return Ok(waits(&error.to_string())),
-        };
-        let denied: Vec<Held> =
-            chosen.iter().filter(|held| !permits(&acls, held)).cloned().collect();
-        if !denied.is_empty() {
-            let reason = "the room's server ACL denies its sender's server";
-            self.park(room_id, &denied, reason).await?;
-            return Ok(RoomTurn::Progress);
+        // Nothing is delivered unless it is known who may take part.
+        if let Err(error) = self.server_acls(room_id).await? {
+            return Ok(waits(&error.to_string()));
         }
         self.deliver_rewrapped(room_id, chosen).await
+    }
+
+    /// Parks what the room's ACL denies, whether or not it could be delivered: it would wait in vain. While a change of
+    /// the ACL waits as well, only what is `chosen` is judged, since what follows the change must be judged by it.
+    async fn park_denied(
+        &self,
+        room_id: &str,
+        held: &[Held],
+        chosen: &[Held],
+    ) -> Result<bool, StoreError> {
+        let judged = if held.iter().any(|held| held.is_acl) { chosen } else { held };
+        let Ok(acls) = self.server_acls(room_id).await? else { return Ok(false) };
+        let denied: Vec<Held> =
+            judged.iter().filter(|held| !permits(&acls, held)).cloned().collect();
+        if denied.is_empty() {
+            return Ok(false);
+        }
+        self.park(room_id, &denied, "the room's server ACL denies its sender's server").await?;
+        Ok(true)
     }
 
     async fn predecessors(
