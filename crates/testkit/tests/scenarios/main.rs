@@ -25,6 +25,7 @@ mod q_thousand_messages;
 mod r_server_acl;
 mod s_ten_falls;
 mod t_join_in_progress;
+mod u_rooms_of_all_kinds;
 
 use std::time::Duration;
 
