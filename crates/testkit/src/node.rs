@@ -113,17 +113,55 @@ impl NodeProcess {
         self.process.kill().await;
     }
 
+    /// Whether it was started and not stopped since.
+    pub fn is_started(&self) -> bool {
+        self.process.is_started()
+    }
+
     /// Removes what the stopped node remembers of other servers' keys.
     ///
     /// # Panics
     ///
     /// When it runs.
     pub fn forget_keys(&self) {
-        assert!(!self.process.is_started(), "stop the node before its keys are removed");
-        for file in ["keys.sqlite", "keys.sqlite-wal", "keys.sqlite-shm"] {
-            match std::fs::remove_file(self.data.join(file)) {
+        self.remove_database("keys.sqlite");
+    }
+
+    /// Removes the stopped node's state: mail on its way, numbers, what it has seen.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn lose_state(&self) {
+        self.remove_database("node.sqlite");
+    }
+
+    /// A copy of the stopped node's state.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn back_up_state(&self) -> Vec<u8> {
+        assert!(!self.process.is_started(), "stop the node before its state is copied");
+        std::fs::read(self.data.join("node.sqlite")).expect("a node that ran has a database")
+    }
+
+    /// Puts a copy in the place of the stopped node's state.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn restore_state(&self, copy: &[u8]) {
+        self.lose_state();
+        std::fs::write(self.data.join("node.sqlite"), copy).expect("the folder is writable");
+    }
+
+    fn remove_database(&self, name: &str) {
+        assert!(!self.process.is_started(), "stop the node before its databases are removed");
+        for suffix in ["", "-wal", "-shm"] {
+            match std::fs::remove_file(self.data.join(format!("{name}{suffix}"))) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    panic!("cannot remove {file}: {error}")
+                    panic!("cannot remove {name}{suffix}: {error}")
                 }
                 _ => {}
             }

@@ -26,6 +26,7 @@ mod r_server_acl;
 mod s_ten_falls;
 mod t_join_in_progress;
 mod u_rooms_of_all_kinds;
+mod v_state_of_yesterday;
 
 use std::time::Duration;
 
