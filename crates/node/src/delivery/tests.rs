@@ -389,3 +389,34 @@ async fn what_was_delivered_needs_no_relay_when_the_homeserver_missed_the_answer
     assert_eq!(node.send("1").await.0, 200);
     assert!(node.site.exchange.seen_by(&name("r1.test")).is_empty());
 }
+
+async fn pages_max(node: &Node, pages: impl FnOnce(u32) -> u32 + Send + 'static) {
+    let set = node.site.database.write(|connection| {
+        let now: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        connection.pragma_update_and_check(None, "max_page_count", pages(now), |_| Ok(()))
+    });
+    set.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_full_disk_nothing_is_sent_and_the_homeserver_keeps_it() {
+    let node = Node::with_relays(&["relay.test"]).await;
+    node.b_answers(Reply::Json(200, r#"{"pdus":{}}"#));
+    pages_max(&node, |now| now).await;
+
+    let mut numbers = 0..2_000;
+    let refused = loop {
+        let txn_id = format!("t{}", numbers.next().expect("the disk fills up"));
+        let (status, body, _) = node.send(&txn_id).await;
+        if status != 200 {
+            assert_eq!(status, 502, "{body}");
+            break txn_id;
+        }
+    };
+    let target = format!("/_matrix/federation/v1/send/{refused}");
+    assert!(!node.site.exchange.targets_of(&node.b).contains(&target), "it left all the same");
+    assert!(node.site.exchange.targets_of(&name("relay.test")).is_empty());
+
+    pages_max(&node, |now| now + 1_000).await;
+    assert_eq!(node.send(&refused).await.0, 200);
+}
