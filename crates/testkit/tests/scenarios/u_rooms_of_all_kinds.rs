@@ -1,25 +1,34 @@
-//! u: mail for a room that was left meanwhile, a withdrawn message, and a room that went on on both sides.
+//! u: mail for a room that was left meanwhile, from a user who was banned meanwhile, a withdrawn message, and a room that
+//! went on on both sides.
 
 use restante_testkit::{Pair, eventually, share_a_room};
+use serde_json::json;
 
 use crate::MAIL_DEADLINE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_that_were_left_that_forked_and_that_lost_a_message_hold_nothing_up() {
+async fn rooms_that_changed_on_both_sides_hold_nothing_up() {
     let mut pair = Pair::start().await;
     let left = share_a_room(&pair.a, &pair.b).await;
+    let banned = share_a_room(&pair.b, &pair.a).await;
     pair.b.go_offline().await;
     let withdrawn =
         pair.a.client.send_text(&pair.room, "withdrawn").await.expect("a member may speak");
     pair.a.client.redact(&pair.room, &withdrawn).await.expect("the author may withdraw it");
     pair.a.client.send_text(&left, "to nobody").await.expect("a member may speak");
+    pair.a.client.send_text(&banned, "from one who is banned").await.expect("a member may speak");
     pair.a.client.send_text(&pair.room, "from A").await.expect("a member may speak");
-    pair.b.mailbox_at(&pair.relay).wait_for_texts(3, MAIL_DEADLINE).await;
+    pair.b.mailbox_at(&pair.relay).wait_for_texts(4, MAIL_DEADLINE).await;
     pair.a.go_offline().await;
 
-    // B goes on before its node gets the mail: it leaves one room, and writes in the other.
+    // B goes on before its node gets the mail: it leaves one room, bans Alice from another, whose message is then
+    // soft-failed, and writes in the third.
     pair.b.homeserver.start_again().await;
     pair.b.client.leave(&left).await.expect("a member may leave");
+    let alice = pair.a.client.user_id();
+    let ban =
+        pair.b.client.put_state(&banned, ("m.room.member", alice), json!({ "membership": "ban" }));
+    ban.await.expect("Bob made the room");
     pair.b.client.send_text(&pair.room, "from B").await.expect("a member may speak");
     pair.b.link.restore().await;
     pair.b.node.start_again().await;
@@ -34,6 +43,7 @@ async fn rooms_that_were_left_that_forked_and_that_lost_a_message_hold_nothing_u
     })
     .await;
     wait_until_nothing_waits(&pair).await;
+    assert!(pair.b.client.texts(&banned).await.is_empty(), "a banned user's message is visible");
 
     // What follows both sides arrives at both.
     pair.a.come_online().await;
