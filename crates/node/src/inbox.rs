@@ -11,6 +11,7 @@ pub(crate) mod backlog;
 mod backlog_rooms;
 mod confirmation;
 mod confirmations;
+pub(crate) mod content_hash;
 mod delivery;
 mod gap;
 mod grown;

@@ -507,11 +507,13 @@ impl Writer {
     /// A message after the last one in `room` that is not sent.
     pub(crate) fn draft(&mut self, room: &str) -> serde_json::Value {
         let prev = self.last.get(room).cloned().unwrap_or_else(|| "$start".to_owned());
-        let pdu = serde_json::json!({
+        let mut pdu = serde_json::json!({
             "type": "m.room.message", "room_id": room, "sender": format!("@x:{}", self.origin.server_name),
             "content": {"body": "hello"}, "prev_events": [prev], "auth_events": [], "depth": self.written.len(),
-            "origin_server_ts": self.signed_at, "hashes": {"sha256": format!("{}", self.written.len())},
+            "origin_server_ts": self.signed_at,
         });
+        let hash = inbox::content_hash::content_hash(pdu.to_string().as_bytes()).unwrap();
+        pdu["hashes"] = serde_json::json!({ "sha256": hash });
         let id = event_id(pdu.to_string().as_bytes(), VERSION).unwrap();
         self.last.insert(room.to_owned(), id.clone());
         self.written.push(id);

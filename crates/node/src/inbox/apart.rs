@@ -6,6 +6,7 @@ use restante_federation_proto::ServerName;
 use restante_sqlite::StoreError;
 
 use super::Inbox;
+use super::content_hash::is_whole;
 use super::schedule::Turn;
 use super::transaction::{Pdu, Transaction};
 use crate::store::inbox::{Envelope, Settled};
@@ -47,7 +48,8 @@ impl Inbox {
         Ok(None)
     }
 
-    /// Delivers an envelope's events on their own; its EDUs, which only the origin's signature carries, are parked.
+    /// Delivers an envelope's events on their own; the envelope is parked if that leaves anything out: EDUs, which only
+    /// the origin's signature carries, and events that can't be delivered so.
     pub(super) async fn take_apart(
         &self,
         origin: &ServerName,
@@ -55,15 +57,33 @@ impl Inbox {
         pdus: &[Pdu],
         why: &str,
     ) -> Result<(), StoreError> {
-        let rooms = pdus.iter().map(|pdu| pdu.room_id.clone()).collect();
-        self.set_aside(origin, envelope, pdus, &rooms).await?;
+        let has_proof = envelope.proof.is_some();
+        let (whole, left_out): (Vec<Pdu>, Vec<Pdu>) =
+            pdus.iter().cloned().partition(|pdu| stands_alone(pdu, has_proof));
+        let rooms = whole.iter().map(|pdu| pdu.room_id.clone()).collect();
+        self.set_aside(origin, envelope, &whole, &rooms).await?;
         let edus = Transaction::parse(&envelope.content).edus();
-        if edus == 0 {
+        if edus == 0 && left_out.is_empty() {
             return self.settle(origin, envelope, Settled::Confirmed).await;
         }
-        let reason =
-            format!("{why}: its {edus} EDUs can't be delivered; its events are, on their own");
+        let reason = left_out_reason(why, edus, left_out.len());
         tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "a transaction was taken apart");
         self.settle(origin, envelope, Settled::Parked(reason)).await
     }
+}
+
+/// Whether an event can be delivered on its own: its id is known, and it is as its sender made it, by the proof of the
+/// transaction or by its own hash.
+fn stands_alone(pdu: &Pdu, has_proof: bool) -> bool {
+    pdu.event_id.is_some() && (has_proof || is_whole(&pdu.json))
+}
+
+fn left_out_reason(why: &str, edus: usize, events: usize) -> String {
+    if events == 0 {
+        return format!("{why}: its {edus} EDUs can't be delivered; its events are, on their own");
+    }
+    format!(
+        "{why}: its {edus} EDUs can't be delivered, nor {events} of its events, which were altered on their way or \
+         are of rooms that the homeserver does not know"
+    )
 }

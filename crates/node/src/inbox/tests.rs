@@ -266,6 +266,35 @@ async fn of_mail_without_a_proof_the_events_are_delivered_and_the_rest_is_parked
     assert_eq!((site.homeserver.edus(), site.homeserver.transactions().len()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_a_proof_an_altered_event_is_parked_and_the_true_one_arrives() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let pdu = writer.draft(ROOM);
+    let mut altered = pdu.clone();
+    altered["content"] = serde_json::json!({});
+    hold(&site, &[writer.letter(&[altered], &[]).without_proof()]);
+    site.run_with(async |inbox| {
+        let status = status_when(&inbox, |status| status.parked_total == 1).await;
+        assert!(status.waiting[0].reason.as_ref().unwrap().contains("altered"), "{status:#?}");
+        hold(&site, &[writer.letter(&[pdu], &[])]);
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+    })
+    .await;
+    assert_eq!((site.homeserver.own_transactions(), site.homeserver.transactions().len()), (0, 1));
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_proof_an_event_of_a_room_that_is_not_known_is_kept() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    hold(&site, &[writer.message("!elsewhere").without_proof()]);
+    let status = site.run_until(|status| status.parked_total == 1).await;
+    assert!(status.waiting[0].reason.as_ref().unwrap().contains("does not know"), "{status:#?}");
+}
+
 async fn parked_events(site: &InboundSite) -> Vec<backlog_rows::ParkedRow> {
     backlog_rows::parked(&site.node.site.database, None, 100).await.unwrap()
 }
