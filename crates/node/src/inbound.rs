@@ -27,6 +27,13 @@ use crate::site::Site;
 /// Transactions that are held in memory at once, 16 MiB each at most; further ones wait for their turn.
 const TRANSACTIONS_AT_ONCE: usize = 32;
 
+/// Bytes of a body up to which a transaction counts as small; most are.
+const SMALL_BYTES: usize = 64 * 1024;
+
+/// Small transactions at once, 128 MiB in all. So many that strangers who are slow, or who make the homeserver look for
+/// keys far away, do not keep everybody out.
+const SMALL_AT_ONCE: usize = 2048;
+
 /// What stands between other servers and this listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
@@ -42,7 +49,14 @@ struct Door {
     site: Site,
     inbox: Inbox,
     front: Front,
-    transactions: Arc<Semaphore>,
+    transactions: Turns,
+}
+
+/// Whose turn it is to have a transaction in memory.
+#[derive(Clone)]
+struct Turns {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 /// Serves other servers until `shutdown`.
@@ -58,7 +72,10 @@ pub(crate) async fn serve(
 }
 
 fn router(site: Site, front: Front, inbox: Inbox) -> Router {
-    let transactions = Arc::new(Semaphore::new(TRANSACTIONS_AT_ONCE));
+    let transactions = Turns {
+        small: Arc::new(Semaphore::new(SMALL_AT_ONCE)),
+        large: Arc::new(Semaphore::new(TRANSACTIONS_AT_ONCE)),
+    };
     let door = Door { site, inbox, front, transactions };
     Router::new()
         .route(&format!("{SEND}{{txn_id}}"), put(send::send).fallback(pass))

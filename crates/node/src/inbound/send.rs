@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body as AxumBody;
+use axum::body::{Body as AxumBody, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
 use restante_relay_api::limits::{BODY_BYTES_MAX, EXTRAS_BYTES_MAX};
 use restante_relay_api::{Content, Waybill};
 
-use super::{Door, json, pass, refuse};
+use super::{Door, SMALL_BYTES, json, pass, refuse};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
@@ -30,10 +30,13 @@ const STORE_RETRY: Duration = Duration::from_secs(60);
 const BODY_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) async fn send(State(door): State<Door>, request: Request) -> Response {
-    let Ok(_turn) = door.transactions.clone().acquire_owned().await else {
+    let (mut parts, body) = request.into_parts();
+    // A body of unknown length counts as large.
+    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES as u64);
+    let turns = if is_small { &door.transactions.small } else { &door.transactions.large };
+    let Ok(_turn) = turns.clone().acquire_owned().await else {
         return refuse(&unavailable("The node is shutting down."));
     };
-    let (mut parts, body) = request.into_parts();
     let body = match read_body(body).await {
         Ok(body) => body,
         Err(error) => return refuse(&error),

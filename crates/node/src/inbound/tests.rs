@@ -117,3 +117,33 @@ async fn the_own_keys_are_the_nodes_document() {
     let document = restante_federation_proto::KeyDocument::parse(body).unwrap();
     assert_eq!(document.server_name(), site.node.site.server_name());
 }
+
+#[tokio::test(start_paused = true)]
+async fn slow_strangers_do_not_keep_small_transactions_out() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
+    let router = router(site.node.site.clone(), Front::Tls, inbox);
+    let ask = |body: AxumBody, letter: &Letter| {
+        let request = http::Request::builder()
+            .method(Method::PUT)
+            .uri(format!("{SEND}{}", letter.envelope.txn_id))
+            .header(header::AUTHORIZATION, letter.authorization())
+            .body(body)
+            .unwrap();
+        router.clone().oneshot(request)
+    };
+    let letter = writer.message(ROOM);
+    type Piece = Result<bytes::Bytes, std::io::Error>;
+    let never = || AxumBody::from_stream(futures_util::stream::pending::<Piece>());
+    let slow =
+        futures_util::future::join_all((0..TRANSACTIONS_AT_ONCE).map(|_| ask(never(), &letter)));
+    tokio::select! {
+        biased;
+        _ = slow => panic!("the small transaction waited for the slow ones"),
+        answer = ask(letter.envelope.content.clone().into(), &letter) => {
+            assert_eq!(answer.unwrap().status(), StatusCode::OK);
+        }
+    }
+}

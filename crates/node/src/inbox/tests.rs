@@ -236,6 +236,31 @@ async fn mail_of_a_server_whose_key_is_not_believed_yet_is_delivered_when_it_is(
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_whose_servers_hang_do_not_delay_mail_whose_key_is_trusted() {
+    let site = site().await;
+    let strangers: Vec<_> = (0..30).map(|number| format!("s{number}.test")).collect();
+    for stranger in &strangers {
+        site.relays.set(stranger, Manner::Hangs);
+        hold(&site, &[Writer::new(stranger).message(ROOM)]);
+    }
+    let mut writer = Writer::new("z.test");
+    hold(&site, &[writer.message(ROOM)]);
+    let unverified = |status: &InboxStatus| status.counts.get("unverified_first_contact").copied();
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| unverified(status) == Some(31)).await;
+        // A round begins, and its questions hang.
+        tokio::time::advance(Duration::from_secs(15)).await;
+        site.knows(&writer).await;
+        let trusted_at = Instant::now();
+        inbox.judge_soon(&name("z.test"));
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+        assert!(trusted_at.elapsed() < Duration::from_secs(5));
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
 async fn mail_that_is_too_old_or_from_the_future_is_parked() {
     let site = site().await;
     let day = Duration::from_secs(24 * 3600);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use restante_federation_proto::ServerName;
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
@@ -20,7 +21,7 @@ use crate::store::seen;
 const ROUND: Duration = Duration::from_secs(15);
 
 /// Rounds between two looks for memories that are old enough to go.
-const ROUNDS_BETWEEN_PRUNES: u32 = 20;
+const ROUNDS_BETWEEN_PRUNES: u64 = 20;
 
 /// Why events of a backlog are parked at last.
 const GAP_NEVER_CLOSED: &str =
@@ -29,44 +30,50 @@ const GAP_NEVER_CLOSED: &str =
 /// Envelopes that are read at once.
 const PAGE: u32 = 20;
 
+/// Origins whose unverified mail is judged at once in a round: names that strangers made up, and whose servers hang, do
+/// not stop the others.
+const ORIGINS_AT_ONCE: usize = 8;
+
 pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
+    let work = async { tokio::join!(rounds(inbox), judge_wanted(inbox)) };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = work => {}
+    }
+}
+
+async fn rounds(inbox: &Inbox) {
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut round_number: u32 = 0;
-    loop {
-        let round = tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = rounds.tick() => true,
-            () = inbox.shared.judging_due.notified() => false,
-        };
-        let work = async {
-            if round && round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
-                inbox.prune().await;
-                inbox.expire_backlog().await;
-            }
-            let origins = inbox.to_judge(round);
-            inbox.judge_again(origins).await;
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = work => round_number = round_number.wrapping_add(u32::from(round)),
+    for round_number in 0_u64.. {
+        rounds.tick().await;
+        if round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
+            inbox.prune().await;
+            inbox.expire_backlog().await;
         }
+        let origins = inbox.state().load.unproven();
+        inbox.judge_again(origins).await;
+    }
+}
+
+/// Judges the mail of those whose key is believed or trusted since. Apart from the rounds, which may take long.
+async fn judge_wanted(inbox: &Inbox) {
+    loop {
+        inbox.shared.judging_due.notified().await;
+        let origins = std::mem::take(&mut inbox.state().to_judge);
+        inbox.judge_again(origins.into_iter().collect()).await;
     }
 }
 
 impl Inbox {
-    fn to_judge(&self, everybody: bool) -> Vec<ServerName> {
-        let mut state = self.state();
-        let arrived = std::mem::take(&mut state.to_judge);
-        if everybody { state.load.unproven() } else { arrived.into_iter().collect() }
-    }
-
     async fn judge_again(&self, origins: Vec<ServerName>) {
-        for origin in origins {
-            if let Err(error) = self.judge_origin(&origin).await {
-                tracing::error!(%origin, %error, "unverified mail can't be judged now");
-            }
-        }
+        let judging =
+            stream::iter(origins).for_each_concurrent(ORIGINS_AT_ONCE, |origin| async move {
+                if let Err(error) = self.judge_origin(&origin).await {
+                    tracing::error!(%origin, %error, "unverified mail can't be judged now");
+                }
+            });
+        judging.await;
     }
 
     /// Judges the unverified mail of one origin, page by page, for as long as all of a page becomes verified: the
@@ -106,10 +113,11 @@ impl Inbox {
         let stored = rows::judge(self.database(), id, judged.clone(), self.now()).await;
         let mut state = self.state();
         match stored {
-            Ok(is_first) => {
+            Ok(Some(is_first)) => {
                 state.release(&held);
                 if is_first { state.stored(&judged) } else { state.release(&judged) }
             }
+            Ok(None) => state.release(&judged),
             Err(error) => {
                 state.release(&judged);
                 return Err(error);

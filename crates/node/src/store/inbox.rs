@@ -350,19 +350,23 @@ fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
     Ok(Unverified { id: row.get(0)?, mail })
 }
 
-/// Puts the judged `mail` in the place of the unverified row `id`; whether it is there for the first time.
+/// Puts the judged `mail` in the place of the unverified row `id`; whether it is there for the first time, and `None`
+/// if the row was judged meanwhile.
 pub(crate) async fn judge(
     database: &Database,
     id: i64,
     mail: Mail,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<bool>, StoreError> {
     database
         .write(move |connection| {
-            connection.execute("DELETE FROM inbox WHERE id = ?1 AND state = 'unverified'", [id])?;
+            let sql = "DELETE FROM inbox WHERE id = ?1 AND state = 'unverified'";
+            if connection.execute(sql, [id])? == 0 {
+                return Ok(None);
+            }
             let is_first = store(connection, &mail, now)?;
             drop_oldest_forged(connection)?;
-            Ok(is_first)
+            Ok(Some(is_first))
         })
         .await
 }
