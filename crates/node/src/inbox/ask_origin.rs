@@ -48,7 +48,9 @@ impl Inbox {
         held: &[Held],
         (present, absent): (&BTreeSet<String>, &BTreeSet<String>),
     ) -> Result<bool, StoreError> {
-        let origins: BTreeSet<&ServerName> = held.iter().map(|held| &held.origin).collect();
+        // A name that somebody else gave is not asked: what it answers would count as proven.
+        let proven = held.iter().filter(|held| held.is_proven);
+        let origins: BTreeSet<&ServerName> = proven.map(|held| &held.origin).collect();
         for origin in origins.into_iter().take(SERVERS_MAX) {
             if !self.site().destinations.reachable(origin).await {
                 continue;

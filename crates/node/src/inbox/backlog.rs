@@ -32,6 +32,8 @@ pub(crate) struct Held {
     pub(crate) event_id: String,
     /// Who brought it.
     pub(crate) origin: ServerName,
+    /// Whether it came with that server's own proof; otherwise anybody may have named it.
+    pub(crate) is_proven: bool,
     /// What it follows.
     pub(crate) prev_events: Vec<String>,
     /// The server of its sender.

@@ -103,10 +103,11 @@ impl Inbox {
     pub(super) async fn hold(&self, events: Vec<Aside>) -> Result<(), StoreError> {
         let rooms: BTreeSet<String> =
             events.iter().map(|aside| aside.pdu.room_id.clone()).collect();
-        let added = backlog_rows::hold(self.database(), events, self.now()).await?;
+        let kept = backlog_rows::hold(self.database(), events, self.now()).await?;
         let now = self.elapsed();
         let mut state = self.state();
-        added.iter().for_each(|share| state.take_for_backlog(share));
+        kept.added.iter().for_each(|share| state.take_for_backlog(share));
+        kept.replaced.iter().for_each(|share| state.give_back(share));
         rooms.iter().for_each(|room_id| state.backlog.added(room_id, now));
         drop(state);
         self.shared.backlog_due.notify_one();

@@ -57,17 +57,28 @@ pub(crate) struct SentRow {
     pub(crate) prev_events: Vec<String>,
 }
 
-/// Keeps events in one commit, in this order; which of them take room that was not taken before. An event that is
-/// here already stays as it is, but that it may be parked now.
+/// What keeping events changed.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// What takes room that was not taken before.
+    pub(crate) added: Vec<Share>,
+    /// What gave its room back.
+    pub(crate) replaced: Vec<Share>,
+}
+
+/// Keeps events in one commit, in this order. An event that is here already stays as it is, but that one without its
+/// origin's proof makes way for one with it: an event's id says nothing about its signatures, so that anybody could
+/// take its place with a copy that the homeserver refuses.
 pub(crate) async fn hold(
     database: &Database,
     events: Vec<Aside>,
     now: Timestamp,
-) -> Result<Vec<Share>, StoreError> {
+) -> Result<Kept, StoreError> {
     database
         .write(move |connection| {
-            let mut added = Vec::new();
+            let Kept { mut added, mut replaced } = Kept::default();
             for aside in &events {
+                replaced.extend(make_way(connection, aside)?);
                 if insert(connection, aside, now)? {
                     added.push(Share {
                         origin: aside.origin.clone(),
@@ -77,9 +88,19 @@ pub(crate) async fn hold(
                     });
                 }
             }
-            Ok(added)
+            Ok(Kept { added, replaced })
         })
         .await
+}
+
+fn make_way(connection: &Connection, aside: &Aside) -> rusqlite::Result<Option<Share>> {
+    let Some(event_id) = aside.pdu.event_id.as_ref().filter(|_| aside.is_proven) else {
+        return Ok(None);
+    };
+    let sql = "DELETE FROM backlog WHERE room_id = ?1 AND event_id = ?2 AND NOT is_proven
+               AND state IN ('waiting', 'parked') RETURNING origin, is_proven, 1, bytes";
+    let room_id = &aside.pdu.room_id;
+    connection.prepare_cached(sql)?.query_row([room_id, event_id], overview::share).optional()
 }
 
 fn insert(connection: &Connection, aside: &Aside, now: Timestamp) -> rusqlite::Result<bool> {
@@ -128,7 +149,8 @@ pub(crate) async fn of_room(
 ) -> Result<(Vec<Held>, bool), StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT id, event_id, prev_events, sender, is_acl, attempts, due_at, origin FROM backlog
+            let sql = "SELECT id, event_id, prev_events, sender, is_acl, attempts, due_at, origin, is_proven
+                       FROM backlog
                        WHERE room_id = ?1 AND state = 'waiting' ORDER BY id LIMIT ?2";
             let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map(params![room_id, EVENTS_PER_TURN], held)?;
@@ -149,6 +171,7 @@ fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
         attempts: row.get(5)?,
         due_at: time(row, 6)?,
         origin: server_name(row, 7)?,
+        is_proven: row.get(8)?,
     })
 }
 
@@ -364,4 +387,52 @@ pub(crate) async fn drop_parked(database: &Database, id: i64) -> Result<Option<S
             connection.prepare_cached(sql)?.query_row([id], overview::share).optional()
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn aside(json: &'static str, is_proven: bool, fate: Fate) -> Aside {
+        let pdu = Pdu {
+            room_id: "!r".into(),
+            event_id: Some("$e".into()),
+            prev_events: vec!["$p".into()],
+            json: Bytes::from_static(json.as_bytes()),
+            sender: None,
+            is_acl: false,
+        };
+        Aside { pdu, origin: "a.test".parse().unwrap(), is_proven, fate }
+    }
+
+    async fn kept(database: &Database) -> (Vec<Held>, Vec<Bytes>) {
+        let (held, _) = of_room(database, "!r".into()).await.unwrap();
+        let ids = held.iter().map(|held| held.id).collect();
+        let bodies = bodies(database, ids).await.unwrap();
+        (held, bodies)
+    }
+
+    #[tokio::test]
+    async fn an_event_with_proof_takes_the_place_of_a_copy_without_and_never_the_reverse() {
+        let waits = || Fate::Waits { attempts: 0, due_at: NOW };
+        for fate in [waits(), Fate::Parked("refused".into())] {
+            let folder = tempfile::tempdir().unwrap();
+            let database = crate::store::open(folder.path()).unwrap();
+            let copy = hold(&database, vec![aside("copy", false, fate)], NOW).await.unwrap();
+            assert_eq!((copy.added.len(), copy.replaced.len()), (1, 0));
+
+            let real = hold(&database, vec![aside("real", true, waits())], NOW).await.unwrap();
+            assert_eq!((real.added.len(), real.replaced.len()), (1, 1));
+            assert!(!real.replaced[0].is_proven && real.added[0].is_proven);
+            assert_eq!(real.replaced[0].bytes, copy.added[0].bytes);
+
+            let again = hold(&database, vec![aside("copy", false, waits())], NOW).await.unwrap();
+            assert_eq!((again.added.len(), again.replaced.len()), (0, 0));
+            let (held, bodies) = kept(&database).await;
+            assert!(held.len() == 1 && held[0].is_proven);
+            assert_eq!(bodies, ["real"]);
+        }
+    }
 }

@@ -13,6 +13,7 @@ fn held(id: i64, prev: &[&str]) -> Held {
         id,
         event_id: format!("${id}"),
         origin: "a.test".parse().unwrap(),
+        is_proven: true,
         prev_events: prev.iter().map(|id| (*id).to_owned()).collect(),
         sender: None,
         is_acl: false,
