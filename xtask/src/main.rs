@@ -1,9 +1,16 @@
-//! Developers' commands: `cargo xtask test`, `cargo xtask bench`.
+//! Developers' commands: `cargo xtask test`, `bench`, `fuzz`, `mutants`.
 
 mod bench;
 mod cargo;
+mod crash;
+mod disk;
+mod fuzz;
+mod mutants;
+mod powerloss;
 mod python;
 mod scenarios;
+mod seeds;
+mod simulate;
 mod stream;
 mod tally;
 mod test;
@@ -33,14 +40,48 @@ enum Command {
         /// What to measure.
         bench: Bench,
     },
+    /// Searches for inputs that break what the decoders promise.
+    Fuzz {
+        /// How long each target is searched, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Adds what was found to the corpus that the tests replay.
+        #[arg(long)]
+        keep: bool,
+        /// Only this target.
+        target: Option<String>,
+    },
+    /// Changes the rules on purpose, one change at a time, and sees whether a test notices.
+    Mutants {
+        /// Only the rules of this package.
+        #[arg(long)]
+        package: Option<String>,
+    },
+    /// Kills relays and nodes in the middle of their work, and looks whether what they answered holds.
+    Crash(crash::Kills),
+    /// Loses power under mailboxes and nodes' databases, and looks what is left.
+    Powerloss(seeds::Seeds),
+    /// Lets the disk under mailboxes and nodes' databases fill up, fail and flip bits, and looks what is left.
+    Disk(seeds::Seeds),
+    /// Plays relays, nodes and homeservers in virtual time, with all that can go wrong between them.
+    Simulate(seeds::Seeds),
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Test { filter } => test::run(filter.as_deref()),
-        Command::Bench { bench } => bench::run(bench).unwrap_or_else(|trouble| {
-            eprintln!("{trouble:#}");
-            ExitCode::FAILURE
-        }),
-    }
+    let ended = match Arguments::parse().command {
+        Command::Test { filter } => Ok(test::run(filter.as_deref())),
+        Command::Bench { bench } => bench::run(bench),
+        Command::Fuzz { seconds, keep, target } => {
+            fuzz::run(&fuzz::Search { seconds, keep, target: target.as_deref() })
+        }
+        Command::Mutants { package } => mutants::run(package.as_deref()),
+        Command::Crash(kills) => crash::run(kills),
+        Command::Powerloss(seeds) => powerloss::run(seeds),
+        Command::Disk(seeds) => disk::run(seeds),
+        Command::Simulate(seeds) => simulate::run(seeds),
+    };
+    ended.unwrap_or_else(|trouble| {
+        eprintln!("{trouble:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -10,15 +10,16 @@ use crate::scenarios::Programs;
 use crate::tally::Tally;
 use crate::{cargo, python, scenarios};
 
-/// The package with the scenarios, its feature and its test target.
+/// The feature with everything that runs the built program, and its test targets.
 const SCENARIOS_FEATURE: &str = "restante-testkit/homeservers";
 const SCENARIOS_TARGET: &str = "scenarios";
+const CRASH_TARGET: &str = "crash";
 
 /// Runs all tests whose name contains `filter`. A step that can't run counts as one failure.
 pub(crate) fn run(filter: Option<&str>) -> ExitCode {
     let mut tally = Tally::default();
     let mut troubles = Vec::new();
-    for step in [run_cargo_tests, run_scenarios] {
+    for step in [run_cargo_tests, run_scenarios, run_crashes] {
         match step(filter) {
             Ok(counted) => tally += counted,
             Err(trouble) => {
@@ -44,12 +45,21 @@ fn run_cargo_tests(filter: Option<&str>) -> Result<Tally> {
 }
 
 fn run_scenarios(filter: Option<&str>) -> Result<Tally> {
-    let (workspace, target) = cargo::folders()?;
+    run_with_processes(SCENARIOS_TARGET, filter)
+}
+
+/// A few kills; `cargo xtask crash` has the thousands.
+fn run_crashes(filter: Option<&str>) -> Result<Tally> {
+    run_with_processes(CRASH_TARGET, filter)
+}
+
+fn run_with_processes(target: &str, filter: Option<&str>) -> Result<Tally> {
+    let (workspace, target_folder) = cargo::folders()?;
     let programs = Programs {
         // First, because what it may miss is the reader's to install.
-        python: python::environment(&workspace, &target)?,
+        python: python::environment(&workspace, &target_folder)?,
         restante: build_restante()?,
-        scenarios: build_scenarios()?,
+        scenarios: build_with_processes(target)?,
     };
     scenarios::run(&programs, filter)
 }
@@ -59,7 +69,7 @@ fn build_restante() -> Result<PathBuf> {
 }
 
 /// Built with the whole workspace selected, so that the dependencies are those of the other tests.
-fn build_scenarios() -> Result<PathBuf> {
-    let selection = ["--workspace", "--features", SCENARIOS_FEATURE, "--test", SCENARIOS_TARGET];
-    cargo::build(&[&["test", "--no-run"], selection.as_slice()].concat(), SCENARIOS_TARGET)
+fn build_with_processes(target: &str) -> Result<PathBuf> {
+    let selection = ["--workspace", "--features", SCENARIOS_FEATURE, "--test", target];
+    cargo::build(&[&["test", "--no-run"], selection.as_slice()].concat(), target)
 }

@@ -1,6 +1,6 @@
 //! The conformance suite: one list of checks that every backend passes.
 //!
-//! A backend's tests call [`run_all`] and [`model::check`] with a way to make an empty store.
+//! A backend's tests call [`run_all`] and [`histories::check`] with a way to make an empty store.
 //! Checks panic when they fail, as tests do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a check fails by panicking")]
@@ -10,7 +10,8 @@ mod collect;
 mod deposit;
 mod expire;
 mod fixtures;
-pub mod model;
+pub mod histories;
+pub(crate) mod model;
 mod summary;
 mod together;
 

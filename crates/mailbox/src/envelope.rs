@@ -79,6 +79,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_highest_id_is_an_id_and_the_last() {
+        assert_eq!(EntryId::new(EntryId::MAX.get()), Some(EntryId::MAX));
+        assert_eq!(EntryId::MAX.next(), None);
+    }
+
+    #[test]
     fn ids_are_1_to_what_every_json_reader_keeps() {
         assert_eq!(EntryId::new(0), None);
         assert_eq!(EntryId::new(1 << 53), None);

@@ -52,7 +52,7 @@ impl SqliteStore {
     }
 
     /// A write that removes something: on a full disk it may use what is kept back.
-    async fn make_room<T, F>(&self, work: impl Fn() -> F) -> Result<T, StoreError>
+    async fn make_room<T, F>(&self, work: impl Fn() -> F) -> Result<T, restante_sqlite::StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -60,9 +60,9 @@ impl SqliteStore {
         match self.database.write(work()).await {
             Err(restante_sqlite::StoreError::DiskFull) => {
                 self.reserve.release();
-                Ok(self.database.write(work()).await?)
+                self.database.write(work()).await
             }
-            written => Ok(written?),
+            written => written,
         }
     }
 
@@ -111,13 +111,13 @@ impl MailboxStore for SqliteStore {
         recipient: &ServerName,
         acknowledgements: &[Acknowledgement],
     ) -> Result<Acknowledged, StoreError> {
-        self.make_room(|| {
+        let acknowledge = || {
             let (recipient, acknowledgements) = (recipient.clone(), acknowledgements.to_vec());
             move |connection: &_| {
                 acknowledge::acknowledge(connection, &recipient, &acknowledgements)
             }
-        })
-        .await
+        };
+        Ok(self.make_room(acknowledge).await?)
     }
 
     async fn depth(&self, recipient: &ServerName) -> Result<Depth, StoreError> {
@@ -130,11 +130,14 @@ impl MailboxStore for SqliteStore {
         deposited_before: Timestamp,
         batch_max: usize,
     ) -> Result<Expired, StoreError> {
-        let expired = self
-            .make_room(|| {
-                move |connection: &_| expire::expire(connection, deposited_before, batch_max)
-            })
-            .await?;
+        let expire =
+            || move |connection: &_| expire::expire(connection, deposited_before, batch_max);
+        let expired = match self.make_room(expire).await {
+            Err(error) if expire::is_damage(&error) => {
+                expire::expire_one_by_one(&self.database, deposited_before, batch_max).await?
+            }
+            expired => expired?,
+        };
         let reserve = self.reserve.clone();
         let refilled = tokio::task::spawn_blocking(move || reserve.refill());
         refilled.await.map_err(|error| StoreError::Unavailable(error.into()))?;

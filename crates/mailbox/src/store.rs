@@ -5,7 +5,8 @@ use restante_federation_proto::{ServerName, Timestamp};
 
 use crate::{ContentHash, Deposit, EntryId, StoredEnvelope};
 
-/// Why the store did not do what it was asked. Nothing of it took effect.
+/// Why the store did not do what it was asked. Nothing of it took effect, with one exception: what failed because the disk
+/// did not confirm it may be found, whole, after the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No room on the disk; temporary, an operator's to mend.

@@ -7,7 +7,7 @@ use restante_federation_proto::{
     verify_json,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::limits::WAYBILL_BYTES_MAX;
 
@@ -74,13 +74,9 @@ impl Waybill {
 
     /// The ids of the keys that `origin` claims to have signed with.
     pub fn key_ids(json: &[u8], origin: &ServerName) -> Vec<KeyId> {
-        let signatures = members(json).ok().and_then(|all| {
-            let member = all.into_iter().find(|member| member.name == "signatures")?;
-            serde_json::from_slice::<Map<String, Value>>(member.value).ok()
-        });
-        let by_origin = signatures.as_ref().and_then(|all| all.get(origin.as_str()));
-        let by_origin = by_origin.and_then(Value::as_object);
-        by_origin.into_iter().flatten().filter_map(|(id, _)| id.parse().ok()).collect()
+        let by_origin = value_of(json, "signatures").and_then(|all| value_of(all, origin.as_str()));
+        let keys = by_origin.and_then(|keys| members(keys).ok()).unwrap_or_default();
+        keys.iter().filter_map(|key| key.name.parse().ok()).collect()
     }
 
     /// Reads a waybill and checks that it speaks of this transaction and that `origin` signed it with `key`.
@@ -111,6 +107,11 @@ impl Waybill {
     pub fn from_header(value: &str) -> Result<Vec<u8>, WaybillError> {
         STANDARD_NO_PAD.decode(value).map_err(|_| WaybillError::Malformed)
     }
+}
+
+fn value_of<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let members = members(object).ok()?;
+    members.into_iter().find(|member| member.name == name).map(|member| member.value)
 }
 
 /// Lower-case hex.

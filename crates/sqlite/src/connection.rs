@@ -50,7 +50,20 @@ pub(crate) fn open_writing(path: &Path) -> Result<Connection, OpenError> {
 /// Sets what durability and integrity need. Called once the file is known to be ours.
 pub(crate) fn configure_writing(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     restrict_to_owner(path)?;
+    refuse_read_only(path, connection)?;
     set_writing(connection).map_err(|source| open_error(path, source))
+}
+
+/// SQLite opens a file that it may not write for reading; then nothing would fail before the first deposit.
+fn refuse_read_only(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    match connection.is_readonly("main") {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let source = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+            Err(OpenError::Unwritable { path: path.into(), source: source.into() })
+        }
+        Err(source) => Err(open_error(path, source)),
+    }
 }
 
 /// Opens a connection that can only read. The writer is open, so the log exists.
@@ -92,6 +105,11 @@ fn set_writing(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    configure_in_memory(connection)
+}
+
+/// What a database needs wherever it is.
+pub(crate) fn configure_in_memory(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
     set_common(connection, WRITER_CACHE_KIB)
 }

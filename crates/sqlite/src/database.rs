@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::in_place::InPlace;
 use crate::readers::Readers;
 use crate::writer::Writer;
 use crate::{OpenError, Schema, StoreError, connection, lock, migrations};
@@ -36,11 +38,14 @@ pub struct Database {
     shared: Arc<Shared>,
 }
 
-/// Fields drop in this order: the writer's connection is the last one open, so that SQLite can
-/// remove the log.
-struct Shared {
-    readers: Readers,
-    writer: Writer,
+enum Shared {
+    /// Fields drop in this order: the writer's connection is the last one open, so that SQLite can
+    /// remove the log.
+    Threads {
+        readers: Readers,
+        writer: Writer,
+    },
+    InPlace(InPlace),
 }
 
 impl Database {
@@ -54,7 +59,24 @@ impl Database {
         migrations::migrate(path, &mut writing, schema)?;
         let readers = Readers::open(path, limits.readers)?;
         let writer = Writer::start(path, writing, lock, limits)?;
-        Ok(Self { shared: Arc::new(Shared { readers, writer }) })
+        Ok(Self { shared: Arc::new(Shared::Threads { readers, writer }) })
+    }
+
+    /// A database in memory for simulations in virtual time: reads and writes run on the caller's own task, and take
+    /// as long as `duration` says.
+    pub fn open_in_place(
+        schema: &Schema,
+        duration: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let in_place = InPlace::open(schema, Box::new(duration))?;
+        Ok(Self { shared: Arc::new(Shared::InPlace(in_place)) })
+    }
+
+    /// The same data after a simulated crash: whoever still holds `self` or a clone of it gets [`StoreError::Closed`].
+    /// `None` for a database in a file, which is opened again by its path.
+    pub fn reopened(&self) -> Option<Self> {
+        let Shared::InPlace(in_place) = &*self.shared else { return None };
+        Some(Self { shared: Arc::new(Shared::InPlace(in_place.reopened())) })
     }
 
     /// Runs `work` in a savepoint on the writer; when this returns `Ok`, its effect is on disk.
@@ -67,7 +89,10 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.shared.writer.write(work).await
+        match &*self.shared {
+            Shared::Threads { writer, .. } => writer.write(work).await,
+            Shared::InPlace(in_place) => in_place.write(work).await,
+        }
     }
 
     /// Runs `work` on a reader, on a consistent snapshot that holds every write finished before.
@@ -78,7 +103,10 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.shared.readers.read(work).await
+        match &*self.shared {
+            Shared::Threads { readers, .. } => readers.read(work).await,
+            Shared::InPlace(in_place) => in_place.read(work).await,
+        }
     }
 }
 

@@ -67,7 +67,8 @@ pub enum OpenError {
     },
 }
 
-/// Why a read or a write did not happen. Nothing of it took effect.
+/// Why a read or a write did not happen. Nothing of it took effect, with one exception: a write that failed because the
+/// disk did not confirm it may be found, whole, after the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full.

@@ -7,6 +7,7 @@
 mod connection;
 mod database;
 mod error;
+mod in_place;
 mod lock;
 mod migrations;
 mod readers;

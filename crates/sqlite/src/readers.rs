@@ -45,7 +45,7 @@ impl Readers {
     }
 }
 
-fn in_snapshot<T>(
+pub(crate) fn in_snapshot<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {

@@ -12,7 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::lock::Lock;
 use crate::{Limits, OpenError, StoreError};
-use pending::{Pending, Write};
+use pending::Write;
+
+pub(crate) use group::commit;
+pub(crate) use pending::Pending;
 
 /// The queue's end; dropping it finishes the queue, closes the connection and waits for that.
 pub(crate) struct Writer {
@@ -81,7 +84,7 @@ fn serve(
         {
             group.push(next);
         }
-        group::commit(connection, group, database);
+        commit(connection, group, database);
     }
 }
 

@@ -34,9 +34,12 @@ pub(super) async fn collect(
     }
 }
 
+#[derive(Default)]
 struct Stretch {
     envelopes: Vec<StoredEnvelope>,
     damaged: Vec<Damaged>,
+    /// Whether there is nothing behind it.
+    is_at_end: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -50,34 +53,74 @@ pub(super) const IN_ORDER: &str = "
     SELECT entry, row FROM envelopes
     WHERE mailbox = ?1 AND quarantined = 0 AND entry > ?2 ORDER BY entry";
 
+/// The same without the index, which may be damaged: reads every envelope of every mailbox.
+const IN_TABLE: &str = "
+    SELECT entry, row FROM envelopes NOT INDEXED
+    WHERE mailbox = ?1 AND quarantined = 0 AND entry > ?2 ORDER BY entry";
+
 fn read(
     connection: &Connection,
     recipient: &ServerName,
     after: Option<EntryId>,
     page: Page,
 ) -> rusqlite::Result<Stretch> {
-    let mut stretch = Stretch { envelopes: Vec::new(), damaged: Vec::new() };
-    let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(stretch) };
-    let mut statement = connection.prepare_cached(IN_ORDER)?;
-    let mut entries = statement.query(params![mailbox, after.map_or(0, |id| signed(id.get()))])?;
-    let mut bytes_taken = 0_u64;
-    while stretch.envelopes.len() < page.envelopes_max
-        && stretch.damaged.len() < DAMAGED_MAX
-        && let Some(entry) = entries.next()?
-    {
-        let row = entry.get(1)?;
-        let Some(id) = EntryId::new(unsigned(entry.get(0)?)) else { continue };
-        let Some(room) = room_left(page, bytes_taken, &stretch.envelopes) else { break };
-        match envelope(connection, recipient, row, room)? {
-            Found::Whole(deposit) => {
-                bytes_taken += deposit.bytes();
-                stretch.envelopes.push(StoredEnvelope { id, deposit });
-            }
-            Found::TooLarge => break,
-            Found::Damaged => stretch.damaged.push(Damaged { id, row }),
-        }
+    let Some(mailbox) = summary::mailbox(connection, recipient)? else {
+        return Ok(Stretch::default());
+    };
+    let walk = Walk { connection, recipient, mailbox, after, page };
+    let stretch = walk.along(IN_ORDER)?;
+    if after.is_some() || !stretch.is_at_end {
+        return Ok(stretch);
     }
-    Ok(stretch)
+    let counted = summary::count(connection, mailbox)?;
+    let found = (stretch.envelopes.len() + stretch.damaged.len()) as u64;
+    if found >= counted {
+        return Ok(stretch);
+    }
+    tracing::error!(mailbox.recipient = %recipient, counted, found,
+        "the database is damaged: an index misses mail; check the disk, stop the relay and run REINDEX with sqlite3");
+    walk.along(IN_TABLE)
+}
+
+/// A walk through a mailbox.
+struct Walk<'a> {
+    connection: &'a Connection,
+    recipient: &'a ServerName,
+    mailbox: i64,
+    after: Option<EntryId>,
+    page: Page,
+}
+
+impl Walk<'_> {
+    /// Takes what fits from the rows that `sql` gives.
+    fn along(&self, sql: &str) -> rusqlite::Result<Stretch> {
+        let mut stretch = Stretch::default();
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let after = self.after.map_or(0, |id| signed(id.get()));
+        let mut entries = statement.query(params![self.mailbox, after])?;
+        let mut bytes_taken = 0_u64;
+        while stretch.envelopes.len() < self.page.envelopes_max
+            && stretch.damaged.len() < DAMAGED_MAX
+        {
+            let Some(entry) = entries.next()? else {
+                stretch.is_at_end = true;
+                break;
+            };
+            let row = entry.get(1)?;
+            let Some(id) = EntryId::new(unsigned(entry.get(0)?)) else { continue };
+            let Some(room) = room_left(self.page, bytes_taken, &stretch.envelopes) else { break };
+            match envelope(self.connection, self.recipient, row, room)? {
+                Found::Whole(deposit) => {
+                    bytes_taken += deposit.bytes();
+                    stretch.envelopes.push(StoredEnvelope { id, deposit });
+                }
+                Found::TooLarge => break,
+                Found::Damaged => stretch.damaged.push(Damaged { id, row }),
+                Found::Elsewhere => {}
+            }
+        }
+        Ok(stretch)
+    }
 }
 
 /// Bytes that the next envelope may have: any number for the first, none once the page is full.
@@ -90,6 +133,8 @@ enum Found {
     /// For the room that the page has left.
     TooLarge,
     Damaged,
+    /// The index points where no row is.
+    Elsewhere,
 }
 
 fn envelope(
@@ -106,8 +151,7 @@ fn envelope(
         .query_row([row], |row| Ok(check(row, recipient, room)));
     match found {
         Ok(found) => Ok(found),
-        // The row is in the index and can't be read.
-        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Found::Damaged),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Found::Elsewhere),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
             Ok(Found::Damaged)
         }

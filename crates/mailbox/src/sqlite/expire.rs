@@ -1,7 +1,8 @@
 //! Removing what is past its time, oldest first, in steps of the caller's size.
 
 use restante_federation_proto::Timestamp;
-use rusqlite::{Connection, params};
+use restante_sqlite::{Database, StoreError};
+use rusqlite::{Connection, ErrorCode, params};
 
 use super::{signed, summary};
 use crate::Expired;
@@ -23,12 +24,53 @@ pub(super) fn expire(
 ) -> rusqlite::Result<Expired> {
     let before = signed(deposited_before.as_millis());
     let batch_max = signed(batch_max as u64);
-    let remembered = connection.prepare_cached(FORGET)?.execute(params![before, batch_max])?;
+    let remembered = forget(connection, before, batch_max)?;
     let envelopes = due(connection, before, batch_max)?;
     for envelope in &envelopes {
         envelope.remove(connection)?;
     }
-    Ok(Expired { envelopes: envelopes.len() as u64, remembered: remembered as u64 })
+    Ok(Expired { envelopes: envelopes.len() as u64, remembered })
+}
+
+fn forget(connection: &Connection, before: i64, batch_max: i64) -> rusqlite::Result<u64> {
+    let forgotten = connection.prepare_cached(FORGET)?.execute(params![before, batch_max])?;
+    Ok(forgotten as u64)
+}
+
+/// The same, each envelope in a commit of its own: what lies on damaged pages can't even be removed, and takes all else
+/// of its commit with it. It stays, and the rest goes.
+pub(super) async fn expire_one_by_one(
+    database: &Database,
+    deposited_before: Timestamp,
+    batch_max: usize,
+) -> Result<Expired, StoreError> {
+    let (before, batch_max) = (signed(deposited_before.as_millis()), signed(batch_max as u64));
+    let envelopes = database.read(move |connection| due(connection, before, batch_max)).await?;
+    let mut expired = Expired::default();
+    for envelope in envelopes {
+        let row = envelope.row;
+        match database.write(move |connection| envelope.remove(connection)).await {
+            Ok(()) => expired.envelopes += 1,
+            Err(error) if is_damage(&error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    row,
+                    error,
+                    "a damaged envelope past its time can't be removed; check the disk"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let forgotten = database.write(move |connection| forget(connection, before, batch_max));
+    expired.remembered = forgotten.await?;
+    Ok(expired)
+}
+
+/// Whether pages contradict each other.
+pub(super) fn is_damage(error: &StoreError) -> bool {
+    let StoreError::Sqlite(source) = error else { return false };
+    source.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 struct Due {

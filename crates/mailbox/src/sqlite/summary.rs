@@ -68,6 +68,13 @@ pub(super) fn mailbox(
         .optional()
 }
 
+/// How many envelopes the mailbox counts.
+pub(super) fn count(connection: &Connection, mailbox: i64) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT envelopes FROM mailboxes WHERE mailbox = ?1")?
+        .query_row([mailbox], |row| row.get(0).map(unsigned))
+}
+
 /// Counts one envelope of `bytes` less. The size of a damaged one may be wrong, so the sum stays
 /// above zero, and is right again when the last one leaves.
 pub(super) fn leave(connection: &Connection, mailbox: i64, bytes: u64) -> rusqlite::Result<()> {

@@ -1,5 +1,12 @@
 //! What only a store on a disk has to keep.
 
+mod bit_flips;
+mod call;
+mod disk_faults;
+mod power_loss;
+mod trial;
+mod upgrade;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,7 +104,7 @@ async fn keeps_every_promise_of_a_store() {
 #[test]
 fn behaves_like_the_model_whatever_is_asked() {
     let folder = Folder::new();
-    conformance::model::check(32, |limits| folder.another(limits));
+    conformance::histories::check(32, |limits| folder.another(limits));
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use restante_federation_proto::Timestamp;
-use restante_relay_api::{CollectRequest, CollectResponse, Queued, RelayTxnResponse, WireEnvelope};
+use restante_relay_api::{
+    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, RelayTxnResponse, WireEnvelope,
+};
 
 use crate::server;
 
@@ -35,8 +37,23 @@ fn an_answer_is_read_back_byte_for_byte() {
 fn a_request_has_defaults_and_ignores_what_it_does_not_know() {
     let request: CollectRequest = serde_json::from_str(r#"{"signed_at":7,"future":true}"#).unwrap();
     assert_eq!((request.after, request.limit, request.wait_ms), (0, 50, 0));
+    assert_eq!(request.max_bytes, 1 << 20);
     assert!(request.acknowledge.is_empty());
     assert!(serde_json::from_str::<CollectRequest>("{}").is_err(), "signed_at is required");
+}
+
+#[test]
+fn a_request_is_signed_in_canonical_form_and_read_back() {
+    let acknowledge = vec![CollectAcknowledgement { id: 7, sha256: None }];
+    let signed_at = Timestamp::from_millis(9);
+    let request =
+        CollectRequest { after: 1, acknowledge, limit: 2, max_bytes: 3, wait_ms: 4, signed_at };
+    let json = request.to_canonical_json();
+    assert_eq!(
+        json,
+        br#"{"acknowledge":[{"id":7}],"after":1,"limit":2,"max_bytes":3,"signed_at":9,"wait_ms":4}"#
+    );
+    assert_eq!(serde_json::from_slice::<CollectRequest>(&json).unwrap(), request);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
-use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
+use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, hex};
+use sha2::{Digest, Sha256};
 
 use crate::server;
 
@@ -15,6 +16,17 @@ fn a_body_without_members_of_ours_is_its_own_content() {
     assert_eq!(parsed.content.raw(), body.as_bytes());
     assert_eq!(parsed.content.origin(), Some(&server("a.example")));
     assert_eq!(parsed.extras, Extras::default());
+}
+
+#[test]
+fn what_the_origin_signed_is_the_canonical_form_and_its_hash() {
+    let body = r#"{ "pdus":null, "origin_server_ts": 1.5e3, "origin":"a.example" }"#;
+    let content = parse(body).unwrap().content;
+    let canonical = r#"{"origin":"a.example","origin_server_ts":1.5e3,"pdus":null}"#;
+    assert_eq!(content.canonical(), canonical.as_bytes());
+    assert_eq!(hex(content.sha256()), hex(&Sha256::digest(canonical)));
+    assert_eq!(content.origin_server_ts(), Some(1500.0));
+    assert_eq!(parse("{}").unwrap().content.origin_server_ts(), None);
 }
 
 #[test]
@@ -33,6 +45,15 @@ fn an_escaped_name_of_ours_is_ours_too() {
     let parsed = parse(r#"{"\u006frg.restante.waybill":{"seq":1},"pdus":[]}"#).unwrap();
     assert_eq!(parsed.content.raw(), br#"{"pdus":[]}"#.as_slice());
     assert_eq!(parsed.extras.waybill.unwrap(), br#"{"seq":1}"#.as_slice());
+}
+
+#[test]
+fn each_member_of_ours_is_found_by_its_name() {
+    let body = r#"{"org.restante.capsule":{"c":1},"org.restante.keys":{"k":1},"org.restante.waybill":{"w":1}}"#;
+    let Extras { waybill, keys, capsule, .. } = parse(body).unwrap().extras;
+    assert_eq!(waybill.as_deref(), Some(br#"{"w":1}"#.as_slice()));
+    assert_eq!(keys.as_deref(), Some(br#"{"k":1}"#.as_slice()));
+    assert_eq!(capsule.as_deref(), Some(br#"{"c":1}"#.as_slice()));
 }
 
 #[test]

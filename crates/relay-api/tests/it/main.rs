@@ -9,6 +9,8 @@
 mod capsule;
 mod collect;
 mod deposit_body;
+mod endpoints;
+mod limits;
 mod proof;
 mod waybill;
 

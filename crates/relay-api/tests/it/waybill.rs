@@ -39,6 +39,14 @@ fn a_signed_waybill_is_read_back_through_a_header() {
 }
 
 #[test]
+fn the_keys_of_a_waybill_are_found_whatever_stands_beside_them() {
+    let json = String::from_utf8(waybill().signed(&key(1))).unwrap();
+    let json = json.replace(r#"{"ed25519:a_1":"#, r#"{"?":1e999,"rsa:x":[],"ed25519:a_1":"#);
+    assert_eq!(verify(json.as_bytes(), "b.example", &HASH, 1), Ok(waybill()));
+    assert_eq!(Waybill::key_ids(json.as_bytes(), &server("a.example")), [key(1).id().clone()]);
+}
+
+#[test]
 fn a_waybill_of_another_transaction_or_key_does_not_count() {
     let json = waybill().signed(&key(1));
     assert_eq!(verify(&json, "c.example", &HASH, 1), Err(WaybillError::OtherTransaction));

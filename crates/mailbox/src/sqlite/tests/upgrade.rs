@@ -1,0 +1,40 @@
+//! Databases that earlier programs wrote.
+
+use std::path::Path;
+
+use restante_sqlite_faults::fixtures;
+
+use super::*;
+
+/// In `tests/fixtures`: mail 1, 3 (set aside) and 5 for b.example, where 2 was acknowledged, and 4 for c.example.
+#[tokio::test]
+async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
+    let migrations: Vec<_> = schema::SCHEMA.migrations.iter().map(|step| step.sql).collect();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for fixture in fixtures(&kept, &migrations).unwrap() {
+        let folder = Folder::new();
+        fixture.write(&folder.path()).unwrap();
+
+        let store = folder.open();
+
+        let version = fixture.version;
+        let held = store.collect(&recipient(), None, EVERYTHING).await.unwrap().envelopes;
+        let others = store.collect(&"c.example".parse().unwrap(), None, EVERYTHING).await.unwrap();
+        let txn_ids = held.iter().chain(&others.envelopes).map(|held| held.deposit.txn_id.as_str());
+        assert_eq!(txn_ids.collect::<Vec<_>>(), ["1", "5", "4"], "schema {version}");
+        assert!(held[0].deposit.content.ends_with(br#""note":"the first"}"#), "schema {version}");
+        for known in held.iter().map(|held| &held.deposit) {
+            let again = store.deposit(known.clone()).await.unwrap();
+            assert_eq!(again, Deposited::Duplicate, "schema {version}");
+        }
+        let mailbox = summary_of(&store).await;
+        assert_eq!((mailbox.quarantined, mailbox.acknowledged_total), (1, 1), "schema {version}");
+        assert!(leave(&store, &["6"]).await[0] > held[1].id, "schema {version}");
+        let ids: Vec<_> = held.iter().map(|held| held.id).collect();
+        assert_eq!(acknowledge(&store, &ids).await, 2, "schema {version}");
+        let due = held[0].deposit.deposited_at.after(std::time::Duration::from_secs(60));
+        let expired = store.expire(due, 10).await.unwrap();
+        // The one for c.example, the one set aside, and "6", which is of the year 1970; three keys.
+        assert_eq!(expired, Expired { envelopes: 3, remembered: 3 }, "schema {version}");
+    }
+}
