@@ -72,15 +72,16 @@ pub fn replacement(
     }
     let valid_longer = candidate.useful_until() > current.useful_until();
     let believed_by_itself = candidate.evidence > Evidence::FirstContact;
-    let believed_by_current = current.evidence > Evidence::FirstContact
-        && is_signed_by_a_key_of(&candidate.document, &current.document);
     replace_if(match candidate.evidence.cmp(&current.evidence) {
         Ordering::Greater => believed_by_itself,
         Ordering::Equal if candidate.evidence == Evidence::Fetched => {
             candidate.learned_at >= current.learned_at
         }
         Ordering::Equal => believed_by_itself && valid_longer,
-        Ordering::Less => valid_longer && believed_by_current,
+        // What is stronger than another is more than a first contact, and so believed itself.
+        Ordering::Less => {
+            valid_longer && is_signed_by_a_key_of(&candidate.document, &current.document)
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::signed_json::{SignedObject, object_of, sign_json, with_signature};
+use crate::signed_json::{SignedObject, member_value, sign_json, with_member};
 use crate::{KeyId, PublicKey, ServerName, SigningKey, Timestamp};
 
 /// Largest document that is read, in bytes: a document of two keys has 500, and retired keys add 100 each.
@@ -125,21 +125,14 @@ impl KeyDocument {
     /// The document with `notary`'s signature added, as a notary serves it.
     pub fn countersigned(&self, notary: &ServerName, key: &SigningKey) -> Bytes {
         let signed = SignedObject::parse(&self.raw).expect(PARSED);
-        let signature = key.sign(signed.message()).to_base64();
+        let signature = format!("\"{}\"", key.sign(signed.message()).to_base64());
         let canonical = crate::canonicalise(&self.raw).expect(PARSED);
-        let mut members: BTreeMap<_, _> = crate::members(&canonical)
-            .expect(PARSED)
-            .into_iter()
-            .map(|member| (member.name.clone(), member))
-            .collect();
-        let signatures = members.remove("signatures");
-        let signatures = signatures.and_then(|member| serde_json::from_slice(member.value).ok());
-        let signatures = with_signature(signatures, notary, key.id(), signature);
-        let signatures = format!("\"signatures\":{signatures}");
-        let mut members: BTreeMap<_, _> =
-            members.iter().map(|(name, member)| (name.as_ref(), member.raw)).collect();
-        members.insert("signatures", signatures.as_bytes());
-        object_of(members.into_values()).into()
+        // Over bytes: what others signed may hold numbers that no `Value` can.
+        let signatures = member_value(&canonical, "signatures").unwrap_or_default();
+        let by_notary = member_value(signatures, notary.as_str()).unwrap_or_default();
+        let by_notary = with_member(by_notary, key.id().as_str(), signature.as_bytes());
+        let signatures = with_member(signatures, notary.as_str(), &by_notary);
+        with_member(&canonical, "signatures", &signatures).into()
     }
 }
 
@@ -176,17 +169,33 @@ fn old_verify_keys(wire: BTreeMap<String, WireOldKey>) -> BTreeMap<KeyId, (Publi
 /// Makes `server`'s own key document: its key, `old_verify_keys` (kept as they are in `predecessor`, the document
 /// that the homeserver itself serves, if that is known), valid until `valid_until`.
 ///
-/// Only `key` is at hand to sign, so verify keys of `predecessor` other than `key` are left out: of a
-/// homeserver that signs with two keys, the minted document speaks for one.
+/// Verify keys of `predecessor` other than `key` are left out; [`mint_signed_by`] takes them if they are at hand.
 pub fn mint(
     server: &ServerName,
     key: &SigningKey,
     predecessor: Option<&KeyDocument>,
     valid_until: Timestamp,
 ) -> KeyDocument {
-    let mut old_verify_keys =
-        predecessor.map(|document| document.old_verify_keys.clone()).unwrap_or_default();
-    old_verify_keys.remove(key.id());
+    let retired = predecessor.map(|document| document.old_verify_keys.clone());
+    mint_signed_by(server, &[key], retired.unwrap_or_default(), valid_until)
+}
+
+/// Makes `server`'s own key document, valid until `valid_until`. It lists `keys` and bears the signature of each, so
+/// that whoever believes one of them comes to believe the others; of `retired`, those that are not among `keys`.
+pub fn mint_signed_by(
+    server: &ServerName,
+    keys: &[&SigningKey],
+    retired: BTreeMap<KeyId, (PublicKey, Timestamp)>,
+    valid_until: Timestamp,
+) -> KeyDocument {
+    let verify_keys: BTreeMap<KeyId, PublicKey> =
+        keys.iter().map(|key| (key.id().clone(), key.public_key())).collect();
+    let mut old_verify_keys = retired;
+    old_verify_keys.retain(|key_id, _| !verify_keys.contains_key(key_id));
+    let listed: Map<String, Value> = verify_keys
+        .iter()
+        .map(|(key_id, key)| (key_id.to_string(), json!({ "key": key.to_base64() })))
+        .collect();
     let old: Map<String, Value> = old_verify_keys
         .iter()
         .map(|(key_id, (key, expired))| {
@@ -195,15 +204,14 @@ pub fn mint(
         .collect();
     let mut document = Map::new();
     document.insert("server_name".to_owned(), json!(server));
-    let verify_keys = json!({ key.id().as_str(): { "key": key.public_key().to_base64() } });
-    document.insert("verify_keys".to_owned(), verify_keys);
+    document.insert("verify_keys".to_owned(), listed.into());
     document.insert("old_verify_keys".to_owned(), old.into());
     document.insert("valid_until_ts".to_owned(), json!(valid_until));
-    sign_json(&mut document, server, key);
+    keys.iter().for_each(|key| sign_json(&mut document, server, key));
     KeyDocument {
         raw: Value::Object(document).to_string().into(),
         server_name: server.clone(),
-        verify_keys: BTreeMap::from([(key.id().clone(), key.public_key())]),
+        verify_keys,
         old_verify_keys,
         valid_until,
     }

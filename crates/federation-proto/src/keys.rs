@@ -160,7 +160,16 @@ impl SigningKey {
 
     /// Reads the first key of a signing key file as Synapse writes it: a line `ed25519 VERSION SEED` per key.
     pub fn from_file_text(text: &str) -> Result<Self, KeyError> {
-        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        Self::from_line(key_lines(text).next().unwrap_or_default())
+    }
+
+    /// Reads the keys behind the first: those that a homeserver lists and signs its key document with as well, because
+    /// they are to be replaced by the first, or to follow it.
+    pub fn others_from_file_text(text: &str) -> Result<Vec<Self>, KeyError> {
+        key_lines(text).skip(1).map(Self::from_line).collect()
+    }
+
+    fn from_line(line: &str) -> Result<Self, KeyError> {
         let mut words = line.split_whitespace();
         let (Some(ALGORITHM), Some(version), Some(seed), None) =
             (words.next(), words.next(), words.next(), words.next())
@@ -198,6 +207,10 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+fn key_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim().is_empty())
 }
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -278,6 +291,18 @@ mod tests {
             let read = SigningKey::from_file_text(text).unwrap();
             assert_eq!((read.id(), read.public_key()), (key().id(), key().public_key()));
         }
+    }
+
+    #[test]
+    fn the_keys_behind_the_first_are_read_as_well() {
+        let first = key().to_file_text();
+        let second = SigningKey::from_seed("ed25519:a_2".parse().unwrap(), &[2; 32]);
+        let others = |text: &str| SigningKey::others_from_file_text(text);
+        let text = format!("{first}\n{}", second.to_file_text());
+        let read: Vec<_> = others(&text).unwrap().iter().map(SigningKey::public_key).collect();
+        assert_eq!(read, [second.public_key()]);
+        assert!(others(&first).unwrap().is_empty());
+        assert_eq!(others(&format!("{first}ed25519")).err(), Some(KeyError::SigningKeyFile));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Being a Matrix server, without IO: names, canonical JSON, signatures, X-Matrix, key documents, event ids.
 //!
 //! Nothing here opens a socket, reads a clock or draws a random number: the time
-//! and the generator are arguments.
+//! and the generator are arguments. `Clock` and `Dice` are the seams by which shells get them.
 
 mod authorization_parameters;
 mod canonical_json;
+mod dice;
 mod event_id;
 mod event_signature;
 mod evidence;
@@ -24,12 +25,13 @@ mod timestamp;
 mod x_matrix;
 
 pub use canonical_json::{CanonicalJsonError, JSON_DEPTH_MAX, canonicalise};
+pub use dice::{Dice, SystemDice};
 pub use event_id::{EventIdError, RoomVersion, event_id};
 pub use event_signature::{EventSignatureError, verify_event_signature};
 pub use evidence::{BelievedDocument, Evidence, Replacement, TRUST_MAX, replacement};
 pub use json_members::{Member, members};
 pub use key_document::{
-    KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyDocumentError, VERIFY_KEYS_MAX, mint,
+    KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyDocumentError, VERIFY_KEYS_MAX, mint, mint_signed_by,
 };
 pub use keys::{BadSignature, KeyError, KeyId, PublicKey, Signature, SigningKey};
 pub use matrix_error::{ErrorCode, MatrixError};

@@ -1,9 +1,11 @@
 //! Signing JSON (Matrix specification, appendix "Signing JSON").
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::json_scanner::push_string;
 use crate::{
     BadSignature, CanonicalJsonError, KeyId, PublicKey, ServerName, Signature, SigningKey,
 };
@@ -44,7 +46,7 @@ fn canonical_bytes(object: &Map<String, Value>) -> Vec<u8> {
 }
 
 /// `signatures` with one more; what is not of the form that signatures have gives way.
-pub(crate) fn with_signature(
+fn with_signature(
     signatures: Option<Value>,
     server: &ServerName,
     key_id: &KeyId,
@@ -134,9 +136,22 @@ fn signature_in(signatures: &[u8], server: &ServerName, key_id: &KeyId) -> Optio
     serde_json::from_slice(by_key).ok()
 }
 
-fn member_value<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(crate) fn member_value<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let members = crate::members(object).ok()?;
     members.into_iter().find(|member| member.name == name).map(|member| member.value)
+}
+
+/// The canonical `object` with one more member, in place of one of the same name; what is no object gives way.
+pub(crate) fn with_member(object: &[u8], name: &str, value: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(name.len() + value.len() + 3);
+    push_string(&mut raw, name);
+    raw.push(b':');
+    raw.extend_from_slice(value);
+    let members = crate::members(object).unwrap_or_default();
+    let mut members: BTreeMap<&str, &[u8]> =
+        members.iter().map(|member| (member.name.as_ref(), member.raw)).collect();
+    members.insert(name, &raw);
+    object_of(members.into_values())
 }
 
 /// The object that has these members (each its name, a colon and its value) in this order.

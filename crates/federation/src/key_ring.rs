@@ -53,7 +53,7 @@ pub enum Freshness {
 /// Why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyLookupError {
-    /// The server's believed document, fetched now or fresh, does not list that key. Permanent.
+    /// The server's believed document, fetched now, does not list that key, or has retired it. Permanent.
     #[error("{server} has no key {key_id}")]
     NoSuchKey {
         /// The server.

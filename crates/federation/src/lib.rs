@@ -10,6 +10,7 @@ mod exchange;
 mod executor;
 mod key_ring;
 mod key_store;
+mod private_file;
 mod serve;
 mod sign;
 
@@ -19,5 +20,6 @@ pub use client::{AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, Fede
 pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
 pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
+pub use private_file::{create_private_file, create_private_folder};
 pub use serve::{Connection, Listener, ListenerError, ServeLimits, TlsFiles, serve};
 pub use sign::{Identity, signed_request};

@@ -23,8 +23,9 @@ pub(crate) async fn run(
     while !shutdown.is_cancelled() {
         sweep(store.as_ref(), clock.as_ref(), time_to_live, &shutdown).await;
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            biased;
             () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(INTERVAL) => {}
         }
     }
 }

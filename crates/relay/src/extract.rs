@@ -4,8 +4,12 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::StatusCode;
-use restante_federation::{BodyError, VerifiedOrigin, authenticate, collect_limited};
-use restante_federation_proto::{ErrorCode, MatrixError};
+use http::request::Parts;
+use restante_federation::{
+    BodyError, VerifiedOrigin, authenticate, collect_limited, x_matrix_headers,
+};
+use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError};
+use restante_relay_api::DepositBody;
 use restante_relay_api::limits::COLLECT_REQUEST_BYTES_MAX;
 use serde::de::DeserializeOwned;
 
@@ -31,7 +35,15 @@ impl FromRequest<RelayState> for SignedDeposit {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
-        let (caller, body, room) = signed(request, relay, relay.rules.body_bytes_max).await?;
+        let (parts, body) = request.into_parts();
+        let (body, room) = read(relay, body, relay.rules.body_bytes_max).await?;
+        let caller = match verified(&parts, body.clone(), relay).await {
+            // Its keys have changed since, or the document that lists them ran out, and it brings one that says so.
+            Err(_) if learn_callers_keys(&parts, &body, relay).await => {
+                verified(&parts, body.clone(), relay).await?
+            }
+            verified => verified?,
+        };
         Ok(Self { caller, body, _room: room })
     }
 }
@@ -40,26 +52,42 @@ impl FromRequest<RelayState> for SignedQuestion {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
-        let (caller, body, room) = signed(request, relay, COLLECT_REQUEST_BYTES_MAX).await?;
+        let (parts, body) = request.into_parts();
+        let (body, room) = read(relay, body, COLLECT_REQUEST_BYTES_MAX).await?;
+        let caller = verified(&parts, body.clone(), relay).await?;
         Ok(Self { caller, body, _room: room })
     }
 }
 
-async fn signed(
-    request: Request,
+async fn verified(
+    parts: &Parts,
+    body: Bytes,
     relay: &RelayState,
-    body_bytes_max: usize,
-) -> Result<(VerifiedOrigin, Bytes, Share), Refusal> {
-    let (parts, body) = request.into_parts();
-    let (body, room) = read(relay, body, body_bytes_max).await?;
-    let request = authenticate(&parts, body, relay.server_name(), &relay.keys).await?;
+) -> Result<VerifiedOrigin, Refusal> {
+    let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
     if !request.destination_named && relay.rules.destination == DestinationRule::Required {
         let text = "The X-Matrix header must name its destination here";
         return Err(
             MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
         );
     }
-    Ok((request.origin, request.body, room))
+    Ok(request.origin)
+}
+
+/// Considers the key document of the caller that a deposit brings; `true` if it changed what is believed. It counts only
+/// if a believed key of that server signed it, so the caller need not be known yet.
+async fn learn_callers_keys(parts: &Parts, body: &Bytes, relay: &RelayState) -> bool {
+    let Ok(headers) = x_matrix_headers(&parts.headers) else { return false };
+    let caller = &headers[0].origin;
+    // Strangers can't change what is believed of them, and their bodies need not be parsed for it.
+    let Some(believed) = relay.keys.believed(caller).await else { return false };
+    let document = DepositBody::parse(body.clone()).ok().and_then(|body| body.extras.keys);
+    let Some(document) = document.and_then(|json| KeyDocument::parse(json).ok()) else {
+        return false;
+    };
+    document.server_name() == caller
+        && document != believed.document
+        && relay.keys.offer(&document).await
 }
 
 /// A body within its own limit and the room that all requests share. It counts until the room is dropped.

@@ -14,7 +14,9 @@ mod memory;
 mod own_key;
 mod relay;
 mod router;
+mod service;
 mod state;
 
 pub use config::{LimitsSection, MailboxSection, RelayConfig};
 pub use relay::{Relay, StartError};
+pub use service::{Service, ServiceParts};

@@ -1,14 +1,13 @@
 //! The relay's own signing key: its file, and the key document that others fetch.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use restante_federation::Identity;
+use restante_federation::{Identity, create_private_file};
 use restante_federation_proto::{KeyDocument, KeyId, SigningKey, Timestamp, mint};
 
 /// How long the document is valid: a week, the most that Dendrite accepts.
@@ -44,7 +43,7 @@ pub(crate) fn load_or_create(path: &Path) -> Result<SigningKey, OwnKeyError> {
             .map_err(|_| OwnKeyError::Malformed { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = fresh_key();
-            create(path, &key).map_err(failed)?;
+            create_private_file(path, &key.to_file_text()).map_err(failed)?;
             Ok(key)
         }
         Err(error) => Err(failed(error)),
@@ -55,17 +54,6 @@ fn fresh_key() -> SigningKey {
     let seed: [u8; 32] = rand::random();
     let id: KeyId = "ed25519:restante".parse().expect("a constant that is a key id");
     SigningKey::from_seed(id, &seed)
-}
-
-/// Written beside and renamed, so that a crash leaves no half key behind.
-fn create(path: &Path, key: &SigningKey) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    let _ = fs::remove_file(&partial);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    file.write_all(key.to_file_text().as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
 /// The relay's key document, renewed as time goes by.

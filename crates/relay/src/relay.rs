@@ -1,30 +1,22 @@
-//! A relay as a whole: opens its state, binds, serves, and stops softly.
+//! A relay as a program: opens the files that its configuration names, binds, serves, and stops softly.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    ClientConfigError, FederationClient, Identity, KeyRing, KeyRingParts, Listener, ListenerError,
-    ServeLimits, SqliteKeyStore, serve,
+    ClientConfigError, FederationClient, Identity, Listener, ListenerError, ServeLimits,
+    SqliteKeyStore, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{EnvelopeAge, MailboxLimits, MailboxStore, SqliteStore};
-use restante_relay_api::limits::AHEAD_MAX;
+use restante_mailbox::{MailboxLimits, MailboxStore, SqliteStore};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::arrivals::Arrivals;
 use crate::config::RelayConfig;
-use crate::expiry;
-use crate::memory::Memory;
-use crate::own_key::{self, OwnKey, OwnKeyError};
-use crate::router::router;
-use crate::state::{DestinationRule, Parts, RelayState, Rules};
+use crate::own_key::{self, OwnKeyError};
+use crate::service::{Service, ServiceParts};
 
 /// Why a relay does not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +45,9 @@ pub enum StartError {
 
 /// A relay that is bound and ready to serve.
 pub struct Relay {
-    state: RelayState,
+    service: Service,
     listener: Listener,
     limits: ServeLimits,
-    time_to_live: std::time::Duration,
     shutdown: CancellationToken,
 }
 
@@ -80,33 +71,19 @@ impl Relay {
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         create_folder(&config)?;
-        let identity = identity(&config)?;
-        let keys = Arc::new(open_keys(&config, &identity, clock.clone())?);
-        let listener = Listener::bind(config.listen, config.tls.clone().map(Into::into)).await?;
-        let state = RelayState::new(Parts {
-            own_key: OwnKey::new(identity.clone()),
-            identity,
-            keys,
-            store,
-            clock,
-            arrivals: Arrivals::new(config.limits.waiting_collects_max),
-            rules: rules(&config),
-            request_memory: Memory::new(),
-            answer_memory: Memory::new(),
-            deposits: TaskTracker::new(),
-            shutdown: shutdown.clone(),
-        });
+        let parts = service_parts(&config, store, clock)?;
+        let service = Service::new(&config, parts, shutdown.clone());
+        let listener = Listener::bind(config.listen, config.tls.map(Into::into)).await?;
         let limits = ServeLimits {
             connections_max: config.limits.connections_max,
             ..ServeLimits::default()
         };
-        let time_to_live = config.mailbox.time_to_live.0;
-        Ok(Self { state, listener, limits, time_to_live, shutdown })
+        Ok(Self { service, listener, limits, shutdown })
     }
 
     /// The relay's name.
     pub fn server_name(&self) -> &ServerName {
-        self.state.server_name()
+        self.service.server_name()
     }
 
     /// The address that was bound.
@@ -116,24 +93,15 @@ impl Relay {
 
     /// Serves until the token given to [`Relay::start`] is cancelled, then lets requests under way finish.
     pub async fn run(self) {
-        let tasks = TaskTracker::new();
-        let (store, clock) = (self.state.store.clone(), self.state.clock.clone());
-        tasks.spawn(expiry::run(store, clock, self.time_to_live, self.shutdown.clone()));
-        tasks.close();
-        let deposits = self.state.deposits.clone();
-        serve(self.listener, router(self.state), self.limits, self.shutdown).await;
-        deposits.close();
-        deposits.wait().await;
-        tasks.wait().await;
+        let Self { service, listener, limits, shutdown } = self;
+        let routes = service.routes();
+        service.run(serve(listener, routes, limits, shutdown)).await;
     }
 }
 
 /// Readable by its owner alone: it holds strangers' mail and the signing key.
 fn create_folder(config: &RelayConfig) -> Result<(), StartError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data)
+    create_private_folder(&config.data)
         .map_err(|source| StartError::DataFolder { path: config.data.clone(), source })
 }
 
@@ -153,29 +121,18 @@ fn open_store(config: &RelayConfig) -> Result<Arc<dyn MailboxStore>, OpenError> 
     Ok(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"), limits)?))
 }
 
-fn open_keys(
+fn service_parts(
     config: &RelayConfig,
-    identity: &Identity,
+    store: Arc<dyn MailboxStore>,
     clock: Arc<dyn Clock>,
-) -> Result<KeyRing, StartError> {
+) -> Result<ServiceParts, StartError> {
     let exchange = FederationClient::new(config.federation.client_config(), clock.clone())?;
-    let store = SqliteKeyStore::open(&config.data.join("keys.sqlite"))?;
-    Ok(KeyRing::new(KeyRingParts {
-        identity: identity.clone(),
+    let key_store = SqliteKeyStore::open(&config.data.join("keys.sqlite"))?;
+    Ok(ServiceParts {
+        identity: identity(config)?,
         exchange: Arc::new(exchange),
-        store: Arc::new(store),
+        key_store: Arc::new(key_store),
+        store,
         clock,
-        notaries: config.keys.notaries(),
-        vouchers: Vec::new(),
-    }))
-}
-
-fn rules(config: &RelayConfig) -> Rules {
-    let destination = if config.federation.require_destination {
-        DestinationRule::Required
-    } else {
-        DestinationRule::Optional
-    };
-    let age = EnvelopeAge { time_to_live: config.mailbox.time_to_live.0, ahead_max: AHEAD_MAX };
-    Rules { body_bytes_max: config.limits.body_bytes_max, age, destination }
+    })
 }

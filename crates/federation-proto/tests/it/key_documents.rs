@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use restante_federation_proto::{
     BelievedDocument, Evidence, KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyDocumentError, KeyId,
     NOTARY_DOCUMENTS_MAX, NotaryResponse, Replacement, ServerName, SignedJsonError, SigningKey,
-    Timestamp, VERIFY_KEYS_MAX, canonicalise, mint, replacement, sign_json, verify_json,
+    Timestamp, VERIFY_KEYS_MAX, canonicalise, mint, mint_signed_by, replacement, sign_json, verify_json,
 };
 use serde_json::{Map, Value, json};
 
@@ -167,6 +167,33 @@ fn a_minted_document_parses_to_itself_and_keeps_retired_keys() {
 }
 
 #[test]
+fn a_document_that_two_keys_signed_lets_whoever_believes_the_old_one_believe_the_new_one() {
+    let (name, old, new) = (server("a.example"), key("old"), key("new"));
+    let retired = [
+        (old.id().clone(), (old.public_key(), day(1))),
+        ("ed25519:0".parse().unwrap(), (key("0").public_key(), day(1))),
+    ];
+    let believed = BelievedDocument {
+        document: mint(&name, &old, None, day(20)),
+        evidence: Evidence::Fetched,
+        learned_at: day(1),
+    };
+    let offered = |document: KeyDocument| {
+        let evidence = Evidence::FirstContact;
+        replacement(Some(&believed), &BelievedDocument { document, evidence, learned_at: day(2) })
+    };
+
+    let minted = mint_signed_by(&name, &[&new, &old], retired.into(), day(21));
+
+    assert_eq!(KeyDocument::parse(minted.raw().clone()), Ok(minted.clone()));
+    let listed: Vec<_> = minted.verify_keys().keys().collect();
+    assert_eq!(listed, [new.id(), old.id()]);
+    assert_eq!(minted.old_verify_keys().len(), 1, "a key in use is not retired");
+    assert_eq!(offered(minted), Replacement::Replace);
+    assert_eq!(offered(mint(&name, &new, None, day(21))), Replacement::Keep);
+}
+
+#[test]
 fn a_notary_adds_its_signature_and_leaves_the_others() {
     let (own, notary) = (key("own"), key("notary"));
     let mut object = object(&[&own], &[&own]);
@@ -205,6 +232,23 @@ fn a_notary_signs_number_lexemes_as_the_origin_wrote_them() {
     let served = KeyDocument::parse(served).unwrap();
     let notary = key("notary");
     assert!(served.is_signed_by(&server("relay.example"), notary.id(), &notary.public_key()));
+}
+
+#[test]
+fn a_notary_leaves_the_others_signatures_whatever_stands_among_them() {
+    let own = key("own");
+    let document = mint(&server("a.example"), &own, None, day(1));
+    let text = std::str::from_utf8(document.raw()).unwrap();
+    let deep = format!("{}{}", "[".repeat(125), "]".repeat(125));
+    for odd in ["1e999", r#"{"ed25519:x":1e999}"#, &deep] {
+        let raw = text.replace(r#""signatures":{"#, &format!(r#""signatures":{{"b.example":{odd},"#));
+        let document = KeyDocument::parse(raw.into()).unwrap();
+        let served = document.countersigned(&server("relay.example"), &key("notary"));
+        let served = KeyDocument::parse(served).unwrap();
+        assert!(served.is_signed_by(&server("a.example"), own.id(), &own.public_key()), "{odd}");
+        let notary = key("notary");
+        assert!(served.is_signed_by(&server("relay.example"), notary.id(), &notary.public_key()));
+    }
 }
 
 #[test]

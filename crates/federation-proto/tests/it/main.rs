@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
+mod boundaries;
 mod canonical_json;
 mod event_ids;
 mod event_signatures;

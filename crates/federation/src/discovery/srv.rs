@@ -41,6 +41,7 @@ fn drawn(weights: &[u32], rng: &mut impl Rng) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -68,5 +69,23 @@ mod tests {
             .filter(|_| in_order_of_trial(records.clone(), &mut rng)[0].target == "heavy")
             .count();
         assert!((800..980).contains(&heavy_first), "{heavy_first}");
+    }
+
+    proptest! {
+        /// However many records there are, with whatever weights: each is tried once, those of a lower priority first.
+        #[test]
+        fn every_record_has_its_turn(
+            records in prop::collection::vec((0_u16..3, prop_oneof![Just(0), any::<u16>()]), 0..40),
+            seed in any::<u64>(),
+        ) {
+            let named = |(number, (priority, weight)): (usize, &(u16, u16))| {
+                record(*priority, *weight, &number.to_string())
+            };
+            let records: Vec<_> = records.iter().enumerate().map(named).collect();
+            let ordered = in_order_of_trial(records.clone(), &mut StdRng::seed_from_u64(seed));
+            prop_assert!(ordered.is_sorted_by_key(|record| record.priority));
+            prop_assert_eq!(ordered.len(), records.len());
+            prop_assert!(records.iter().all(|record| ordered.contains(record)));
+        }
     }
 }

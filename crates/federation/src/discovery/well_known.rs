@@ -149,6 +149,9 @@ fn expires(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(784_111_777_000); // Sun, 06 Nov 1994 08:49:37 GMT
@@ -218,6 +221,53 @@ mod tests {
             (200, r#"{"m.server":"x.example:0"}"#),
         ] {
             assert!(matches!(read(&answer(status, &[], body)), Meaning::Nothing(_)), "{body}");
+        }
+    }
+
+    /// Header values of any bytes, and some that look like what is read.
+    fn header() -> impl Strategy<Value = Vec<u8>> {
+        let words =
+            "(https?:)?(//)?([a-z@.:\\[\\]0-9]{0,12}|b\\.example)(:[0-9]{0,6})?(/[a-z?#% ]{0,6})?";
+        let caching = "((max-age|MAX-AGE|no-store|x)=? ?\"?[0-9]{0,25}\"?,? ?){0,3}";
+        let date = "(Sun, )?[0-9]{1,2} (Nov|Feb|x) [0-9]{1,5} [0-9]{2}:49:37 (GMT|-9999)";
+        let text = prop_oneof![words, caching, date].prop_map(String::into_bytes);
+        prop_oneof![any::<Vec<u8>>(), text]
+    }
+
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let server =
+            "[a-z.\\[\\]:0-9]{0,12}".prop_map(|name| format!(r#"{{"m.server":"{name}"}}"#));
+        prop_oneof![any::<Vec<u8>>(), server.prop_map(String::into_bytes)]
+    }
+
+    proptest! {
+        /// Whatever a web server answers: a delegation is to a name and counts within bounds, a redirect leads to
+        /// where an HTTPS request can be sent.
+        #[test]
+        fn any_answer_means_something_within_bounds(
+            status in prop_oneof![Just(200), Just(302), 100_u16..1000],
+            headers in prop::collection::vec((0_usize..3, header()), 0..4),
+            body in body(),
+        ) {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
+                map.append([CACHE_CONTROL, EXPIRES, LOCATION][name].clone(), value);
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            match read(&WebAnswer { status, headers: map, body }) {
+                Meaning::Delegated(named, lifetime) => {
+                    prop_assert_eq!(status, StatusCode::OK);
+                    prop_assert!((LIFETIME_MIN..=LIFETIME_MAX).contains(&lifetime));
+                    prop_assert!(named.text.parse::<ServerName>().is_ok() && named.port != Some(0));
+                }
+                Meaning::Elsewhere(url) => {
+                    prop_assert!(status.is_redirection() && !url.authority.contains(['@', '/']));
+                    prop_assert!(url.path_and_query.starts_with('/') || url.path_and_query.starts_with('?'));
+                    prop_assert!(HeaderValue::from_str(&url.authority).is_ok());
+                }
+                Meaning::Nothing(reason) => prop_assert!(!reason.is_empty()),
+            }
         }
     }
 }

@@ -137,8 +137,20 @@ impl KeyRing {
         let wait = asked.wait_at(now)?;
         Some(match asked.outcome {
             Outcome::Failed(reason) => unreachable(server, &reason, wait),
+            Outcome::Answered if self.may_be_newer(server, want).await => {
+                unreachable(server, "it did not list that key a short while ago", wait)
+            }
             Outcome::Answered => self.refusal_of_answer(server, want, wait).await,
         })
+    }
+
+    /// Whether the server may have got the key since it was asked: a change of keys is not held against it.
+    async fn may_be_newer(&self, server: &ServerName, want: Want<'_>) -> bool {
+        let kept = self.kept.load(server).await.ok().flatten();
+        let Some((kept, key_id)) = kept.zip(want.key_id()) else { return false };
+        let document = &kept.document;
+        !document.verify_keys().contains_key(key_id)
+            && !document.old_verify_keys().contains_key(key_id)
     }
 
     /// Why an answer of the server itself does not help.

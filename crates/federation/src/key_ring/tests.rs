@@ -239,9 +239,11 @@ async fn an_unknown_key_is_looked_for_once_a_minute() {
     world.servers.serve("a.example", &document("a.example", &key, START.after(DAY)));
     world.key("a.example", "ed25519:1").await.unwrap();
     world.clock.advance(Duration::from_hours(1));
+    let found = world.key("a.example", "ed25519:other").await;
+    assert!(matches!(found, Err(KeyLookupError::NoSuchKey { .. })));
     for _ in 0..5 {
         let found = world.key("a.example", "ed25519:other").await;
-        assert!(matches!(found, Err(KeyLookupError::NoSuchKey { .. })));
+        assert!(is_unreachable(&found), "it may have got that key since it was asked");
     }
     assert_eq!(world.servers.times_asked("a.example"), 2);
     world.clock.advance(Duration::from_mins(1));
@@ -270,6 +272,7 @@ async fn a_server_that_changed_its_key_is_believed_though_its_old_document_is_va
     world.servers.serve("a.example", &document("a.example", &new, START.after(DAY)));
     world.clock.advance(Duration::from_hours(1));
     assert_eq!(world.key("a.example", "ed25519:2").await, Ok(new.public_key()));
+    world.clock.advance(Duration::from_mins(1));
     let gone = world.key("a.example", "ed25519:1").await;
     assert!(matches!(gone, Err(KeyLookupError::NoSuchKey { .. })));
 }

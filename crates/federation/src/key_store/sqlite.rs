@@ -242,4 +242,26 @@ mod tests {
             servers.iter().map(|kept| kept.document.server_name().as_str()).collect();
         assert_eq!(servers, ["b.example", "c.example"]);
     }
+
+    #[tokio::test]
+    async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
+        let migrations: Vec<_> = SCHEMA.migrations.iter().map(|step| step.sql).collect();
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        for fixture in restante_sqlite_faults::fixtures(&kept, &migrations).unwrap() {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("keys.sqlite");
+            fixture.write(&file).unwrap();
+
+            let store = SqliteKeyStore::open(&file).unwrap();
+
+            let kept: Vec<_> = store.list().await.unwrap();
+            let servers = kept.iter().map(|kept| kept.document.server_name().as_str());
+            let expected = ["a.example", "b.example", "c.example", "d.example"];
+            assert_eq!(servers.collect::<Vec<_>>(), expected, "schema {}", fixture.version);
+            assert_eq!(kept[2].evidence, Evidence::Event);
+            assert_eq!(kept[2].learned_at, NOW.after(Duration::from_millis(2)));
+            store.save(&believed("e.example", Evidence::Fetched, NOW)).await.unwrap();
+            assert_eq!(store.list().await.unwrap().len(), 5, "schema {}", fixture.version);
+        }
+    }
 }

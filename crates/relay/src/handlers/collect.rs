@@ -64,6 +64,7 @@ async fn wait_for_mail(
             return Ok(collected.envelopes);
         }
         tokio::select! {
+            biased;
             () = arrived => {}
             () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
             () = relay.shutdown.cancelled() => return Ok(Vec::new()),

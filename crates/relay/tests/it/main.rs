@@ -9,9 +9,9 @@
 mod bad_input;
 mod capsule;
 mod collect;
-mod crash;
 mod deposit;
 mod harness;
+mod key_change;
 mod keys;
 mod pressure;
 mod proof;
