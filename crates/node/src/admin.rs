@@ -25,8 +25,7 @@ use crate::inbox::Inbox;
 use crate::retriever::RetrieverStatus;
 use crate::site::Site;
 
-pub(crate) use token::Token;
-pub use token::TokenError;
+pub use token::{Token, TokenError};
 
 /// What the operator's door shows and changes.
 #[derive(Clone)]

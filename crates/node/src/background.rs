@@ -18,6 +18,7 @@ impl Background {
         let hard_stop = self.hard_stop.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = work => {}
                 () = hard_stop.cancelled() => {}
             }

@@ -11,6 +11,8 @@ use restante_federation::config::{
 use restante_federation_proto::ServerName;
 use serde::Deserialize;
 
+use crate::inbound::{PassedPath, default_paths};
+
 /// The whole file. `restante config generate node` writes every key with its meaning and default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +73,8 @@ pub struct InboundSection {
     pub listen: SocketAddr,
     /// Certificate files; without them plain HTTP, for a reverse proxy in front.
     pub tls: Option<TlsSection>,
+    /// Paths that are passed on to the homeserver, each with everything below it.
+    pub paths: Vec<PassedPath>,
 }
 
 /// `[admin]`.
@@ -125,7 +129,8 @@ fn default_outbound() -> SocketAddr {
 
 impl Default for InboundSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8448)), tls: None }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8448));
+        Self { listen, tls: None, paths: default_paths() }
     }
 }
 

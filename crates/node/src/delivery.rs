@@ -93,7 +93,8 @@ impl Delivery {
         section: &DeliverySection,
         background: Background,
     ) -> Result<Self, StoreError> {
-        let drawn_stream = hex(&rand::random::<[u8; 16]>());
+        let drawn = [site.dice.number(), site.dice.number()];
+        let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
         let schedule = Schedule::from(section);
         let deposits =

@@ -13,16 +13,24 @@ use restante_federation::{Exchange, Patience, Peer, empty};
 use restante_federation_proto::{Clock, ServerName, Timestamp};
 use restante_relay_api::endpoints::VERSION;
 use restante_sqlite::{Database, StoreError};
+use tokio::sync::broadcast;
 
 pub(crate) use standing::{Admission, OfflinePolicy, Standing};
 
 use crate::answer;
 use crate::background::Background;
 use crate::delivery::outcome::is_sign_of_life;
+use crate::restart::caught;
 use crate::store;
 
 /// Destinations that are remembered. Users of the homeserver can make it call any name, and each costs some memory.
 const DESTINATIONS_MAX: usize = 50_000;
+
+/// Servers whose return is told before somebody listens; whoever missed one finds out by asking.
+const RETURNS_MAX: usize = 64;
+
+/// How long a server that called us counts as there when the homeserver asks it about what it sent.
+const CALLED_LATELY: Duration = Duration::from_secs(60);
 
 /// How long a probe waits for the answer once it is connected.
 const PROBE_ANSWER: Duration = Duration::from_secs(5);
@@ -66,12 +74,15 @@ pub(crate) struct Destinations {
 struct Inner {
     parts: DestinationParts,
     known: Mutex<HashMap<ServerName, Known>>,
+    returns: broadcast::Sender<ServerName>,
 }
 
 #[derive(Default)]
 struct Known {
     standing: Standing,
     answered_at: Option<Timestamp>,
+    /// When it last called us while something was held against it.
+    called_at: Option<Timestamp>,
     probe: Option<Probe>,
 }
 
@@ -86,7 +97,13 @@ impl Destinations {
             .into_iter()
             .map(|(name, standing)| (name, Known { standing, ..Known::default() }))
             .collect();
-        Ok(Self { shared: Arc::new(Inner { parts, known: Mutex::new(known) }) })
+        let returns = broadcast::Sender::new(RETURNS_MAX);
+        Ok(Self { shared: Arc::new(Inner { parts, known: Mutex::new(known), returns }) })
+    }
+
+    /// Tells which servers answer again after calls to them failed.
+    pub(crate) fn returns(&self) -> broadcast::Receiver<ServerName> {
+        self.shared.returns.subscribe()
     }
 
     /// What is known of `server`; `None` when nothing failed.
@@ -110,6 +127,16 @@ impl Destinations {
         known.get_mut(server).map_or(Admission::Attempt, |known| {
             known.standing.admit(&self.shared.parts.policy, now)
         })
+    }
+
+    /// The same for a question about events that `server` sent. Whoever called lately is asked even while it is assumed
+    /// offline: a homeserver that gets no answer drops for good what the server is sending at this moment.
+    pub(crate) fn admit_question(&self, server: &ServerName) -> Admission {
+        let admission = self.admit(server);
+        let now = self.now();
+        let called_at = self.known().get(server).and_then(|known| known.called_at);
+        let called_lately = called_at.is_some_and(|at| now.since(at) < CALLED_LATELY);
+        if admission == Admission::Offline && called_lately { Admission::Probe } else { admission }
     }
 
     /// How long a probe may take to connect.
@@ -149,6 +176,8 @@ impl Destinations {
             before.failures > 0
         };
         if had_failed {
+            // Nobody need be listening.
+            self.shared.returns.send(server.clone()).ok();
             self.save(server).await;
         }
     }
@@ -158,6 +187,7 @@ impl Destinations {
         let now = self.now();
         let mut known = self.known();
         let Some(entry) = known.get_mut(server) else { return };
+        entry.called_at = Some(now);
         if entry.standing.sign_of_life(&self.shared.parts.policy, now) {
             drop(self.probe(server, entry));
         }
@@ -189,7 +219,15 @@ impl Destinations {
             return under_way.clone();
         }
         let (destinations, peer) = (self.clone(), Peer::from(server.clone()));
-        let probe = async move { destinations.run_probe(&peer).await }.boxed().shared();
+        let probe = async move {
+            let alive = caught("a probe", destinations.run_probe(&peer)).await.unwrap_or(false);
+            // Also after a panic: else this server would never be probed again.
+            if let Some(known) = destinations.known().get_mut(&peer.name) {
+                known.probe = None;
+            }
+            alive
+        };
+        let probe = probe.boxed().shared();
         known.probe = Some(probe.clone());
         let running = probe.clone();
         self.shared.parts.background.spawn(async move {
@@ -211,9 +249,6 @@ impl Destinations {
             self.answered(&peer.name).await;
         } else {
             self.failed(&peer.name).await;
-        }
-        if let Some(known) = self.known().get_mut(&peer.name) {
-            known.probe = None;
         }
         alive
     }

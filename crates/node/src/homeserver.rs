@@ -48,15 +48,15 @@ struct Shared {
 )]
 pub struct HomeserverUrlError(BaseUrl);
 
-impl Homeserver {
-    /// The homeserver at `url`, which must be plain HTTP.
-    pub(crate) fn new(identity: Identity, url: BaseUrl) -> Result<Self, HomeserverUrlError> {
-        if url.tls {
-            return Err(HomeserverUrlError(url));
-        }
-        Ok(Self::over(identity, Arc::new(Transport::new(url))))
+/// How to reach the homeserver at `url`, which must be plain HTTP.
+pub(crate) fn at(url: BaseUrl) -> Result<Arc<dyn Exchange>, HomeserverUrlError> {
+    if url.tls {
+        return Err(HomeserverUrlError(url));
     }
+    Ok(Arc::new(Transport::new(url)))
+}
 
+impl Homeserver {
     /// A homeserver that is reached through `exchange`.
     pub(crate) fn over(identity: Identity, exchange: Arc<dyn Exchange>) -> Self {
         let peer = Peer::from(identity.server_name.clone());

@@ -4,9 +4,13 @@
 //! longer than the homeserver's.
 
 mod pass;
+mod paths;
 mod send;
 #[cfg(test)]
 mod tests;
+mod turns;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
@@ -14,27 +18,18 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use http::{HeaderValue, StatusCode, header};
-use restante_federation::{Listener, ServeLimits, x_matrix_headers};
+use restante_federation::x_matrix_headers;
 use restante_federation_proto::{ErrorCode, MatrixError};
 use restante_relay_api::endpoints::{KEY_SERVER, SEND};
-use std::sync::Arc;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::inbox::Inbox;
 use crate::site::Site;
 
-/// Transactions that are held in memory at once, 16 MiB each at most; further ones wait for their turn.
-const TRANSACTIONS_AT_ONCE: usize = 32;
+pub(crate) use paths::default_paths;
+pub use paths::{PassedPath, PassedPathError};
+use turns::Turns;
 
-/// Bytes of a body up to which a transaction counts as small; most are.
-const SMALL_BYTES: usize = 64 * 1024;
-
-/// Small transactions at once, 128 MiB in all. So many that strangers who are slow, or who make the homeserver look for
-/// keys far away, do not keep everybody out.
-const SMALL_AT_ONCE: usize = 2048;
-
-/// What stands between other servers and this listener.
+/// What stands between other servers and this door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
     /// Nothing: TLS ends here, and what a caller says of forwarding counts nothing.
@@ -43,40 +38,29 @@ pub(crate) enum Front {
     Proxy,
 }
 
+/// What the door lets through, and for whom.
+#[derive(Debug, Clone)]
+pub(crate) struct DoorSettings {
+    /// What stands before it.
+    pub(crate) front: Front,
+    /// Paths that are passed on to the homeserver.
+    pub(crate) paths: Vec<PassedPath>,
+}
+
 /// What the handlers share.
 #[derive(Clone)]
 struct Door {
     site: Site,
     inbox: Inbox,
     front: Front,
+    paths: Arc<[PassedPath]>,
     transactions: Turns,
 }
 
-/// Whose turn it is to have a transaction in memory.
-#[derive(Clone)]
-struct Turns {
-    small: Arc<Semaphore>,
-    large: Arc<Semaphore>,
-}
-
-/// Serves other servers until `shutdown`.
-pub(crate) async fn serve(
-    site: Site,
-    listener: Listener,
-    front: Front,
-    inbox: Inbox,
-    shutdown: CancellationToken,
-) {
-    let router = router(site, front, inbox);
-    restante_federation::serve(listener, router, ServeLimits::default(), shutdown).await;
-}
-
-fn router(site: Site, front: Front, inbox: Inbox) -> Router {
-    let transactions = Turns {
-        small: Arc::new(Semaphore::new(SMALL_AT_ONCE)),
-        large: Arc::new(Semaphore::new(TRANSACTIONS_AT_ONCE)),
-    };
-    let door = Door { site, inbox, front, transactions };
+/// What answers other servers.
+pub(crate) fn router(site: Site, settings: DoorSettings, inbox: Inbox) -> Router {
+    let DoorSettings { front, paths } = settings;
+    let door = Door { site, inbox, front, paths: paths.into(), transactions: Turns::new() };
     Router::new()
         .route(&format!("{SEND}{{txn_id}}"), put(send::send).fallback(pass))
         .route(KEY_SERVER, get(own_keys).fallback(pass))
@@ -101,6 +85,10 @@ async fn notice(
 }
 
 async fn pass(State(door): State<Door>, request: Request) -> Response {
+    if !paths::is_passed(request.uri().path(), &door.paths) {
+        let text = "This path is not served here.";
+        return refuse(&MatrixError::new(StatusCode::NOT_FOUND, ErrorCode::Unrecognized, text));
+    }
     let request = pass::onward(request, door.front);
     match door.site.homeserver.pass(request).await {
         Ok(answer) => pass::back(answer),

@@ -19,7 +19,9 @@ mod load;
 pub(crate) mod mail;
 mod offers;
 pub(crate) mod order;
+mod origin_turns;
 mod parked;
+mod places;
 pub(crate) mod readiness;
 mod rewrap;
 mod schedule;
@@ -38,12 +40,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::Waybill;
 use restante_sqlite::StoreError;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::InboxSection;
+use crate::restart::kept_running;
 use crate::site::Site;
 use crate::store::backlog::{self as backlog_rows, Share};
 use crate::store::inbox as rows;
@@ -92,6 +96,8 @@ struct State {
     woken: BTreeSet<ServerName>,
     progressed: BTreeSet<String>,
     to_judge: BTreeSet<ServerName>,
+    /// Origins whose unverified mail is judged, since a key of theirs is believed.
+    judging: BTreeSet<ServerName>,
     drained_at: BTreeMap<ServerName, Timestamp>,
     /// When the relays were last asked out of turn.
     relays_asked_at: Option<Timestamp>,
@@ -100,6 +106,8 @@ struct State {
     acls: HashMap<String, (Timestamp, Arc<Vec<ServerAcl>>)>,
     /// The envelope of each origin before which a hole was reported last.
     holes_reported: BTreeMap<ServerName, i64>,
+    /// The row behind which the next look at an origin's unverified mail begins.
+    judged_through: BTreeMap<ServerName, i64>,
     /// Origins whose signature the homeserver does not believe, since when.
     keyless: BTreeMap<ServerName, Timestamp>,
 }
@@ -131,10 +139,11 @@ pub(crate) enum Arrival {
 /// Runs everything behind the inbox until `shutdown`.
 pub(crate) async fn run(inbox: Inbox, shutdown: CancellationToken) {
     tokio::join!(
-        delivery::run(&inbox, &shutdown),
-        rewrap::run(&inbox, &shutdown),
-        confirmation::run(&inbox, &shutdown),
-        upkeep::run(&inbox, &shutdown),
+        kept_running("delivery", &shutdown, || origin_turns::run(&inbox, &shutdown)),
+        kept_running("the delivery of backlogs", &shutdown, || rewrap::run(&inbox, &shutdown)),
+        kept_running("the look-out for servers", &shutdown, || ask_origin::run(&inbox, &shutdown)),
+        kept_running("confirmation", &shutdown, || confirmation::run(&inbox, &shutdown)),
+        kept_running("the inbox's upkeep", &shutdown, || upkeep::run(&inbox, &shutdown)),
     );
 }
 
@@ -225,8 +234,15 @@ impl Inbox {
 
     /// Lets direct mail of `origin` go straight to the homeserver; `None` while older mail of it waits here.
     pub(crate) fn begin_passing(&self, origin: &ServerName) -> Option<Passing> {
-        let may_pass = self.state().load.begin_passing(origin);
+        let now = self.elapsed();
+        let may_pass = self.state().load.begin_passing(origin, now);
         may_pass.then(|| Passing { inbox: self.clone(), origin: origin.clone() })
+    }
+
+    /// Whether mail of `origin` is due before what `waybill` speaks of, by the waybill's own word: it may lie at a relay.
+    pub(crate) async fn is_behind_hole(&self, origin: &ServerName, waybill: Waybill) -> bool {
+        let done = seen::done_through(self.database(), origin.clone(), waybill.stream).await;
+        matches!(done, Ok(Some(done)) if waybill.seq > done.saturating_add(1))
     }
 
     /// Notes that a transaction went straight to the homeserver, and its place.
@@ -234,9 +250,11 @@ impl Inbox {
         &self,
         key: seen::TransactionKey,
         place: mail::StreamPlace,
+        content: &[u8],
     ) -> Result<(), StoreError> {
-        let origin = key.origin.clone();
-        seen::passed(self.database(), key, place.stream, place.seq, self.now()).await?;
+        let (origin, place) = (key.origin.clone(), (place.stream, place.seq));
+        let edus = grown::edu_fingerprints(content);
+        seen::passed(self.database(), key, place, edus, self.now()).await?;
         self.wake(&origin);
         Ok(())
     }
@@ -292,6 +310,13 @@ impl Inbox {
         }
         drop(state);
         self.shared.mail_due.notify_one();
+    }
+
+    /// Everything that waits is looked at anew.
+    fn wake_all(&self) {
+        let mut state = self.state();
+        let waiting = state.load.waiting();
+        state.woken.extend(waiting);
     }
 
     fn wake(&self, origin: &ServerName) {

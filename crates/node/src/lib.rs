@@ -17,7 +17,9 @@ mod outbound;
 mod own_keys;
 mod passed;
 mod relay_book;
+mod restart;
 mod retriever;
+mod service;
 mod site;
 mod stand_in;
 mod store;
@@ -27,10 +29,13 @@ mod test_inbound;
 mod test_site;
 mod witness;
 
-pub use admin::TokenError;
+pub use admin::{Token, TokenError};
 pub use config::{
     AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig,
     OutboundSection,
 };
 pub use homeserver::HomeserverUrlError;
+pub use inbound::{PassedPath, PassedPathError};
 pub use node::{Addresses, Node, StartError};
+pub use service::{Doors, Service, ServiceParts};
+pub use store::SCHEMA;

@@ -19,10 +19,9 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode, Uri};
-use restante_federation::{Body, BodyError, Listener, ServeLimits, collect_limited, full};
+use restante_federation::{Body, BodyError, collect_limited, full};
 use restante_federation_proto::{ErrorCode, MatrixError, RequestTarget};
 use restante_relay_api::limits::BODY_BYTES_MAX;
-use tokio_util::sync::CancellationToken;
 
 use crate::background::Background;
 use crate::delivery::{Delivery, Mail, Outgoing};
@@ -30,10 +29,10 @@ use crate::site::Site;
 use headers::forwardable;
 use hook::{HookCall, Secret};
 use keys::KeyLookups;
-use pass_through::{offline, pass_on, pass_through};
+use pass_through::{offline, pass_question_on, pass_through};
 use purpose::{Purpose, purpose};
 
-/// What the outbound listener works with.
+/// What the outbound door works with.
 pub(crate) struct OutboundSettings {
     /// The homeserver's `worker_replication_secret`.
     pub(crate) secret: String,
@@ -41,17 +40,6 @@ pub(crate) struct OutboundSettings {
     pub(crate) delivery: Delivery,
     /// Owner of what goes on after an answer.
     pub(crate) background: Background,
-}
-
-/// Serves the homeserver on `listener` until `shutdown`.
-pub(crate) async fn serve(
-    site: Site,
-    settings: OutboundSettings,
-    listener: Listener,
-    shutdown: CancellationToken,
-) {
-    let limits = ServeLimits::default();
-    restante_federation::serve(listener, router(site, settings), limits, shutdown).await;
 }
 
 #[derive(Clone)]
@@ -62,7 +50,8 @@ struct Outbound {
     lookups: KeyLookups,
 }
 
-fn router(site: Site, settings: OutboundSettings) -> Router {
+/// What answers the homeserver.
+pub(crate) fn router(site: Site, settings: OutboundSettings) -> Router {
     let lookups = KeyLookups::new(site.clone(), settings.background);
     let secret = Secret::new(&settings.secret);
     let outbound = Outbound { site, secret, delivery: settings.delivery, lookups };
@@ -93,7 +82,7 @@ async fn answer_homeserver(State(outbound): State<Outbound>, request: Request) -
         }
         Purpose::Event { event_id } => {
             let site = &outbound.site;
-            match pass_on(site, &call, onward(&call, &parts, body)).await {
+            match pass_question_on(site, &call, onward(&call, &parts, body)).await {
                 Some(response) => response,
                 None => held::event(site, &call.destination, &event_id)
                     .await
@@ -143,7 +132,7 @@ impl Outbound {
             Err(error) => return refuse(&unreadable(&error)),
         };
         let request = onward(call, parts, full(question.clone()));
-        if let Some(response) = pass_on(&self.site, call, request).await {
+        if let Some(response) = pass_question_on(&self.site, call, request).await {
             return response;
         }
         let gap = held::missing_events(&self.site, room_id, &question).await;

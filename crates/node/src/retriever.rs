@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::CollectSection;
 use crate::inbox::Inbox;
 use crate::relay_book::RelaysByServer;
+use crate::restart::kept_running;
 use crate::site::Site;
 
 /// Own relays that are collected from; each may hold one long answer in memory.
@@ -122,22 +123,27 @@ pub(crate) async fn run(
         for (name, peer) in &wanted {
             if !running.contains_key(name) {
                 let stop = shutdown.child_token();
-                tasks.spawn(relay::collect(retriever.clone(), peer.clone(), stop.clone()));
+                tasks.spawn(collect(retriever.clone(), peer.clone(), stop.clone()));
                 running.insert(name.clone(), Task { peer: peer.clone(), stop });
             }
         }
         retriever.status.retain(&wanted);
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
             changed = book.changed() => if changed.is_err() { break },
-            Some(ended) = tasks.join_next() => if let Err(error) = ended {
-                // The relay's mail waits there; the next change of the book or start begins anew.
-                tracing::error!(%error, "collecting from a relay ended early");
-            },
+            Some(_) = tasks.join_next() => {}
         }
     }
     running.values().for_each(|task| task.stop.cancel());
     while tasks.join_next().await.is_some() {}
+}
+
+/// Collects from one relay until `stop`, whatever happens.
+async fn collect(retriever: Retriever, relay: Peer, stop: CancellationToken) {
+    let what = format!("collecting from {}", relay.name);
+    let work = || relay::collect(retriever.clone(), relay.clone(), stop.clone());
+    kept_running(&what, &stop, work).await;
 }
 
 impl Retriever {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use restante_federation::{Exchange, Identity, KeyRing};
-use restante_federation_proto::{Clock, ServerName};
+use restante_federation_proto::{Clock, Dice, ServerName};
 use restante_sqlite::Database;
 
 use crate::destinations::Destinations;
@@ -33,6 +33,8 @@ pub(crate) struct Site {
     pub(crate) database: Database,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Chance.
+    pub(crate) dice: Arc<dyn Dice>,
     /// Who holds whose mail.
     pub(crate) relays: RelayBook,
     /// Which destinations are assumed offline.

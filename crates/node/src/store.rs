@@ -1,6 +1,7 @@
 //! The node's database: its schema, and one file per table group.
 
 pub(crate) mod backlog;
+pub(crate) mod checksum;
 pub(crate) mod destinations;
 pub(crate) mod held;
 pub(crate) mod holes;
@@ -19,8 +20,8 @@ use restante_sqlite::{Database, Limits, Migration, OpenError, Schema};
 /// "ReNd" in ASCII.
 const APPLICATION_ID: i32 = 0x5265_4e64;
 
-/// The node's schema.
-const SCHEMA: Schema = Schema {
+/// The schema of a node's database.
+pub const SCHEMA: Schema = Schema {
     kind: "node",
     application_id: APPLICATION_ID,
     migrations: &[
@@ -28,6 +29,7 @@ const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/002_inbound.sql") },
         Migration { sql: include_str!("store/003_capsules.sql") },
         Migration { sql: include_str!("store/004_backlog.sql") },
+        Migration { sql: include_str!("store/005_proven.sql") },
     ],
 };
 
@@ -45,3 +47,6 @@ pub(crate) fn number(value: u64) -> i64 {
 pub(crate) fn timestamp(value: i64) -> Timestamp {
     Timestamp::from_millis(value.try_into().unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

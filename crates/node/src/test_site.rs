@@ -12,7 +12,7 @@ use restante_federation::{
     Body, Exchange, ExchangeError, Identity, KeyRing, KeyRingParts, MemoryKeyStore, Patience, Peer,
     Stage, collect_limited, full,
 };
-use restante_federation_proto::{ManualClock, ServerName, SigningKey, Timestamp};
+use restante_federation_proto::{ManualClock, ServerName, SigningKey, SystemDice, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
@@ -117,6 +117,7 @@ impl TestSite {
             destinations: destinations.await.unwrap(),
             database,
             clock: clock.clone(),
+            dice: Arc::new(SystemDice),
         };
         Self { site, exchange, own_homeserver, clock, background, folder }
     }

@@ -8,20 +8,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::background::Background;
 use crate::config::DeliverySection;
-use crate::test_inbound::{InboundSite, Letter, Writer, status_when};
-
-const RELAY: &str = "relay.test";
-const ROOM: &str = "!room";
-
-async fn site() -> InboundSite {
-    let site = InboundSite::new(&[RELAY]).await;
-    site.homeserver.joins(ROOM, "$start");
-    site
-}
-
-fn hold(site: &InboundSite, letters: &[Letter]) {
-    letters.iter().for_each(|letter| site.relays.hold(RELAY, letter));
-}
+use crate::test_inbound::{InboundSite, RELAY, ROOM, Writer, status_when};
 
 /// The operator of a site.
 struct Operator {
@@ -91,7 +78,7 @@ fn unverified(status: &crate::inbox::InboxStatus) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn every_command_needs_the_token() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     site.run_with(async |inbox| {
         let mut operator = Operator::of(&site, inbox).await;
         operator.token.push('x');
@@ -114,9 +101,9 @@ async fn every_command_needs_the_token() {
 
 #[tokio::test(start_paused = true)]
 async fn mail_is_delivered_once_the_operator_trusts_the_key_that_came_with_it() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let (mut writer, mut impostor) = (Writer::new("b.test"), Writer::impostor("b.test"));
-    hold(&site, &[writer.message(ROOM), writer.message(ROOM), impostor.edu()]);
+    site.hold(&[writer.message(ROOM), writer.message(ROOM), impostor.edu()]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| unverified(status) == 3).await;
         let operator = Operator::of(&site, inbox.clone()).await;
@@ -140,9 +127,9 @@ async fn mail_is_delivered_once_the_operator_trusts_the_key_that_came_with_it() 
 
 #[tokio::test(start_paused = true)]
 async fn mail_that_a_wrong_key_made_look_forged_is_judged_again() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let (mut writer, impostor) = (Writer::new("b.test"), Writer::impostor("b.test"));
-    hold(&site, &[writer.message(ROOM)]);
+    site.hold(&[writer.message(ROOM)]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| unverified(status) == 1).await;
         let operator = Operator::of(&site, inbox.clone()).await;
@@ -163,7 +150,7 @@ async fn mail_that_a_wrong_key_made_look_forged_is_judged_again() {
 
 #[tokio::test(start_paused = true)]
 async fn forgotten_keys_are_believed_no_longer() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     site.run_with(async |inbox| {
@@ -171,7 +158,7 @@ async fn forgotten_keys_are_believed_no_longer() {
         operator.done(Method::DELETE, "/keys/b.test", "").await;
         assert_eq!(operator.get("/keys").await, json!([]));
         assert_eq!(operator.refused(Method::DELETE, "/keys/b.test", "").await.0, 404);
-        hold(&site, &[writer.message(ROOM)]);
+        site.hold(&[writer.message(ROOM)]);
         status_when(&inbox, |status| unverified(status) == 1).await;
     })
     .await;
@@ -179,7 +166,7 @@ async fn forgotten_keys_are_believed_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_document_that_its_server_signed_can_be_trusted() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let writer = Writer::new("b.test");
     site.run_with(async |inbox| {
         let operator = Operator::of(&site, inbox).await;
@@ -208,11 +195,11 @@ async fn only_a_document_that_its_server_signed_can_be_trusted() {
 
 #[tokio::test(start_paused = true)]
 async fn parked_mail_is_shown_whole_and_delivered_when_it_is_tried_again() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     site.homeserver.answer_next(&[(403, r#"{"errcode":"M_FORBIDDEN","error":"no such luck"}"#)]);
-    hold(&site, &[writer.message(ROOM)]);
+    site.hold(&[writer.message(ROOM)]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.parked_total == 1).await;
         let operator = Operator::of(&site, inbox.clone()).await;
@@ -236,11 +223,11 @@ async fn parked_mail_is_shown_whole_and_delivered_when_it_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn all_parked_mail_is_tried_again_once() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     site.homeserver.answer_next(&[(403, "{}"); 4]);
-    hold(&site, &[writer.edu(), writer.edu(), writer.edu()]);
+    site.hold(&[writer.edu(), writer.edu(), writer.edu()]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.parked_total == 3).await;
         let operator = Operator::of(&site, inbox.clone()).await;
@@ -256,11 +243,11 @@ async fn all_parked_mail_is_tried_again_once() {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_mail_is_gone_counted_and_makes_room() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     site.homeserver.answer_next(&[(403, "{}")]);
-    hold(&site, &[writer.edu()]);
+    site.hold(&[writer.edu()]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.parked_total == 1).await;
         let operator = Operator::of(&site, inbox.clone()).await;
@@ -277,11 +264,11 @@ async fn dropped_mail_is_gone_counted_and_makes_room() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_too_old_stays_parked_and_says_so() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let day = std::time::Duration::from_secs(24 * 3600);
     let mut old = Writer::new("b.test").signs_at(crate::test_site::BEGINNING.before(31 * day));
     site.knows(&old).await;
-    hold(&site, &[old.edu()]);
+    site.hold(&[old.edu()]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.parked_total == 1).await;
         let operator = Operator::of(&site, inbox).await;
@@ -297,7 +284,7 @@ async fn what_is_too_old_stays_parked_and_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn ids_that_name_nothing_are_refused() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     site.run_with(async |inbox| {
         let operator = Operator::of(&site, inbox).await;
         for id in ["17", "mail-", "mail-x", "mail-99999999999999999999", "room-1", "%00"] {

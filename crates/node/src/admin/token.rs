@@ -1,17 +1,17 @@
 //! The operator's token: a random text in a file that only its owner reads.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use restante_federation::create_private_file;
 use restante_relay_api::hex;
 use sha2::{Digest, Sha256};
 
-/// The token. `Debug` is not implemented, so that it does not reach a log.
+/// What the operator's door asks for. `Debug` is not implemented, so that it does not reach a log.
 #[derive(Clone)]
-pub(crate) struct Token(Arc<str>);
+pub struct Token(Arc<str>);
 
 /// The token file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,11 @@ pub struct TokenError {
 }
 
 impl Token {
+    /// A token of the caller's.
+    pub fn of(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// Reads the file; makes it with mode 0600 when there is none.
     pub(crate) fn load_or_create(path: &Path) -> Result<Self, TokenError> {
         let failed = |source| TokenError { path: path.to_owned(), source };
@@ -33,7 +38,7 @@ impl Token {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let text = hex(&rand::random::<[u8; 32]>());
-                create(path, &text).map_err(failed)?;
+                create_private_file(path, &text).map_err(failed)?;
                 Ok(Self(text.into()))
             }
             Err(error) => Err(failed(error)),
@@ -44,15 +49,6 @@ impl Token {
     pub(crate) fn matches(&self, given: &str) -> bool {
         Sha256::digest(given.as_bytes()) == Sha256::digest(self.0.as_bytes())
     }
-}
-
-fn create(path: &Path, text: &str) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    let _ = fs::remove_file(&partial);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&partial, path)
 }
 
 #[cfg(test)]

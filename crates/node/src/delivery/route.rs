@@ -135,6 +135,17 @@ mod tests {
     }
 
     #[test]
+    fn each_further_attempt_waits_longer_and_has_the_time_behind_its_pause() {
+        let mut progress = Progress::new(Admission::Attempt);
+        for attempt in 1..4 {
+            progress.failed(Assumed::Online);
+            let pause = schedule().pause_before(attempt);
+            let patience = schedule().attempt(attempt, Duration::from_secs(1) + pause).unwrap();
+            assert_eq!(step(progress, 1), Step::Attempt { pause, patience });
+        }
+    }
+
+    #[test]
     fn attempts_that_used_up_their_time_go_to_the_relays() {
         let mut progress = Progress::new(Admission::Attempt);
         progress.failed(Assumed::Online);

@@ -135,6 +135,23 @@ mod tests {
     }
 
     #[test]
+    fn attempts_share_what_the_relays_the_hold_the_capsule_and_own_work_leave() {
+        let schedule = Schedule::from(&section(9, 3, 10, 1));
+        let seconds = Duration::from_secs;
+        assert_eq!(schedule.direct_time_left(Duration::ZERO), seconds(45 - 10 - 1 - 4 - 5));
+        assert_eq!(schedule.direct_time_left(seconds(24)), seconds(1));
+        assert_eq!(schedule.direct_time_left(seconds(60)), Duration::ZERO);
+        // Nine connections and an answer have their turn in 25 s.
+        let first = schedule.attempt(0, Duration::ZERO).unwrap();
+        let (connect, all) = (Duration::from_millis(2500), seconds(25));
+        assert_eq!(first, Patience { connect, answer: all - connect });
+        let last = schedule.attempt(8, seconds(15)).unwrap();
+        assert_eq!(last, Patience { connect: seconds(5), answer: seconds(5) });
+        assert!(schedule.attempt(8, seconds(24)).is_some());
+        assert_eq!(schedule.attempt(8, Duration::from_millis(24_001)), None);
+    }
+
+    #[test]
     fn pauses_grow_and_stay_short() {
         let schedule = Schedule::from(&DeliverySection::default());
         let pauses: Vec<u128> =

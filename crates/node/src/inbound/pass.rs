@@ -1,8 +1,11 @@
 //! What changes on a request that is passed on: nothing but what belongs to one connection alone.
 
+use std::net::IpAddr;
+
 use axum::extract::Request;
 use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Response as HttpResponse, Uri};
 use http_body_util::BodyExt;
@@ -46,6 +49,16 @@ pub(super) fn back(answer: HttpResponse<Body>) -> Response {
     let (mut parts, body) = answer.into_parts();
     drop_hop_by_hop(&mut parts.headers);
     Response::from_parts(parts, axum::body::Body::new(body))
+}
+
+/// Who called: the address at the other end, or what the operator's proxy says of it.
+pub(super) fn caller(parts: &Parts, front: Front) -> Option<IpAddr> {
+    if front == Front::Tls {
+        return parts.extensions.get::<Connection>().map(|connection| connection.peer.ip());
+    }
+    // What comes before the last was written by others.
+    let chain = parts.headers.get_all(&FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+    chain.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Path and query, byte for byte.
@@ -118,6 +131,18 @@ mod tests {
         let passed = onward(request(&[("x-forwarded-for", "10.0.0.1")]), Front::Tls);
         assert_eq!(passed.headers()["x-forwarded-for"], "192.0.2.7");
         assert_eq!(passed.headers()["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn the_caller_is_the_one_whom_nobody_but_the_proxy_can_make_up() {
+        let headers = [("x-forwarded-for", "10.0.0.1, 203.0.113.9")];
+        let caller = |headers: &[(&str, &str)], front| {
+            let address = caller(&request(headers).into_parts().0, front);
+            address.map(|address| address.to_string())
+        };
+        assert_eq!(caller(&headers, Front::Proxy).as_deref(), Some("203.0.113.9"));
+        assert_eq!(caller(&headers, Front::Tls).as_deref(), Some("192.0.2.7"));
+        assert_eq!(caller(&[], Front::Proxy), None);
     }
 
     #[test]

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use axum::body::{Body as AxumBody, HttpBody as _};
+use axum::body::Body as AxumBody;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
-use restante_federation::{BodyError, authenticate, collect_limited, x_matrix_headers};
+use restante_federation::{authenticate, x_matrix_headers};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
-use restante_relay_api::limits::{BODY_BYTES_MAX, EXTRAS_BYTES_MAX};
+use restante_relay_api::limits::EXTRAS_BYTES_MAX;
 use restante_relay_api::{Content, Waybill};
 
-use super::{Door, SMALL_BYTES, json, pass, refuse};
+use super::turns::Caller;
+use super::{Door, json, pass, refuse};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
@@ -26,19 +27,11 @@ const FULL_RETRY: Duration = Duration::from_secs(300);
 /// When a sender may try again whose mail could not be stored.
 const STORE_RETRY: Duration = Duration::from_secs(60);
 
-/// How long one transaction's body may take to arrive: Synapse gives its own requests 60 s.
-const BODY_WAIT: Duration = Duration::from_secs(60);
-
 pub(super) async fn send(State(door): State<Door>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    // A body of unknown length counts as large.
-    let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES as u64);
-    let turns = if is_small { &door.transactions.small } else { &door.transactions.large };
-    let Ok(_turn) = turns.clone().acquire_owned().await else {
-        return refuse(&unavailable("The node is shutting down."));
-    };
-    let body = match read_body(body).await {
-        Ok(body) => body,
+    let caller = pass::caller(&parts, door.front).map(Caller::from);
+    let (body, _turn) = match door.transactions.read(body, caller).await {
+        Ok(read) => read,
         Err(error) => return refuse(&error),
     };
     parts.uri = pass::target(&parts.uri);
@@ -46,7 +39,9 @@ pub(super) async fn send(State(door): State<Door>, request: Request) -> Response
     let Some(origin) = claimed_origin(&parts.headers) else {
         return pass_on(&door, &parts, body).await.unwrap_or_else(|_| refuse(&unreachable()));
     };
-    if let Some(_passing) = door.inbox.begin_passing(&origin) {
+    if !is_behind_hole(&door, &origin, &parts).await
+        && let Some(_passing) = door.inbox.begin_passing(&origin)
+    {
         match pass_on(&door, &parts, body.clone()).await {
             Ok(answer) => {
                 if answer.status() == StatusCode::OK {
@@ -63,27 +58,17 @@ pub(super) async fn send(State(door): State<Door>, request: Request) -> Response
     }
 }
 
-async fn read_body(body: AxumBody) -> Result<Bytes, MatrixError> {
-    let whole = tokio::time::timeout(BODY_WAIT, collect_limited(body, BODY_BYTES_MAX)).await;
-    match whole {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error @ BodyError::TooLarge { .. })) => Err(MatrixError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorCode::TooLarge,
-            error.to_string(),
-        )),
-        Ok(Err(error)) => {
-            Err(MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::NotJson, error.to_string()))
-        }
-        Err(_) => {
-            let text = "The body did not arrive in time.";
-            Err(MatrixError::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Unknown, text))
-        }
-    }
-}
-
 fn claimed_origin(headers: &HeaderMap) -> Option<ServerName> {
     x_matrix_headers(headers).ok()?.first().map(|header| header.origin.clone())
+}
+
+/// Whether earlier mail of the same sender has not come yet. Nothing is verified: at worst the mail goes into the inbox,
+/// and there everything is.
+async fn is_behind_hole(door: &Door, origin: &ServerName, parts: &Parts) -> bool {
+    match waybill(&parts.headers).map(|waybill| Waybill::parse(&waybill)) {
+        Some(Ok(waybill)) => door.inbox.is_behind_hole(origin, waybill).await,
+        _ => false,
+    }
 }
 
 /// The homeserver's answer, unless it or what stands before it is not there; then why.
@@ -111,7 +96,7 @@ async fn note_place(door: &Door, origin: &ServerName, parts: &Parts, body: Bytes
     let place = place(&door.site, Some(&waybill), origin, content.sha256()).await;
     let Some(place) = place else { return };
     let key = TransactionKey { origin: origin.clone(), txn_id, sha256: *content.sha256() };
-    if let Err(error) = door.inbox.passed(key, place).await {
+    if let Err(error) = door.inbox.passed(key, place, content.raw()).await {
         tracing::error!(%origin, %error, "the place of direct mail can't be kept");
     }
 }

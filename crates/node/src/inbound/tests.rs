@@ -5,9 +5,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::inbox::Inbox;
-use crate::test_inbound::{GAP_WAIT, InboundSite, Letter, Writer, status_when};
-
-const ROOM: &str = "!room";
+use crate::test_inbound::{GAP_WAIT, InboundSite, Letter, Manner, ROOM, Writer, status_when};
 
 async fn site() -> InboundSite {
     let site = InboundSite::new(&[]).await;
@@ -27,8 +25,12 @@ async fn send(site: &InboundSite, inbox: &Inbox, letter: &Letter) -> StatusCode 
     call(site, inbox, request).await.status()
 }
 
+fn settings() -> DoorSettings {
+    DoorSettings { front: Front::Tls, paths: default_paths() }
+}
+
 async fn call(site: &InboundSite, inbox: &Inbox, request: Request) -> Response {
-    let router = router(site.node.site.clone(), Front::Tls, inbox.clone());
+    let router = router(site.node.site.clone(), settings(), inbox.clone());
     router.oneshot(request).await.unwrap()
 }
 
@@ -41,6 +43,26 @@ async fn direct_mail_goes_straight_through_when_nothing_waits() {
         assert_eq!(send(&site, &inbox, &writer.message(ROOM)).await, StatusCode::OK);
         assert_eq!(site.homeserver.transactions(), ["t1"]);
         assert!(inbox.status().await.unwrap().waiting.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn direct_mail_does_not_overtake_what_lies_at_a_relay() {
+    let site = InboundSite::new(&["relay.test"]).await;
+    site.homeserver.joins(ROOM, "$start");
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.relays.set("relay.test", Manner::Refuses);
+    let letters: Vec<Letter> = (0..3).map(|_| writer.edu()).collect();
+    site.relays.hold("relay.test", &letters[1]);
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &letters[0]).await, StatusCode::OK);
+        assert_eq!(send(&site, &inbox, &letters[2]).await, StatusCode::OK);
+        assert_eq!(site.homeserver.transactions(), ["t1"]);
+        site.relays.set("relay.test", Manner::Honest);
+        status_when(&inbox, |status| status.confirmed_total == 2).await;
+        assert_eq!(site.homeserver.transactions(), ["t1", "t2", "t3"]);
     })
     .await;
 }
@@ -97,6 +119,29 @@ async fn a_number_that_went_straight_through_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn direct_mail_in_a_servers_name_does_not_hold_up_what_was_relayed() {
+    let site = InboundSite::with_room().await;
+    let (mut writer, mut impostor) = (Writer::new("b.test"), Writer::impostor("b.test"));
+    site.knows(&writer).await;
+    let forged = impostor.edu();
+    site.homeserver.is_mute_once();
+    site.run_with(async |inbox| {
+        let relayed = async {
+            site.hold(&[writer.message(ROOM)]);
+            let began = tokio::time::Instant::now();
+            status_when(&inbox, |status| status.confirmed_total == 1).await;
+            assert!(began.elapsed() < std::time::Duration::from_secs(15), "{:?}", began.elapsed());
+        };
+        tokio::select! {
+            biased;
+            _ = send(&site, &inbox, &forged) => panic!("the homeserver is mute"),
+            () = relayed => {}
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn everything_else_goes_through_and_is_an_error_while_the_homeserver_is_down() {
     let site = site().await;
     let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
@@ -105,6 +150,22 @@ async fn everything_else_goes_through_and_is_an_error_while_the_homeserver_is_do
     assert_eq!(site.homeserver.passed(), ["/_matrix/client/v3/x%2Fy?z"]);
     site.homeserver.is_down(true);
     assert_eq!(call(&site, &inbox, request()).await.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_homeserver_serves_for_its_operator_is_not_passed() {
+    let site = site().await;
+    let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
+    for path in ["/_synapse/admin/v1/users", "/_matrix/../_synapse/admin/v1/users", "/"] {
+        let request = Request::get(path).body(AxumBody::empty()).unwrap();
+        let answer = call(&site, &inbox, request).await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        let body = restante_federation::collect_limited(answer.into_body(), 65536).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("M_UNRECOGNIZED"), "{path}");
+    }
+    assert!(site.homeserver.passed().is_empty());
+    let request = Request::get("/.well-known/matrix/server").body(AxumBody::empty()).unwrap();
+    assert_eq!(call(&site, &inbox, request).await.status(), StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +185,7 @@ async fn slow_strangers_do_not_keep_small_transactions_out() {
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
-    let router = router(site.node.site.clone(), Front::Tls, inbox);
+    let router = router(site.node.site.clone(), settings(), inbox);
     let ask = |body: AxumBody, letter: &Letter| {
         let request = http::Request::builder()
             .method(Method::PUT)
@@ -138,7 +199,7 @@ async fn slow_strangers_do_not_keep_small_transactions_out() {
     type Piece = Result<bytes::Bytes, std::io::Error>;
     let never = || AxumBody::from_stream(futures_util::stream::pending::<Piece>());
     let slow =
-        futures_util::future::join_all((0..TRANSACTIONS_AT_ONCE).map(|_| ask(never(), &letter)));
+        futures_util::future::join_all((0..turns::LARGE_AT_ONCE).map(|_| ask(never(), &letter)));
     tokio::select! {
         biased;
         _ = slow => panic!("the small transaction waited for the slow ones"),

@@ -7,6 +7,7 @@ use restante_sqlite::StoreError;
 
 use super::Inbox;
 use super::content_hash::is_whole;
+use super::grown::edus_beyond;
 use super::schedule::Turn;
 use super::transaction::{Pdu, Transaction};
 use crate::store::inbox::{Envelope, Settled};
@@ -44,29 +45,31 @@ impl Inbox {
             Err(_) => return Ok(Some(Turn::Retry(None))),
         };
         let why = format!("the homeserver has no valid key of its origin ({reason})");
-        self.take_apart(origin, envelope, &pdus, &why).await?;
+        self.take_apart(origin, envelope, &pdus, (&why, &[])).await?;
         Ok(None)
     }
 
     /// Delivers an envelope's events on their own; the envelope is parked if that leaves anything out: EDUs, which only
-    /// the origin's signature carries, and events that can't be delivered so.
+    /// the origin's signature carries, and events that can't be delivered so. EDUs that the homeserver has taken with
+    /// another body, by their `fingerprints`, are not left out.
     pub(super) async fn take_apart(
         &self,
         origin: &ServerName,
         envelope: &Envelope,
         pdus: &[Pdu],
-        why: &str,
+        (why, fingerprints): (&str, &[u8]),
     ) -> Result<(), StoreError> {
         let has_proof = envelope.proof.is_some();
         let (whole, left_out): (Vec<Pdu>, Vec<Pdu>) =
             pdus.iter().cloned().partition(|pdu| stands_alone(pdu, has_proof));
         let rooms = whole.iter().map(|pdu| pdu.room_id.clone()).collect();
         self.set_aside(origin, envelope, &whole, &rooms).await?;
-        let edus = Transaction::parse(&envelope.content).edus();
-        if edus == 0 && left_out.is_empty() {
+        let edus = edus_beyond(&envelope.content, fingerprints);
+        let left_out = left_out.len() + Transaction::parse(&envelope.content).unreadable();
+        if edus == 0 && left_out == 0 {
             return self.settle(origin, envelope, Settled::Confirmed).await;
         }
-        let reason = left_out_reason(why, edus, left_out.len());
+        let reason = left_out_reason(why, edus, left_out);
         tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "a transaction was taken apart");
         self.settle(origin, envelope, Settled::Parked(reason)).await
     }
@@ -80,10 +83,12 @@ fn stands_alone(pdu: &Pdu, has_proof: bool) -> bool {
 
 fn left_out_reason(why: &str, edus: usize, events: usize) -> String {
     if events == 0 {
-        return format!("{why}: its {edus} EDUs can't be delivered; its events are, on their own");
+        return format!(
+            "{why}: {edus} of its EDUs can't be delivered; its events are, on their own"
+        );
     }
     format!(
-        "{why}: its {edus} EDUs can't be delivered, nor {events} of its events, which were altered on their way or \
-         are of rooms that the homeserver does not know"
+        "{why}: {edus} of its EDUs can't be delivered, nor {events} of its events, which were altered on their way, \
+         can't be read or are of rooms that the homeserver does not know"
     )
 }

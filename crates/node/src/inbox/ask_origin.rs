@@ -10,12 +10,14 @@ use restante_federation_proto::{RequestTarget, ServerName, canonicalise, escape_
 use restante_sqlite::StoreError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
 use super::backlog::Held;
 use super::transaction::{Pdu, Transaction};
 use crate::homeserver::Presence;
-use crate::store::backlog::{Aside, Fate};
+use crate::store::backlog::{self as backlog_rows, Aside, Fate};
 use crate::store::rooms;
 
 /// Servers that are asked in one turn.
@@ -34,6 +36,22 @@ const PATIENCE: Patience =
 /// Bytes of an answer: twenty events of the largest size.
 const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Rooms that are looked at when their server is back; the others are when their wait ends.
+const ROOMS_MAX: u32 = 100;
+
+/// Looks at the backlogs of servers that are back, at once.
+pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
+    let mut returns = inbox.site().destinations.returns();
+    while let Some(returned) = shutdown.run_until_cancelled(returns.recv()).await {
+        match returned {
+            Ok(origin) => inbox.is_back(&origin).await,
+            // Rooms are also looked at from time to time.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
@@ -41,6 +59,16 @@ struct Answer<'a> {
 }
 
 impl Inbox {
+    async fn is_back(&self, origin: &ServerName) {
+        let rooms = backlog_rows::rooms_of(self.database(), origin.clone(), ROOMS_MAX).await;
+        let rooms = rooms.unwrap_or_else(|error| {
+            tracing::error!(%origin, %error, "the backlogs of a server that is back wait longer");
+            Vec::new()
+        });
+        rooms.iter().for_each(|room_id| self.progressed(room_id));
+        self.wake(origin);
+    }
+
     /// Asks for what lies between `present` and the backlog; whether something came that was missing.
     pub(super) async fn ask_origins(
         &self,

@@ -16,7 +16,7 @@ use super::transaction::Transaction;
 use super::window::{Carrier, NotFound, Sent};
 use crate::homeserver::Presence;
 use crate::store::backlog;
-use crate::store::inbox::{self as rows, Delivered, Settled};
+use crate::store::inbox::{self as rows, Settled};
 use crate::store::rooms;
 
 pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
@@ -24,14 +24,16 @@ pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
         let look = inbox.state().confirmations.next_look();
         let Some(look) = look else {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = inbox.shared.looks_due.notified() => continue,
             }
         };
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
-            () = inbox.shared.looks_due.notified() => {}
             () = tokio::time::sleep(inbox.until(&look)) => inbox.look(look).await,
+            () = inbox.shared.looks_due.notified() => {}
         }
     }
 }
@@ -141,7 +143,8 @@ impl Inbox {
 
     /// What was taken before a restart is looked for again, but for what is in the backlog.
     pub(super) async fn restore_unconfirmed(&self) -> Result<(), StoreError> {
-        for Delivered { id, origin, content } in rows::delivered(self.database()).await? {
+        for (id, origin) in rows::delivered(self.database()).await? {
+            let Some(content) = rows::content(self.database(), id).await? else { continue };
             let transaction = Transaction::parse(&content);
             let versions = rooms::versions(self.database(), transaction.rooms()).await?;
             let events = sent(id, transaction.pdus(&versions).into_iter());

@@ -1,13 +1,10 @@
-//! Delivers the mail of each origin to the homeserver, one envelope at a time.
+//! Delivers an origin's next envelope to the homeserver, or finds out what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use restante_federation_proto::ServerName;
 use restante_sqlite::StoreError;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
 use super::apart::{GROWN, PROOFLESS};
@@ -15,86 +12,21 @@ use super::gap::{Gap, gap};
 use super::grown;
 use super::load::{Class, Weight};
 use super::mail::StreamPlace;
-use super::order::{self, HOLE_WAIT_MAX, Next};
+use super::order::{self, HOLE_WAIT_MAX, Head, Next};
 use super::readiness::{self, RoomEvent};
-use super::schedule::{Schedule, Turn};
+use super::schedule::Turn;
 use super::stream_holes::hole_reason;
 use super::transaction::Pdu;
 use super::window::{Carrier, Sent};
 use crate::homeserver::{Presence, Replayed, Unavailable};
+use crate::store::checksum::DAMAGED;
 use crate::store::inbox::{self as rows, Envelope, Settled};
 
-/// Origins whose mail is delivered at once: a homeserver does little in parallel.
-const ORIGINS_AT_ONCE: usize = 8;
-
-/// Envelopes of one origin before it is the next one's turn.
-const ENVELOPES_PER_TURN: usize = 10;
-
-/// How long deliveries under way may take after shutdown is asked for.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// How long mail waits for direct mail of its origin to be answered, in case nothing tells of it.
-const PASSING_WAIT: Duration = Duration::from_secs(5);
+/// How long mail behind a hole waits for other mail of its origin to be verified: one look for a key, and some more.
+const JUDGING_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Missing events that a reason names.
 const NAMED_EVENTS_MAX: usize = 3;
-
-pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
-    let mut schedule = Schedule::default();
-    let mut turns = JoinSet::new();
-    loop {
-        inbox.tell(&mut schedule);
-        while turns.len() < ORIGINS_AT_ONCE
-            && let Some(origin) = schedule.begin(Instant::now())
-        {
-            turns.spawn(turn(inbox.clone(), origin, shutdown.clone()));
-        }
-        let due = schedule.next_due();
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            () = inbox.shared.mail_due.notified() => {}
-            Some(ended) = turns.join_next() => match ended {
-                Ok((origin, ended)) => {
-                    schedule.ended(origin, ended, Instant::now(), rand::random());
-                }
-                Err(error) => tracing::error!(%error, "a delivery ended early; its mail waits for a restart"),
-            },
-            () = sleep_until(due), if due.is_some() && turns.len() < ORIGINS_AT_ONCE => {}
-        }
-    }
-    let drained = async { while turns.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("deliveries under way were cut off; they are repeated at the next start");
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn turn(
-    inbox: Inbox,
-    origin: ServerName,
-    shutdown: CancellationToken,
-) -> (ServerName, (Turn, usize)) {
-    for delivered in 0..ENVELOPES_PER_TURN {
-        if shutdown.is_cancelled() {
-            return (origin, (Turn::More, delivered));
-        }
-        match inbox.deliver_next(&origin).await {
-            Ok(None) => {}
-            Ok(Some(turn)) => return (origin, (turn, delivered)),
-            Err(error) => {
-                tracing::error!(%origin, %error, "the inbox can't be used; delivery waits");
-                return (origin, (Turn::Retry(None), delivered));
-            }
-        }
-    }
-    (origin, (Turn::More, ENVELOPES_PER_TURN))
-}
 
 /// Whether an envelope may be delivered.
 enum Readiness {
@@ -105,27 +37,27 @@ enum Readiness {
 }
 
 impl Inbox {
-    fn tell(&self, schedule: &mut Schedule) {
-        let (woken, progressed) = {
-            let mut state = self.state();
-            (std::mem::take(&mut state.woken), std::mem::take(&mut state.progressed))
-        };
-        woken.iter().for_each(|origin| schedule.arrived(origin));
-        if !progressed.is_empty() {
-            schedule.progressed(&progressed);
-        }
-    }
-
     /// Delivers the next envelope of `origin`; `None` when it is settled, else how the turn ends.
-    async fn deliver_next(&self, origin: &ServerName) -> Result<Option<Turn>, StoreError> {
-        if self.state().load.is_passing(origin) {
-            return Ok(Some(Turn::ForRelays(PASSING_WAIT)));
+    pub(super) async fn deliver_next(
+        &self,
+        origin: &ServerName,
+    ) -> Result<Option<Turn>, StoreError> {
+        let passing = self.state().load.passing_wait(origin, self.elapsed());
+        if !passing.is_zero() {
+            return Ok(Some(Turn::ForRelays(passing)));
         }
         let heads = rows::heads(self.database(), origin.clone()).await?;
         match order::next(&heads, self.relays_heard(), self.now()) {
-            Next::Nothing => Ok(Some(Turn::Nothing)),
+            Next::Nothing => {
+                self.state().holes_reported.remove(origin);
+                Ok(Some(Turn::Nothing))
+            }
             Next::Deliver(id) => {
-                self.report_hole(origin, heads.iter().find(|head| head.id == id)).await?;
+                let head = heads.iter().find(|head| head.id == id);
+                if let Some(wait) = self.wait_for_judging(origin, head) {
+                    return Ok(Some(Turn::ForRelays(wait)));
+                }
+                self.report_hole(origin, head).await?;
                 self.deliver(origin, id).await
             }
             Next::WaitForHole { id, missing, until } => {
@@ -137,11 +69,25 @@ impl Inbox {
         }
     }
 
+    /// How long to wait, because what is missing before `head` may be among the mail that is being verified.
+    fn wait_for_judging(&self, origin: &ServerName, head: Option<&Head>) -> Option<Duration> {
+        let head = head.filter(|head| head.is_behind_hole())?;
+        let left = head.arrived_at.after(JUDGING_WAIT_MAX).since(self.now()).min(JUDGING_WAIT_MAX);
+        let state = self.state();
+        let is_judged = state.to_judge.contains(origin) || state.judging.contains(origin);
+        (is_judged && !left.is_zero()).then_some(left)
+    }
+
     async fn deliver(&self, origin: &ServerName, id: i64) -> Result<Option<Turn>, StoreError> {
         let Some(envelope) = rows::load(self.database(), id).await? else {
             tracing::error!(%origin, id, "an envelope that should wait does not");
             return Ok(Some(Turn::Nothing));
         };
+        if !envelope.is_whole {
+            tracing::error!(%origin, id, "an envelope is damaged and parked; check the disk");
+            self.settle(origin, &envelope, Settled::Parked(DAMAGED.to_owned())).await?;
+            return Ok(None);
+        }
         let pdus = match self.pdus(&envelope.content).await? {
             Ok(pdus) => pdus,
             Err(error) => {
@@ -150,18 +96,19 @@ impl Inbox {
             }
         };
         let Some((uri, authorization)) = &envelope.proof else {
-            self.take_apart(origin, &envelope, &pdus, PROOFLESS).await?;
+            self.take_apart(origin, &envelope, &pdus, (PROOFLESS, &[])).await?;
             return Ok(None);
         };
         let key = (envelope.id, origin.clone(), envelope.txn_id.clone());
-        match grown::delivered(&envelope.content, &rows::twins(self.database(), key).await?) {
+        let twins = rows::twins(self.database(), key).await?;
+        match grown::delivered(&envelope.content, &twins) {
             grown::Delivered::Whole => {}
             grown::Delivered::WithAnother => {
                 self.settle(origin, &envelope, Settled::Superseded).await?;
                 return Ok(None);
             }
             grown::Delivered::Apart => {
-                self.take_apart(origin, &envelope, &pdus, GROWN).await?;
+                self.take_apart(origin, &envelope, &pdus, (GROWN, &twins.delivered_edus)).await?;
                 return Ok(None);
             }
         }
@@ -172,15 +119,14 @@ impl Inbox {
         self.set_aside(origin, &envelope, &pdus, &aside).await?;
         let pdus: Vec<Pdu> = pdus.into_iter().filter(|pdu| !aside.contains(&pdu.room_id)).collect();
         let counts = counts(&pdus);
-        if let Some(turn) = self.reserve(&envelope, &counts) {
-            return Ok(Some(turn));
+        let full = self.state().confirmations.full_rooms(&counts);
+        if !full.is_empty() {
+            return Ok(Some(Turn::ForRooms(full.into_iter().collect())));
         }
+        let _places = self.take_places(counts, Some(envelope.id));
         let replay = self.site().homeserver.replay(uri, authorization, envelope.content.clone());
         let replayed = replay.await;
-        let turn = self.replayed(origin, &envelope, pdus, replayed).await;
-        self.state().delivering.remove(&envelope.id);
-        self.state().confirmations.release(&counts);
-        turn
+        self.replayed(origin, &envelope, pdus, replayed).await
     }
 
     /// Whether the envelope may be delivered, and which rooms' events are set aside then.
@@ -256,18 +202,6 @@ impl Inbox {
         Ok(answers)
     }
 
-    fn reserve(&self, envelope: &Envelope, counts: &BTreeMap<String, usize>) -> Option<Turn> {
-        let now = self.elapsed();
-        let mut state = self.state();
-        let full = state.confirmations.full_rooms(counts);
-        if !full.is_empty() {
-            return Some(Turn::ForRooms(full.into_iter().collect()));
-        }
-        state.confirmations.reserve(counts, now);
-        state.delivering.insert(envelope.id);
-        None
-    }
-
     async fn replayed(
         &self,
         origin: &ServerName,
@@ -312,10 +246,11 @@ impl Inbox {
         }
         let stored = |pdu: &Pdu| pdu.event_id.as_ref().is_some_and(|id| !refused.contains_key(id));
         let events = sent(envelope.id, pdus.into_iter().filter(stored));
+        let edus = grown::edu_fingerprints(&envelope.content);
         if events.is_empty() {
-            return self.settle(origin, envelope, Settled::Confirmed).await;
+            return self.settle(origin, envelope, Settled::DeliveredWhole(edus)).await;
         }
-        self.settle(origin, envelope, Settled::Delivered).await?;
+        self.settle(origin, envelope, Settled::Delivered(edus)).await?;
         let now = self.elapsed();
         let envelope = (envelope.id, origin.clone());
         self.state().confirmations.sent(envelope, events, now);
@@ -339,7 +274,7 @@ impl Inbox {
     ) -> Result<(), StoreError> {
         let place: Option<StreamPlace> = envelope.place.clone();
         let class = if envelope.proof.is_some() { Class::Proven } else { Class::Unproven };
-        let is_gone = matches!(settled, Settled::Confirmed | Settled::Superseded);
+        let is_gone = !matches!(settled, Settled::Delivered(_) | Settled::Parked(_));
         let row = (envelope.id, origin.clone(), place);
         let bytes = rows::settle(self.database(), row, settled, self.now()).await?;
         let mut state = self.state();

@@ -62,6 +62,7 @@ mod tests {
     fn a_gap_is_waited_for_while_a_relay_may_close_it() {
         let waits = Gap::Wait { until: at(910), ask_since: at(10) };
         assert_eq!(decided(10, Some(9), 11), waits);
+        assert_eq!(decided(10, Some(9), 10), waits, "a moment after it came as well");
         assert_eq!(decided(10, None, 909), waits);
     }
 

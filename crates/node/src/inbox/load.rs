@@ -3,8 +3,9 @@
 //! Pure bookkeeping; what is refused stays where it is, at the relay or at its sender.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 
 /// Bytes that the inbox holds of everybody's proven mail: a node on a small disk stays usable.
 const BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
@@ -22,6 +23,10 @@ const UNPROVEN_COUNT_MAX: u64 = 20_000;
 const UNPROVEN_ORIGIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Envelopes in one origin's name that are not proven.
 const UNPROVEN_ORIGIN_COUNT_MAX: u64 = 1_000;
+
+/// How long direct mail on its way to the homeserver holds up what arrives here meanwhile. Nobody has looked at its
+/// signature, so that anybody may have sent it, in any name.
+const PASSING_MAX: Duration = Duration::from_secs(5);
 
 /// Which share of the inbox an envelope takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,8 @@ struct OriginLoad {
     unproven: Weight,
     undelivered: u64,
     passing: u64,
+    /// When the newest of these began.
+    passing_since: Option<Timestamp>,
 }
 
 /// There is no room.
@@ -153,10 +160,13 @@ impl Load {
     }
 
     /// Lets direct mail of `origin` go straight to the homeserver, unless older mail of it waits here.
-    pub(crate) fn begin_passing(&mut self, origin: &ServerName) -> bool {
+    pub(crate) fn begin_passing(&mut self, origin: &ServerName, now: Timestamp) -> bool {
         let load = self.origins.entry(origin.clone()).or_default();
         let may_pass = load.undelivered == 0;
-        load.passing += u64::from(may_pass);
+        if may_pass {
+            load.passing += 1;
+            load.passing_since = Some(now);
+        }
         may_pass
     }
 
@@ -168,9 +178,12 @@ impl Load {
         self.tidy(origin);
     }
 
-    /// Whether direct mail of `origin` is on its way: the homeserver refuses two transactions of one origin at once.
-    pub(crate) fn is_passing(&self, origin: &ServerName) -> bool {
-        self.origins.get(origin).is_some_and(|load| load.passing > 0)
+    /// How long direct mail of `origin` that is on its way is waited for: the homeserver refuses two transactions of one
+    /// origin at once. None begins while something waits here.
+    pub(crate) fn passing_wait(&self, origin: &ServerName, now: Timestamp) -> Duration {
+        let passing = self.origins.get(origin).filter(|load| load.passing > 0);
+        let since = passing.and_then(|load| load.passing_since);
+        since.map_or(Duration::ZERO, |since| since.after(PASSING_MAX).since(now))
     }
 
     fn total(&mut self, class: Class) -> &mut Weight {
@@ -241,21 +254,31 @@ mod tests {
 
     #[test]
     fn direct_mail_passes_only_when_nothing_older_waits() {
-        let mut load = Load::default();
-        assert!(load.begin_passing(&origin("a")));
+        let (mut load, now) = (Load::default(), Timestamp::EPOCH);
+        assert!(load.begin_passing(&origin("a"), now));
         load.waits(&origin("a"), 1);
-        assert!(load.is_passing(&origin("a")));
-        assert!(!load.begin_passing(&origin("a")));
+        assert_eq!(load.passing_wait(&origin("a"), now), PASSING_MAX);
+        assert!(!load.begin_passing(&origin("a"), now));
         load.end_passing(&origin("a"));
-        assert!(!load.is_passing(&origin("a")));
+        assert_eq!(load.passing_wait(&origin("a"), now), Duration::ZERO);
         load.waits_no_longer(&origin("a"));
-        assert!(load.begin_passing(&origin("a")));
+        assert!(load.begin_passing(&origin("a"), now));
+    }
+
+    #[test]
+    fn direct_mail_that_is_never_answered_holds_nothing_up_for_long() {
+        let (mut load, now) = (Load::default(), Timestamp::EPOCH);
+        assert!(load.begin_passing(&origin("a"), now));
+        load.waits(&origin("a"), 1);
+        let later = now.after(PASSING_MAX);
+        assert!(!load.begin_passing(&origin("a"), later));
+        assert_eq!(load.passing_wait(&origin("a"), later), Duration::ZERO);
     }
 
     #[test]
     fn an_origin_with_nothing_here_is_forgotten() {
         let mut load = Load::default();
-        load.begin_passing(&origin("a"));
+        load.begin_passing(&origin("a"), Timestamp::EPOCH);
         load.end_passing(&origin("a"));
         load.waits(&origin("b"), 1);
         assert_eq!(load.waiting(), [origin("b")]);

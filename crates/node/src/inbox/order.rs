@@ -34,6 +34,20 @@ pub(crate) struct Head {
     pub(crate) arrived_at: Timestamp,
 }
 
+impl Head {
+    /// Whether numbers before it never came.
+    pub(crate) fn is_behind_hole(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.seq > place.expected())
+    }
+}
+
+impl Place {
+    /// The number that is due.
+    fn expected(&self) -> u64 {
+        self.done_through.map_or(1, |done| done.saturating_add(1))
+    }
+}
+
 /// What the own relays have said so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RelaysHeard {
@@ -70,8 +84,7 @@ pub(crate) fn next(heads: &[Head], heard: RelaysHeard, now: Timestamp) -> Next {
     });
     let Some(head) = first else { return Next::Nothing };
     let Some(place) = &head.place else { return Next::Deliver(head.id) };
-    let expected = place.done_through.map_or(1, |done| done.saturating_add(1));
-    if place.seq <= expected {
+    if !head.is_behind_hole() {
         return Next::Deliver(head.id);
     }
     let since = asked_since(head, place, heard, now);
@@ -116,6 +129,12 @@ mod tests {
     fn the_number_that_is_due_is_delivered_at_once() {
         assert_eq!(next(&[placed(9, 4, Some(3), 50)], heard(None), at(50)), Next::Deliver(9));
         assert_eq!(next(&[placed(9, 1, None, 50)], heard(None), at(50)), Next::Deliver(9));
+    }
+
+    #[test]
+    fn a_hole_is_waited_for_from_the_moment_that_it_is_seen() {
+        let next = next(&[placed(9, 6, Some(3), 50)], heard(Some(49)), at(50));
+        assert!(matches!(next, Next::WaitForHole { id: 9, missing: (Some(4), 5), .. }), "{next:?}");
     }
 
     #[test]

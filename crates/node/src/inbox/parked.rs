@@ -10,7 +10,7 @@ use super::Inbox;
 use super::load::{Class, Weight};
 use super::mail::Standing;
 use super::verification::age;
-use crate::store::backlog::{self, ParkedRow};
+use crate::store::backlog::parked::{self as event_rows, ParkedRow};
 use crate::store::inbox::parked::{self as rows, Parked, ParkedMail};
 
 /// Envelopes that are read at once when all are tried again.
@@ -52,7 +52,7 @@ impl Inbox {
     pub(crate) async fn parked(&self, limit: u32) -> Result<Vec<Parked>, StoreError> {
         let mut parked = rows::parked(self.database(), 0, limit).await?;
         let left = limit.saturating_sub(u32::try_from(parked.len()).unwrap_or(limit));
-        let events = backlog::parked(self.database(), None, left).await?;
+        let events = event_rows::parked(self.database(), None, left).await?;
         parked.extend(events.into_iter().map(|event| listed(event).listed));
         Ok(parked)
     }
@@ -62,7 +62,7 @@ impl Inbox {
         match id {
             ParkedId::Mail(id) => rows::parked_one(self.database(), id).await,
             ParkedId::Event(id) => {
-                let event = backlog::parked(self.database(), Some(id), 1).await?;
+                let event = event_rows::parked(self.database(), Some(id), 1).await?;
                 Ok(event.into_iter().next().map(listed))
             }
         }
@@ -135,7 +135,7 @@ impl Inbox {
 
     async fn drop_event(&self, id: i64) -> Result<bool, StoreError> {
         self.detached(move |inbox| async move {
-            let dropped = backlog::drop_parked(inbox.database(), id).await?;
+            let dropped = event_rows::drop_parked(inbox.database(), id).await?;
             if let Some(share) = &dropped {
                 tracing::info!(origin = %share.origin, id, "a parked event was dropped by the operator's word");
                 inbox.state().give_back(share);
@@ -147,7 +147,7 @@ impl Inbox {
 
     /// Lets parked events wait in their rooms' backlogs again: this one, or all; how many.
     async fn unpark(self, id: Option<i64>) -> Result<u64, StoreError> {
-        let rooms = backlog::unpark(self.database(), id, self.now()).await?;
+        let rooms = event_rows::unpark(self.database(), id, self.now()).await?;
         let now = self.elapsed();
         let mut state = self.state();
         rooms.iter().for_each(|room_id| state.backlog.added(room_id, now));

@@ -82,6 +82,13 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_asked_at_once_than_the_bound_says() {
+        let prev: Vec<String> = (0..=QUESTIONS_MAX).map(|number| format!("${number}")).collect();
+        let prev: Vec<&str> = prev.iter().map(String::as_str).collect();
+        assert_eq!(questions(&[pdu("!r", "$x", &prev)], |_| false).len(), QUESTIONS_MAX);
+    }
+
+    #[test]
     fn an_event_that_follows_nothing_is_ready() {
         assert!(questions(&[pdu("!r", "$create", &[])], |_| false).is_empty());
         assert!(missing(&BTreeMap::new()).is_empty());

@@ -20,8 +20,10 @@ use super::backlog::{self, Dropped, Held};
 use super::backlog_rooms::RoomTurn;
 use super::window::{Carrier, Sent};
 use crate::homeserver::{Presence, Replayed, Unavailable};
+use crate::restart::caught;
 use crate::stand_in::{HeldEvent, HeldSource};
 use crate::store::backlog::{self as rows, Fate};
+use crate::store::checksum::DAMAGED;
 use crate::store::rooms;
 
 /// How long it is believed who may take part in a room: one batch of events, and short beside what an operator
@@ -36,17 +38,20 @@ pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
         let next = inbox.state().backlog.next();
         let Some((room_id, due)) = next else {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
                 () = inbox.shared.backlog_due.notified() => continue,
             }
         };
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(due.since(inbox.elapsed())) => {}
             () = inbox.shared.backlog_due.notified() => continue,
         }
         // What is cut off here is delivered again under the same transaction id.
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = inbox.look_at_room(&room_id, number) => {}
         }
@@ -64,12 +69,16 @@ enum Predecessors {
 impl Inbox {
     async fn look_at_room(&self, room_id: &str, number: usize) {
         self.state().backlog.begin(room_id);
-        let turn = self.room_turn(room_id, number).await.unwrap_or_else(|error| {
-            tracing::error!(room_id, %error, "a room's backlog can't be used; it waits");
-            RoomTurn::Waits { reason: "the node's database failed".to_owned(), at_most: None }
-        });
-        let now = self.elapsed();
-        self.state().backlog.ended(room_id, turn, now, rand::random());
+        let turn = match caught("a look at a backlog", self.room_turn(room_id, number)).await {
+            Some(Ok(turn)) => turn,
+            Some(Err(error)) => {
+                tracing::error!(room_id, %error, "a room's backlog can't be used; it waits");
+                waits("the node's database failed")
+            }
+            None => waits("the node failed; its log says more"),
+        };
+        let (now, random) = (self.elapsed(), self.shared.site.dice.fraction());
+        self.state().backlog.ended(room_id, turn, now, random);
     }
 
     async fn room_turn(&self, room_id: &str, number: usize) -> Result<RoomTurn, StoreError> {
@@ -192,19 +201,33 @@ impl Inbox {
         chosen: Vec<Held>,
     ) -> Result<RoomTurn, StoreError> {
         let ids: Vec<i64> = chosen.iter().map(|held| held.id).collect();
-        let bodies = rows::bodies(self.database(), ids).await?;
+        let mut bodies = Vec::with_capacity(ids.len());
+        let mut damaged = Vec::new();
+        for (held, body) in chosen.iter().zip(rows::bodies(self.database(), ids).await?) {
+            match body {
+                Some(body) => bodies.push(body),
+                None => damaged.push(held.clone()),
+            }
+        }
+        if !damaged.is_empty() {
+            tracing::error!(
+                room_id,
+                count = damaged.len(),
+                "events are damaged and parked; check the disk"
+            );
+            self.park(room_id, &damaged, DAMAGED).await?;
+            return Ok(RoomTurn::Progress);
+        }
         let Some(content) = self.transaction_of(&bodies) else {
             self.park(room_id, &chosen, "it has no canonical form").await?;
             return Ok(RoomTurn::Progress);
         };
         self.stand_in_for(room_id, &chosen, bodies).await?;
         let counts = BTreeMap::from([(room_id.to_owned(), chosen.len())]);
-        self.state().confirmations.reserve(&counts, self.elapsed());
+        let _places = self.take_places(counts, None);
         let txn_id = txn_id(&chosen);
         let replayed = self.site().homeserver.rewrapped(&txn_id, content).await;
-        let turn = self.rewrapped(room_id, chosen, replayed).await;
-        self.state().confirmations.release(&counts);
-        turn
+        self.rewrapped(room_id, chosen, replayed).await
     }
 
     /// Whoever asks the homeserver's questions about these events meanwhile gets them from this node.
@@ -220,6 +243,7 @@ impl Inbox {
             prev_events: held.prev_events.clone(),
             pdu,
             source: HeldSource::Capsule,
+            is_proven: held.is_proven,
         });
         self.site().stand_in.note(events.collect()).await.map(drop)
     }

@@ -207,6 +207,20 @@ mod tests {
     }
 
     #[test]
+    fn waits_grow_until_something_comes_through() {
+        let mut now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.arrived(&origin("a"));
+        for (delivered, doubled) in [(0, 1), (0, 2), (0, 4), (1, 1), (0, 1), (0, 2)] {
+            assert_eq!(schedule.begin(now), Some(origin("a")));
+            schedule.ended(origin("a"), (Turn::ForRooms(rooms("!r")), delivered), now, 1.0);
+            let due = schedule.next_due().unwrap();
+            assert_eq!(due - now, ROOMS_FIRST * doubled);
+            now = due;
+        }
+    }
+
+    #[test]
     fn an_origin_without_mail_is_forgotten() {
         let now = Instant::now();
         let mut schedule = Schedule::default();

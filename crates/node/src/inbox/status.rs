@@ -35,6 +35,8 @@ pub(crate) struct InboxStatus {
     pub(crate) events_parked_total: u64,
     /// Forged envelopes that made room for others.
     pub(crate) forged_dropped_total: u64,
+    /// Envelopes and single events that nobody proved, and that were removed when they were too old.
+    pub(crate) unproven_expired_total: u64,
     /// Envelopes that the operator dropped.
     pub(crate) dropped_total: u64,
 }
@@ -139,6 +141,7 @@ impl Inbox {
             events_confirmed_total: total("events_confirmed"),
             events_parked_total: total("events_parked"),
             forged_dropped_total: total("forged_dropped"),
+            unproven_expired_total: total("unproven_expired"),
             dropped_total: total("dropped"),
         })
     }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
+use super::load::{Class, Weight};
 use super::mail::Standing;
-use super::verification::{Incoming, judge};
-use crate::store::backlog;
+use super::verification::{Incoming, KEY_WAIT, judge};
+use crate::store::backlog::parked as parked_events;
 use crate::store::inbox::{self as rows, Unverified};
 use crate::store::seen;
 
@@ -35,8 +36,10 @@ const PAGE: u32 = 20;
 const ORIGINS_AT_ONCE: usize = 8;
 
 pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
+    inbox.state().judging.clear();
     let work = async { tokio::join!(rounds(inbox), judge_wanted(inbox)) };
     tokio::select! {
+        biased;
         () = shutdown.cancelled() => {}
         _ = work => {}
     }
@@ -50,9 +53,9 @@ async fn rounds(inbox: &Inbox) {
         if round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
             inbox.prune().await;
             inbox.expire_backlog().await;
+            inbox.expire_unproven().await;
         }
-        let origins = inbox.state().load.unproven();
-        inbox.judge_again(origins).await;
+        inbox.judge_again(inbox.unproven_origins(round_number)).await;
     }
 }
 
@@ -60,35 +63,66 @@ async fn rounds(inbox: &Inbox) {
 async fn judge_wanted(inbox: &Inbox) {
     loop {
         inbox.shared.judging_due.notified().await;
-        let origins = std::mem::take(&mut inbox.state().to_judge);
+        let origins = {
+            let mut state = inbox.state();
+            let origins = std::mem::take(&mut state.to_judge);
+            state.judging.extend(origins.iter().cloned());
+            origins
+        };
         inbox.judge_again(origins.into_iter().collect()).await;
     }
 }
 
 impl Inbox {
+    /// Another one first each round: who comes first has the first word with the homeserver.
+    fn unproven_origins(&self, round_number: u64) -> Vec<ServerName> {
+        let mut state = self.state();
+        let mut origins = state.load.unproven();
+        origins.sort_unstable();
+        state.judged_through.retain(|origin, _| origins.binary_search(origin).is_ok());
+        drop(state);
+        if !origins.is_empty() {
+            let first = round_number % origins.len() as u64;
+            origins.rotate_left(usize::try_from(first).unwrap_or(0));
+        }
+        origins
+    }
+
     async fn judge_again(&self, origins: Vec<ServerName>) {
         let judging =
             stream::iter(origins).for_each_concurrent(ORIGINS_AT_ONCE, |origin| async move {
                 if let Err(error) = self.judge_origin(&origin).await {
                     tracing::error!(%origin, %error, "unverified mail can't be judged now");
                 }
+                if self.state().judging.remove(&origin) {
+                    self.wake(&origin);
+                }
             });
         judging.await;
     }
 
-    /// Judges the unverified mail of one origin, page by page, for as long as all of a page becomes verified: the
-    /// others wait for the same keys, though one envelope may name a room that proves them and another none.
+    /// Judges the unverified mail of one origin, page by page, for as long as something of a page is decided: the
+    /// others mostly wait for the same keys. Each time begins behind where the one before ended, so that no envelope,
+    /// however many made-up ones came before it, waits for ever.
     async fn judge_origin(&self, origin: &ServerName) -> Result<(), StoreError> {
-        let mut after = 0;
+        let begun = self.state().judged_through.remove(origin).unwrap_or(0);
+        let (mut after, mut has_wrapped) = (begun, false);
         loop {
             let page = rows::unverified(self.database(), origin.clone(), after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                if has_wrapped || begun == 0 {
+                    return Ok(());
+                }
+                (after, has_wrapped) = (0, true);
+                continue;
+            };
             after = last.id;
-            let mut is_any_unverified = false;
+            let mut is_any_decided = false;
             for unverified in page {
-                is_any_unverified |= !self.judge_one(unverified).await?;
+                is_any_decided |= self.judge_one(unverified).await?;
             }
-            if is_any_unverified {
+            if !is_any_decided || (has_wrapped && after >= begun) {
+                self.state().judged_through.insert(origin.clone(), after);
                 return Ok(());
             }
         }
@@ -103,7 +137,7 @@ impl Inbox {
             extras: held.extras.clone(),
             source: held.source.clone(),
         };
-        let judged = judge(self.site(), incoming).await;
+        let judged = judge(self.site(), incoming, Instant::now() + KEY_WAIT).await;
         if matches!(judged.standing, Standing::Unverified(_)) {
             return Ok(false);
         }
@@ -131,11 +165,49 @@ impl Inbox {
     /// Parks what has waited in a room's backlog for as long as any relay may hold what it lacks.
     async fn expire_backlog(&self) {
         let before = self.now().before(TIME_TO_LIVE);
-        match backlog::expire(self.database(), before, GAP_NEVER_CLOSED).await {
+        match parked_events::expire(self.database(), before, GAP_NEVER_CLOSED).await {
             Ok(0) => {}
             Ok(count) => tracing::warn!(count, "events are parked: {GAP_NEVER_CLOSED}"),
             Err(error) => tracing::error!(%error, "a backlog that is too old can't be parked now"),
         }
+    }
+
+    /// Removes what nobody has proven, from when on no relay may hold a copy that somebody could: it is too old to be
+    /// delivered, and would take the room of what is made up next for ever.
+    async fn expire_unproven(&self) {
+        let before = self.now().before(seen::REMEMBERED);
+        let mut expired = 0;
+        loop {
+            let step = self.expire_unproven_step(before).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "what is not proven and too old can't be removed now");
+                0
+            });
+            expired += step;
+            if step == 0 {
+                break;
+            }
+        }
+        if expired > 0 {
+            tracing::warn!(
+                expired,
+                "parked mail and events that nobody proved are too old and were removed"
+            );
+        }
+    }
+
+    /// How many were removed.
+    async fn expire_unproven_step(&self, before: Timestamp) -> Result<usize, StoreError> {
+        let envelopes = rows::expire_unproven(self.database(), before).await?;
+        {
+            let mut state = self.state();
+            for (origin, bytes) in &envelopes {
+                state.load.release(origin, Class::Unproven, Weight::of(*bytes));
+            }
+        }
+        let events = parked_events::expire_unproven(self.database(), before).await?;
+        let mut state = self.state();
+        events.iter().for_each(|share| state.give_back(share));
+        Ok(envelopes.len() + events.len())
     }
 
     async fn prune(&self) {

@@ -3,19 +3,27 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use restante_federation::{Freshness, KeyLookupError};
+use restante_federation::Freshness;
 use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
 use restante_relay_api::limits::{AHEAD_MAX, TIME_TO_LIVE};
 use restante_relay_api::{Capsule, Content, Extras, Proof, ProofClaim, Waybill, hex};
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
 
 use super::mail::{Mail, Standing, StreamPlace};
 use crate::site::Site;
 use crate::store::seen::TransactionKey;
 use crate::witness::Testimony;
 
-/// How long a key may be looked for while mail waits to be judged; it is looked for again later.
-const KEY_WAIT: Duration = Duration::from_secs(20);
+/// How long keys may be looked for while mail that is in the inbox is judged; they are looked for again later.
+pub(crate) const KEY_WAIT: Duration = Duration::from_secs(20);
+
+/// The same while mail arrives. Short, because what comes behind it waits, and what is not decided by then is judged
+/// again in the inbox, in peace.
+pub(crate) const ARRIVAL_KEY_WAIT: Duration = Duration::from_secs(5);
+
+/// Why mail is not judged yet.
+const OUT_OF_TIME: &str = "no answer in time";
 
 /// Signatures of a waybill that are tried: a homeserver has one key, or two while it changes them.
 const WAYBILL_KEYS_MAX: usize = 2;
@@ -42,8 +50,9 @@ enum Verdict {
     Forged(String),
 }
 
-/// Judges one envelope. Everything becomes mail, so that the relay may drop it and the operator sees it.
-pub(crate) async fn judge(site: &Site, incoming: Incoming) -> Mail {
+/// Judges one envelope, by the keys that can be had before `until`. Everything becomes mail, so that the relay may drop
+/// it and the operator sees it.
+pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Mail {
     let content = match Content::parse(incoming.content.clone()) {
         Ok(content) => content,
         Err(error) => return unreadable(incoming, &error.to_string()),
@@ -62,18 +71,12 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming) -> Mail {
     };
     let document = document_of(&claim, &extras);
     offer_keys(site, document.as_ref()).await;
-    let verdict = tokio::time::timeout(KEY_WAIT, verify(site, &claim, &content)).await;
-    let verdict = match verdict.unwrap_or_else(|_| Verdict::Unknown("no answer in time".into())) {
-        Verdict::Unknown(reason) => {
-            verify_by_events(site, &claim, &content, document.as_ref(), reason).await
-        }
-        verdict => verdict,
-    };
+    let verdict = verdict(site, &claim, &content, document.as_ref(), until).await;
     let source = &incoming.source;
     let standing = match verdict {
         Verdict::Proven => age(&content, site.clock.now()),
         Verdict::Unknown(reason) => {
-            Standing::Unverified(format!("no believed key of {} yet: {reason}", claim.origin()))
+            Standing::Unverified(format!("it can't be verified yet: {reason}"))
         }
         Verdict::Forged(reason) => Standing::Forged(format!(
             "the proof does not verify ({reason}); relay {source} gave it"
@@ -84,11 +87,40 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming) -> Mail {
     mail.key.txn_id = claim.txn_id().to_owned();
     if mail.is_proven() {
         let json = extras.waybill.as_ref();
-        let waybill = verified_waybill(site, json, claim.origin(), content.sha256()).await;
-        mail.extras = capsule(site, waybill.as_ref(), &extras, &mail.source).await;
-        mail.place = waybill.map(StreamPlace::from);
+        let waybill = verified_waybill(site, json, claim.origin(), content.sha256(), until).await;
+        match waybill {
+            Ok(waybill) => {
+                mail.extras = capsule(site, waybill.as_ref(), &extras, &mail.source).await;
+                mail.place = waybill.map(StreamPlace::from);
+            }
+            Err(OutOfTime) => {
+                let reason = format!("the key of its waybill is looked for: {OUT_OF_TIME}");
+                mail.standing = Standing::Unverified(reason);
+            }
+        }
     }
     mail
+}
+
+/// The keys could not be had in time.
+struct OutOfTime;
+
+async fn verdict(
+    site: &Site,
+    claim: &ProofClaim,
+    content: &Content,
+    document: Option<&KeyDocument>,
+    until: Instant,
+) -> Verdict {
+    let unknown = || Verdict::Unknown(OUT_OF_TIME.to_owned());
+    match timeout_at(until, verify(site, claim, content)).await.unwrap_or_else(|_| unknown()) {
+        Verdict::Unknown(reason) => {
+            let by_events = verify_by_events(site, claim, content, document, &reason);
+            let verdict = timeout_at(until, by_events).await;
+            verdict.unwrap_or(Verdict::Unknown(reason))
+        }
+        verdict => verdict,
+    }
 }
 
 /// The place by a waybill that the origin signed with a believed key; any other says nothing.
@@ -98,7 +130,9 @@ pub(crate) async fn place(
     origin: &ServerName,
     sha256: &[u8; 32],
 ) -> Option<StreamPlace> {
-    verified_waybill(site, waybill, origin, sha256).await.map(StreamPlace::from)
+    let until = Instant::now() + KEY_WAIT;
+    let waybill = verified_waybill(site, waybill, origin, sha256, until).await;
+    waybill.ok().flatten().map(StreamPlace::from)
 }
 
 impl From<Waybill> for StreamPlace {
@@ -140,17 +174,18 @@ async fn verified_waybill(
     waybill: Option<&Bytes>,
     origin: &ServerName,
     sha256: &[u8; 32],
-) -> Option<Waybill> {
-    let json = waybill?;
+    until: Instant,
+) -> Result<Option<Waybill>, OutOfTime> {
+    let Some(json) = waybill else { return Ok(None) };
     for key_id in Waybill::key_ids(json, origin).into_iter().take(WAYBILL_KEYS_MAX) {
         let key = site.keys.key(origin, &key_id, Freshness::Believed);
-        let Ok(Ok(key)) = tokio::time::timeout(KEY_WAIT, key).await else { continue };
+        let Ok(key) = timeout_at(until, key).await.map_err(|_| OutOfTime)? else { continue };
         let verified = Waybill::verify(json, origin, site.server_name(), sha256, (&key_id, &key));
         if verified.is_ok() {
-            return verified.ok();
+            return Ok(verified.ok());
         }
     }
-    None
+    Ok(None)
 }
 
 fn fitting_claim(
@@ -186,10 +221,12 @@ async fn verify_by_events(
     claim: &ProofClaim,
     content: &Content,
     document: Option<&KeyDocument>,
-    reason: String,
+    reason: &str,
 ) -> Verdict {
     let lists_key = |document: &&KeyDocument| document.verify_keys().contains_key(claim.key_id());
-    let Some(document) = document.filter(lists_key) else { return Verdict::Unknown(reason) };
+    let Some(document) = document.filter(lists_key) else {
+        return Verdict::Unknown(reason.to_owned());
+    };
     match site.witness.hear(site, document, content.raw()).await {
         Testimony::Believed => verify(site, claim, content).await,
         Testimony::NotBelieved(why) => Verdict::Unknown(format!("{reason}; {why}")),
@@ -206,8 +243,9 @@ async fn verify(site: &Site, claim: &ProofClaim, content: &Content) -> Verdict {
             Ok(()) => Verdict::Proven,
             Err(error) => Verdict::Forged(error.to_string()),
         },
-        Err(error @ KeyLookupError::NoSuchKey { .. }) => Verdict::Forged(error.to_string()),
-        Err(KeyLookupError::Unreachable { reason, .. }) => Verdict::Unknown(reason),
+        // A key that the believed document does not list may be the one that the server changed to since: only a
+        // signature that fails against a believed key is forged.
+        Err(error) => Verdict::Unknown(error.to_string()),
     }
 }
 

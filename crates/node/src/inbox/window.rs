@@ -230,6 +230,43 @@ mod tests {
     }
 
     #[test]
+    fn events_on_their_way_take_places_as_well() {
+        let mut window = Window::new(at(0));
+        window.reserve(10);
+        assert!(!window.is_idle() && window.places() == 30);
+        window.sent(chain(0..5), at(0));
+        assert_eq!(window.places(), 25);
+        assert!(window.admits(25) && !window.admits(26));
+        window.reserve(3);
+        window.release(10);
+        assert_eq!(window.places(), 32);
+        window.release(10);
+        assert_eq!(window.places(), 35, "what is outstanding stays");
+    }
+
+    #[test]
+    fn only_what_was_sent_counts_as_delivered_until_it_is_given_up() {
+        let mut window = window_of(chain(0..2));
+        assert!(window.delivered("$1") && !window.delivered("$2"));
+        window.found("$1", at(1));
+        assert!(window.delivered("$1") && !window.delivered("$2"));
+        window.given_up("$1", at(2));
+        assert!(window.delivered("$0") && !window.delivered("$1"));
+    }
+
+    #[test]
+    fn looks_in_vain_come_in_pairs_and_ever_more_seldom() {
+        let mut window = window_of(chain(0..2));
+        let wait = |window: &mut Window| {
+            assert_eq!(window.not_found("$1", at(0)), NotFound::MayCome);
+            window.look().unwrap().1.as_millis()
+        };
+        let waits: Vec<u64> = (0..13).map(|_| wait(&mut window)).collect();
+        let doubled = [100, 100, 200, 200, 400, 400, 800, 800, 1600, 1600, 3200, 3200, 4000];
+        assert_eq!(waits, doubled);
+    }
+
+    #[test]
     fn one_transaction_of_any_size_goes_into_an_idle_room() {
         assert!(Window::new(at(0)).admits(50));
     }

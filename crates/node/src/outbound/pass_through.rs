@@ -19,17 +19,28 @@ const ERROR_BYTES_MAX: usize = 64 * 1024;
 
 /// Passes `request` on, or answers in the place of a destination that is offline.
 pub(super) async fn pass_through(site: &Site, call: &HookCall, request: Request<Body>) -> Response {
-    pass_on(site, call, request).await.unwrap_or_else(|| offline(call))
+    let admission = site.destinations.admit(&call.destination);
+    pass_on(site, call, request, admission).await.unwrap_or_else(|| offline(call))
 }
 
-/// Passes `request` on; `None` when the destination is offline.
-pub(super) async fn pass_on(
+/// Passes a question about events on; `None` when the destination is offline.
+pub(super) async fn pass_question_on(
     site: &Site,
     call: &HookCall,
     request: Request<Body>,
 ) -> Option<Response> {
+    let admission = site.destinations.admit_question(&call.destination);
+    pass_on(site, call, request, admission).await
+}
+
+async fn pass_on(
+    site: &Site,
+    call: &HookCall,
+    request: Request<Body>,
+    admission: Admission,
+) -> Option<Response> {
     let destination = &call.destination;
-    let patience = patience_now(site, call)?;
+    let patience = patience_now(site, call, admission)?;
     let peer = Peer::from(destination.clone());
     match site.exchange.exchange(&peer, request, patience).await {
         Ok(response) if speaks_for_a_gateway(response.status()) => {
@@ -50,9 +61,9 @@ pub(super) async fn pass_on(
 }
 
 /// How long the call may take now; `None` when the destination is not to be called.
-fn patience_now(site: &Site, call: &HookCall) -> Option<Patience> {
+fn patience_now(site: &Site, call: &HookCall, admission: Admission) -> Option<Patience> {
     let ordinary = patience(call.target.as_str());
-    match site.destinations.admit(&call.destination) {
+    match admission {
         Admission::Attempt => Some(ordinary),
         Admission::Probe => {
             let connect = ordinary.connect.min(site.destinations.probe_connect());

@@ -278,10 +278,17 @@ async fn synapses_request_line_is_understood_over_a_real_connection() {
     let site = TestSite::new().await;
     site.exchange.answer(&name("b.test"), Reply::Json(200, r#"{"ok":true}"#));
     let settings = settings(&site).await;
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    let listener =
+        restante_federation::Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
     let address = listener.local_address();
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(serve(site.site.clone(), settings, listener, shutdown.clone()));
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let serving = restante_federation::serve(
+        listener,
+        router(site.site.clone(), settings),
+        restante_federation::ServeLimits::default(),
+        shutdown.clone(),
+    );
+    let serving = tokio::spawn(serving);
 
     let target = "/_matrix/federation/v1/query/profile?user_id=%40u%3Ab.test";
     let authorization = authorization(&Method::GET, "b.test", target, "");
@@ -312,6 +319,7 @@ async fn events_that_are_held_are_given_in_the_place_of_an_offline_server_whatev
         prev_events: vec![format!("${}", id - 1)],
         pdu: Bytes::from(format!(r#"{{"n":{id}}}"#)),
         source: HeldSource::Capsule,
+        is_proven: true,
     };
     door.site.stand_in.note((2..=13).map(held).collect()).await.unwrap();
     let target = "/_matrix/federation/v1/get_missing_events/%21r%3Ab.test";
@@ -340,4 +348,21 @@ async fn a_server_that_answers_is_asked_for_missing_events_itself() {
     let (_, body) = door.call(Method::POST, "b.test", target, question).await;
     assert_eq!(body.as_ref(), br#"{"events":[{"own":1}]}"#.as_slice());
     assert_eq!(door.site.exchange.seen()[0].body, question);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_sends_at_this_moment_is_asked_what_is_missing_though_it_is_assumed_offline() {
+    let door = Door::new().await;
+    let question = r#"{"earliest_events":[],"latest_events":["$e"],"limit":10,"min_depth":0}"#;
+    let ask = async || {
+        let target = "/_matrix/federation/v1/get_missing_events/%21r";
+        door.call(Method::POST, "b.test", target, question).await.1
+    };
+    door.site.destinations.failed(&door.b).await;
+    door.site.destinations.failed(&door.b).await;
+    door.site.exchange.answer(&door.b, Reply::Json(200, r#"{"events":[{"from":"b"}]}"#));
+    assert_eq!(ask().await, r#"{"events":[]}"#);
+
+    door.site.destinations.sign_of_life(&door.b);
+    assert_eq!(ask().await, r#"{"events":[{"from":"b"}]}"#);
 }

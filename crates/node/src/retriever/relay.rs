@@ -1,13 +1,14 @@
 //! Collects from one relay for as long as it is ours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use restante_federation::Peer;
-use restante_federation_proto::Timestamp;
+use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::{CollectAcknowledgement, CollectResponse, WireEnvelope, hex};
 use restante_sqlite::StoreError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Retriever;
@@ -17,17 +18,20 @@ use super::relay_txn;
 use crate::backoff::backoff;
 use crate::inbox::Arrival;
 use crate::inbox::mail::Mail;
-use crate::inbox::verification::{Incoming, judge};
+use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};
 
 /// The first wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// Envelopes that are judged at once: one whose origin's key is looked for far away does not stop the others.
+/// Envelopes of one origin that are judged at once; all origins of an answer are.
 const JUDGED_AT_ONCE: usize = 8;
+
+/// How often what is judged is stored while the rest of an answer is not: a durable write for each would be slow.
+const STORED_EVERY: Duration = Duration::from_millis(500);
 
 /// Between answers that hold nothing that was not there before: a relay that forgets acknowledgements, or makes
 /// entries up, takes no more than this.
-const NOTHING_BEFORE_SEEN: Duration = Duration::from_secs(1);
+pub(super) const NOTHING_BEFORE_SEEN: Duration = Duration::from_secs(1);
 
 /// Differences of clocks below this are left alone; the relay allows a minute.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
@@ -64,6 +68,7 @@ pub(super) async fn collect(retriever: Retriever, relay: Peer, stop: Cancellatio
     };
     // What is cut off here was either not stored, and stays at the relay, or stored, and is a duplicate next time.
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = collecting => {}
     }
@@ -114,7 +119,7 @@ fn continue_without_waiting(
 fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32) -> Duration {
     let relay = &relay.name;
     let max = retriever.settings.safety_interval;
-    let wait = backoff(failures, RETRY_FIRST.min(max), max, rand::random());
+    let wait = backoff(failures, RETRY_FIRST.min(max), max, retriever.site.dice.fraction());
     let asked = match error {
         RoundError::Call(CallError::Refused { retry_after, .. }) => retry_after.unwrap_or_default(),
         _ => Duration::ZERO,
@@ -142,7 +147,7 @@ async fn round(
     ask: &Ask,
     offset: &mut ClockOffset,
 ) -> Result<Duration, RoundError> {
-    let asked_at = retriever.site.clock.now();
+    let (asked_at, begun) = (retriever.site.clock.now(), Instant::now());
     let response = ask_relay(retriever, relay, ask, offset).await?;
     if !response.envelopes.is_sorted_by(|one, next| one.id < next.id)
         || response.envelopes.first().is_some_and(|first| first.id <= ask.after)
@@ -157,7 +162,10 @@ async fn round(
     if drained {
         retriever.inbox.relay_drained(&relay.name, asked_at);
     }
-    Ok(if drained || taken.is_anything_new { Duration::ZERO } else { NOTHING_BEFORE_SEEN })
+    // A relay that has no more places for those who wait answers at once, and so does one that lies.
+    let did_not_wait = ask.waits && last.is_none() && begun.elapsed() < NOTHING_BEFORE_SEEN;
+    let goes_on = taken.is_anything_new || (drained && !did_not_wait);
+    Ok(if goes_on { Duration::ZERO } else { NOTHING_BEFORE_SEEN })
 }
 
 async fn ask_relay(
@@ -179,29 +187,83 @@ async fn ask_relay(
     }
 }
 
+#[derive(Default)]
 struct Taken {
     durable: Vec<CollectAcknowledgement>,
     is_anything_new: bool,
 }
 
-/// Judges and stores a batch in one durable write; only what is durable may be acknowledged.
+/// An envelope that was judged, by the relay's id.
+struct Judged {
+    id: u64,
+    mail: Mail,
+}
+
+/// Judges and stores a batch; only what is durable may be acknowledged. Each origin's envelopes are stored in their
+/// order, and those of an origin whose key is looked for far away do not keep the others from being durable.
 async fn take(
     retriever: &Retriever,
     relay: &Peer,
     envelopes: Vec<WireEnvelope>,
 ) -> Result<Taken, RoundError> {
-    let ids: Vec<u64> = envelopes.iter().map(|envelope| envelope.id).collect();
-    let incoming = envelopes.into_iter().map(|envelope| Incoming {
+    let until = Instant::now() + ARRIVAL_KEY_WAIT;
+    let judging = by_origin(envelopes).into_values().map(|envelopes| {
+        let judging = envelopes.into_iter().map(|envelope| async move {
+            let (id, incoming) = incoming(relay, envelope);
+            Judged { id, mail: judge(&retriever.site, incoming, until).await }
+        });
+        stream::iter(judging).buffered(JUDGED_AT_ONCE).boxed()
+    });
+    let mut judging = stream::select_all(judging);
+    let (mut taken, mut judged) = (Taken::default(), Vec::new());
+    let mut due = Instant::now() + STORED_EVERY;
+    loop {
+        let next = timeout_at(due, judging.next()).await;
+        if let Ok(Some(next)) = next {
+            judged.push(next);
+            continue;
+        }
+        store(retriever, relay, std::mem::take(&mut judged), &mut taken).await?;
+        if next.is_ok() {
+            return Ok(taken);
+        }
+        due = Instant::now() + STORED_EVERY;
+    }
+}
+
+fn by_origin(envelopes: Vec<WireEnvelope>) -> BTreeMap<ServerName, Vec<WireEnvelope>> {
+    let mut by_origin: BTreeMap<ServerName, Vec<WireEnvelope>> = BTreeMap::new();
+    for envelope in envelopes {
+        by_origin.entry(envelope.origin.clone()).or_default().push(envelope);
+    }
+    by_origin
+}
+
+fn incoming(relay: &Peer, envelope: WireEnvelope) -> (u64, Incoming) {
+    let incoming = Incoming {
         origin: envelope.origin,
         txn_id: Some(envelope.txn_id),
         content: envelope.content,
         extras: envelope.extras,
         source: relay.name.to_string(),
-    });
-    let judging = incoming.map(|incoming| judge(&retriever.site, incoming));
-    let mails: Vec<Mail> = stream::iter(judging).buffered(JUDGED_AT_ONCE).collect().await;
+    };
+    (envelope.id, incoming)
+}
+
+/// Stores in one durable write.
+async fn store(
+    retriever: &Retriever,
+    relay: &Peer,
+    judged: Vec<Judged>,
+    taken: &mut Taken,
+) -> Result<(), RoundError> {
+    if judged.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<u64> = judged.iter().map(|judged| judged.id).collect();
     // The hash is of what came, and not what the relay says it is.
-    let hashes: Vec<String> = mails.iter().map(|mail| hex(&mail.key.sha256)).collect();
+    let hashes: Vec<String> = judged.iter().map(|judged| hex(&judged.mail.key.sha256)).collect();
+    let mails = judged.into_iter().map(|judged| judged.mail).collect();
     let arrivals = retriever.inbox.arrive(mails).await?;
     let full = arrivals.iter().filter(|arrival| **arrival == Arrival::Full).count();
     if full > 0 {
@@ -209,12 +271,13 @@ async fn take(
         let text = format!("the inbox has no room for {full} envelopes; they stay at the relay");
         retriever.status.failed(&relay.name, &text);
     }
-    let is_anything_new = arrivals.contains(&Arrival::Stored);
+    taken.is_anything_new |= arrivals.contains(&Arrival::Stored);
     let durable = ids.into_iter().zip(hashes).zip(arrivals).filter_map(|((id, hash), arrival)| {
         let is_durable = arrival != Arrival::Full;
         is_durable.then_some(CollectAcknowledgement { id, sha256: Some(hash) })
     });
-    Ok(Taken { durable: durable.collect(), is_anything_new })
+    taken.durable.extend(durable);
+    Ok(())
 }
 
 impl ClockOffset {

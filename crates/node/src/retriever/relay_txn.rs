@@ -7,13 +7,14 @@ use http::Method;
 use restante_federation::Peer;
 use restante_federation_proto::{RequestTarget, ServerName, escape_path_segment, members};
 use restante_relay_api::endpoints::{MEMBER_PREFIX, RELAY_TXN, mailbox_user_id};
+use tokio::time::Instant;
 
 use super::Retriever;
 use super::call::{CallError, call};
-use super::relay::{RoundError, chain};
+use super::relay::{NOTHING_BEFORE_SEEN, RoundError, chain};
 use crate::backoff::backoff;
 use crate::inbox::Arrival;
-use crate::inbox::verification::{Incoming, judge};
+use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};
 
 /// Between two looks at an empty mailbox, which such a relay can't tell of by itself.
 const POLL: Duration = Duration::from_secs(30);
@@ -23,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After this many looks the relay is asked again whether it knows `collect`.
 const POLLS_MAX: u32 = 120;
+
+/// Envelopes in a row that came before, after which there are pauses: two relays may hold the same mail, but one that
+/// gives the same for ever takes no more than its pace.
+const KNOWN_IN_A_ROW_MAX: u32 = 100;
 
 /// One envelope, or `None` for an empty mailbox.
 type Answer = Option<(u64, Incoming)>;
@@ -38,6 +43,10 @@ pub(super) async fn collect(retriever: &Retriever, relay: &Peer) {
                 POLL
             }
             Err(error) => {
+                if matches!(error, RoundError::OutOfOrder) {
+                    // The relay may have lost what it numbered.
+                    acknowledge = 0;
+                }
                 failures += 1;
                 let text = chain(&error);
                 tracing::warn!(relay = %relay.name, failures, "collecting failed and is tried again: {text}");
@@ -46,7 +55,7 @@ pub(super) async fn collect(retriever: &Retriever, relay: &Peer) {
                     failures,
                     POLL,
                     retriever.settings.safety_interval.max(POLL),
-                    rand::random(),
+                    retriever.site.dice.fraction(),
                 )
             }
         };
@@ -60,6 +69,7 @@ async fn drain(
     relay: &Peer,
     acknowledge: &mut u64,
 ) -> Result<(), RoundError> {
+    let mut known_in_a_row = 0;
     loop {
         let asked_at = retriever.site.clock.now();
         let answer = ask(retriever, relay, *acknowledge).await?;
@@ -70,18 +80,26 @@ async fn drain(
             retriever.inbox.relay_drained(&relay.name, asked_at);
             return Ok(());
         };
-        if entry_id == *acknowledge {
+        if entry_id <= *acknowledge {
             return Err(RoundError::OutOfOrder);
         }
-        let mail = judge(&retriever.site, incoming).await;
-        if retriever.inbox.arrive(vec![mail]).await?.contains(&Arrival::Full) {
-            // There is no way around an envelope here, so that the others wait behind it.
-            let text = "the inbox has no room for the next envelope; it stays at the relay";
-            retriever.status.failed(&relay.name, text);
-            *acknowledge = 0;
-            return Ok(());
+        let until = Instant::now() + ARRIVAL_KEY_WAIT;
+        let mail = judge(&retriever.site, incoming, until).await;
+        match retriever.inbox.arrive(vec![mail]).await?.as_slice() {
+            [Arrival::Full] => {
+                // There is no way around an envelope here, so that the others wait behind it.
+                let text = "the inbox has no room for the next envelope; it stays at the relay";
+                retriever.status.failed(&relay.name, text);
+                *acknowledge = 0;
+                return Ok(());
+            }
+            [Arrival::Stored] => known_in_a_row = 0,
+            _ => known_in_a_row += 1,
         }
         *acknowledge = entry_id;
+        if known_in_a_row > KNOWN_IN_A_ROW_MAX {
+            tokio::time::sleep(NOTHING_BEFORE_SEEN).await;
+        }
     }
 }
 

@@ -175,3 +175,42 @@ async fn a_relay_that_is_added_is_collected_from_at_once_and_one_that_is_removed
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_gives_the_same_for_ever_is_asked_at_a_pace() {
+    let site = site().await;
+    site.relays.set(FIRST, Manner::Repeats);
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.relays.hold(FIRST, &writer.message(ROOM));
+    site.run_with(async |inbox| {
+        status_when(&inbox, confirmed(1)).await;
+        let (asked, began) = (site.relays.asked(FIRST), tokio::time::Instant::now());
+        status_when(&inbox, |_| began.elapsed() > Duration::from_secs(60)).await;
+        assert!(site.relays.asked(FIRST) - asked < 200, "{}", site.relays.asked(FIRST));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_never_waits_for_mail_is_asked_at_a_pace() {
+    let site = site().await;
+    site.relays.set(FIRST, Manner::Hasty);
+    site.run_with(async |inbox| {
+        let began = tokio::time::Instant::now();
+        status_when(&inbox, |_| began.elapsed() > Duration::from_secs(60)).await;
+        assert!(site.relays.asked(FIRST) < 80, "{}", site.relays.asked(FIRST));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_defect_that_collecting_meets_does_not_end_it() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.relays.hold(FIRST, &writer.message(ROOM));
+    site.relays.panic_next(4);
+    site.run_until(confirmed(1)).await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}

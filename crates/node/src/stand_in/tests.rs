@@ -14,6 +14,7 @@ fn held(id: &str, prev: &[&str]) -> HeldEvent {
         prev_events: ids(prev),
         pdu: Bytes::from(format!(r#"{{"id":"{id}"}}"#)),
         source: HeldSource::Capsule,
+        is_proven: true,
     }
 }
 
@@ -47,6 +48,44 @@ async fn a_gap_is_whole_only_if_the_homeserver_has_what_lies_behind_it() {
     assert_eq!(texts(&site, &["$9"], &["$3"]).await.as_deref(), Some(r#"{"$2"}"#));
     assert!(site.own_homeserver.seen()[0].target.contains("/state_ids/%21r?event_id="));
     assert_eq!(texts(&site, &["$1"], &["$unknown"]).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_with_proof_takes_the_place_of_one_without_and_never_the_reverse() {
+    let site = TestSite::new().await;
+    let copy = |text: &'static str, is_proven| HeldEvent {
+        pdu: Bytes::from_static(text.as_bytes()),
+        is_proven,
+        ..held("$2", &["$1"])
+    };
+    let note = async |event| {
+        site.stand_in.note(vec![event]).await.unwrap();
+        site.stand_in.event("$2").await.unwrap().pdu
+    };
+    assert_eq!(note(copy("made up", false)).await, "made up");
+    assert_eq!(note(copy("the true one", true)).await, "the true one");
+    assert_eq!(note(copy("another", true)).await, "the true one");
+    assert_eq!(note(copy("made up", false)).await, "the true one");
+    let bytes = "SELECT bytes FROM held_totals";
+    let bytes = site
+        .database
+        .read(move |connection| connection.query_row(bytes, [], |row| row.get::<_, u32>(0)));
+    assert_eq!(bytes.await.unwrap(), "the true one".len() as u32);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_disk_altered_is_not_answered_with_and_a_good_copy_takes_its_place() {
+    let site = TestSite::new().await;
+    let note = async || site.stand_in.note(vec![held("$2", &["$1"])]).await.unwrap();
+    note().await;
+    let alter = "UPDATE held_events SET pdu = CAST('{\"id\":\"$x\"}' AS BLOB)";
+    site.database.write(|connection| connection.execute(alter, [])).await.unwrap();
+    assert!(site.stand_in.event("$2").await.is_none());
+    assert_eq!(texts(&site, &["$1"], &["$2"]).await, None);
+
+    note().await;
+
+    assert_eq!(site.stand_in.event("$2").await.unwrap(), held("$2", &["$1"]));
 }
 
 #[tokio::test(start_paused = true)]

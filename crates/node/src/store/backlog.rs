@@ -1,13 +1,17 @@
 //! The room backlog's rows: events from the time they are set aside until they are confirmed or parked.
 
 mod overview;
+pub(crate) mod parked;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::inbox::{server_name, time, unsigned};
+use super::checksum::{DAMAGED, checksum, whole};
+use super::inbox::{server_name, time};
 use super::number;
 use super::seen::millis;
 use crate::inbox::backlog::{EVENTS_PER_TURN, Held};
@@ -15,9 +19,6 @@ use crate::inbox::readiness::RoomEvent;
 use crate::inbox::transaction::Pdu;
 
 pub(crate) use overview::{Share, parked_count, rooms, shares};
-
-/// Rows that one step of parking what is too old changes, so that other writes need not wait long.
-const EXPIRY_STEP: u32 = 500;
 
 /// An event as it is set aside.
 #[derive(Debug, Clone)]
@@ -97,17 +98,20 @@ fn make_way(connection: &Connection, aside: &Aside) -> rusqlite::Result<Option<S
     let Some(event_id) = aside.pdu.event_id.as_ref().filter(|_| aside.is_proven) else {
         return Ok(None);
     };
-    let sql = "DELETE FROM backlog WHERE room_id = ?1 AND event_id = ?2 AND NOT is_proven
-               AND state IN ('waiting', 'parked') RETURNING origin, is_proven, 1, bytes";
+    let sql = "DELETE FROM backlog WHERE room_id = ?1 AND event_id = ?2 AND state IN ('waiting', 'parked')
+               AND (NOT is_proven OR reason = ?3) RETURNING origin, is_proven, 1, bytes";
     let room_id = &aside.pdu.room_id;
-    connection.prepare_cached(sql)?.query_row([room_id, event_id], overview::share).optional()
+    connection
+        .prepare_cached(sql)?
+        .query_row([room_id, event_id, DAMAGED], overview::share)
+        .optional()
 }
 
 fn insert(connection: &Connection, aside: &Aside, now: Timestamp) -> rusqlite::Result<bool> {
     let Some(event_id) = &aside.pdu.event_id else { return Ok(false) };
     let sql = "INSERT INTO backlog (room_id, event_id, state, reason, pdu, prev_events, sender, is_acl, origin,
-               is_proven, attempts, due_at, arrived_at, bytes)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+               is_proven, attempts, due_at, arrived_at, bytes, sha256)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
                ON CONFLICT (room_id, event_id) DO NOTHING";
     let (state, reason, attempts, due_at) = match &aside.fate {
         Fate::Waits { attempts, due_at } => ("waiting", None, *attempts, *due_at),
@@ -130,6 +134,7 @@ fn insert(connection: &Connection, aside: &Aside, now: Timestamp) -> rusqlite::R
         millis(due_at),
         millis(now),
         number(pdu.json.len() as u64),
+        checksum(&pdu.json),
     ])?;
     if added > 0 && reason.is_some() {
         count_parked(connection, 1)?;
@@ -179,14 +184,34 @@ fn prev_events(row: &Row<'_>, index: usize) -> rusqlite::Result<Vec<String>> {
     Ok(serde_json::from_str(&row.get::<_, String>(index)?).unwrap_or_default())
 }
 
-/// The PDUs of these rows, in this order.
-pub(crate) async fn bodies(database: &Database, ids: Vec<i64>) -> Result<Vec<Bytes>, StoreError> {
+/// The PDUs of these rows, in this order; `None` for one that the disk has altered.
+pub(crate) async fn bodies(
+    database: &Database,
+    ids: Vec<i64>,
+) -> Result<Vec<Option<Bytes>>, StoreError> {
     database
         .read(move |connection| {
             let mut statement =
-                connection.prepare_cached("SELECT pdu FROM backlog WHERE id = ?1")?;
-            let body = |id| statement.query_row([id], |row| row.get::<_, Vec<u8>>(0));
-            ids.iter().map(body).map(|body| body.map(Bytes::from)).collect()
+                connection.prepare_cached("SELECT pdu, sha256 FROM backlog WHERE id = ?1")?;
+            let body = |id| statement.query_row([id], |row| whole(row, 0, 1));
+            ids.iter().map(body).map(|body| Ok(body?.map(Bytes::from))).collect()
+        })
+        .await
+}
+
+/// Rooms in which events wait that `origin` brought, at most `limit`.
+pub(crate) async fn rooms_of(
+    database: &Database,
+    origin: ServerName,
+    limit: u32,
+) -> Result<Vec<String>, StoreError> {
+    database
+        .read(move |connection| {
+            let sql = "SELECT DISTINCT room_id FROM backlog
+                       WHERE origin = ?1 AND is_proven AND state = 'waiting' LIMIT ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![origin.as_str(), limit], |row| row.get(0))?;
+            rows.collect()
         })
         .await
 }
@@ -294,145 +319,4 @@ fn park_one(connection: &Connection, id: i64, reason: &str) -> rusqlite::Result<
         "UPDATE backlog SET state = 'parked', reason = ?2 WHERE id = ?1 AND state <> 'parked'";
     let parked = connection.prepare_cached(sql)?.execute(params![id, reason])?;
     count_parked(connection, parked)
-}
-
-/// Parks what has waited since before `before`, one step of it; the rows.
-pub(crate) async fn expire(
-    database: &Database,
-    before: Timestamp,
-    reason: &'static str,
-) -> Result<usize, StoreError> {
-    database
-        .write(move |connection| {
-            let sql = "UPDATE backlog SET state = 'parked', reason = ?1 WHERE id IN
-                       (SELECT id FROM backlog WHERE state = 'waiting' AND arrived_at < ?2 LIMIT ?3)";
-            let row = params![reason, millis(before), EXPIRY_STEP];
-            let parked = connection.prepare_cached(sql)?.execute(row)?;
-            count_parked(connection, parked)?;
-            Ok(parked)
-        })
-        .await
-}
-
-/// Lets parked rows wait anew: this one, or all of them; their rooms.
-pub(crate) async fn unpark(
-    database: &Database,
-    id: Option<i64>,
-    now: Timestamp,
-) -> Result<Vec<String>, StoreError> {
-    database
-        .write(move |connection| {
-            let sql = "UPDATE backlog SET state = 'waiting', reason = NULL, attempts = 0, due_at = 0, arrived_at = ?2
-                       WHERE state = 'parked' AND (?1 IS NULL OR id = ?1) RETURNING room_id";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![id, millis(now)], |row| row.get(0))?;
-            rows.collect()
-        })
-        .await
-}
-
-/// A parked event: whole.
-#[derive(Debug, Clone)]
-pub(crate) struct ParkedRow {
-    /// Its row.
-    pub(crate) id: i64,
-    /// Its room and id.
-    pub(crate) event: RoomEvent,
-    /// Who brought it.
-    pub(crate) origin: ServerName,
-    /// Why.
-    pub(crate) reason: String,
-    /// When it arrived.
-    pub(crate) arrived_at: Timestamp,
-    /// Bytes.
-    pub(crate) bytes: u64,
-    /// Itself.
-    pub(crate) pdu: Bytes,
-}
-
-/// Parked events, oldest first: this one, or the first `limit`.
-pub(crate) async fn parked(
-    database: &Database,
-    id: Option<i64>,
-    limit: u32,
-) -> Result<Vec<ParkedRow>, StoreError> {
-    database
-        .read(move |connection| {
-            let sql =
-                "SELECT id, room_id, event_id, origin, reason, arrived_at, bytes, pdu FROM backlog
-                       WHERE state = 'parked' AND (?1 IS NULL OR id = ?1) ORDER BY id LIMIT ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![id, limit], |row| {
-                Ok(ParkedRow {
-                    id: row.get(0)?,
-                    event: (row.get(1)?, row.get(2)?),
-                    origin: server_name(row, 3)?,
-                    reason: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
-                    arrived_at: time(row, 5)?,
-                    bytes: unsigned(row, 6)?,
-                    pdu: row.get::<_, Vec<u8>>(7)?.into(),
-                })
-            })?;
-            rows.collect()
-        })
-        .await
-}
-
-/// Removes a parked row; the room that it took.
-pub(crate) async fn drop_parked(database: &Database, id: i64) -> Result<Option<Share>, StoreError> {
-    database
-        .write(move |connection| {
-            let sql = "DELETE FROM backlog WHERE id = ?1 AND state = 'parked'
-                       RETURNING origin, is_proven, 1, bytes";
-            connection.prepare_cached(sql)?.query_row([id], overview::share).optional()
-        })
-        .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-    fn aside(json: &'static str, is_proven: bool, fate: Fate) -> Aside {
-        let pdu = Pdu {
-            room_id: "!r".into(),
-            event_id: Some("$e".into()),
-            prev_events: vec!["$p".into()],
-            json: Bytes::from_static(json.as_bytes()),
-            sender: None,
-            is_acl: false,
-        };
-        Aside { pdu, origin: "a.test".parse().unwrap(), is_proven, fate }
-    }
-
-    async fn kept(database: &Database) -> (Vec<Held>, Vec<Bytes>) {
-        let (held, _) = of_room(database, "!r".into()).await.unwrap();
-        let ids = held.iter().map(|held| held.id).collect();
-        let bodies = bodies(database, ids).await.unwrap();
-        (held, bodies)
-    }
-
-    #[tokio::test]
-    async fn an_event_with_proof_takes_the_place_of_a_copy_without_and_never_the_reverse() {
-        let waits = || Fate::Waits { attempts: 0, due_at: NOW };
-        for fate in [waits(), Fate::Parked("refused".into())] {
-            let folder = tempfile::tempdir().unwrap();
-            let database = crate::store::open(folder.path()).unwrap();
-            let copy = hold(&database, vec![aside("copy", false, fate)], NOW).await.unwrap();
-            assert_eq!((copy.added.len(), copy.replaced.len()), (1, 0));
-
-            let real = hold(&database, vec![aside("real", true, waits())], NOW).await.unwrap();
-            assert_eq!((real.added.len(), real.replaced.len()), (1, 1));
-            assert!(!real.replaced[0].is_proven && real.added[0].is_proven);
-            assert_eq!(real.replaced[0].bytes, copy.added[0].bytes);
-
-            let again = hold(&database, vec![aside("copy", false, waits())], NOW).await.unwrap();
-            assert_eq!((again.added.len(), again.replaced.len()), (0, 0));
-            let (held, bodies) = kept(&database).await;
-            assert!(held.len() == 1 && held[0].is_proven);
-            assert_eq!(bodies, ["real"]);
-        }
-    }
 }

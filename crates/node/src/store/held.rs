@@ -9,6 +9,7 @@ use restante_relay_api::limits::{MEMORY_BEYOND_TIME_TO_LIVE, TIME_TO_LIVE};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::checksum::{checksum, whole};
 use super::number;
 
 /// Events that are held at most: a hundred capsules of the largest size.
@@ -45,6 +46,8 @@ pub(crate) struct HeldEvent {
     pub(crate) pdu: Bytes,
     /// Why it is held.
     pub(crate) source: HeldSource,
+    /// Whether it came with the proof of who brought it.
+    pub(crate) is_proven: bool,
 }
 
 /// Whether events were taken.
@@ -65,8 +68,9 @@ impl HeldSource {
     }
 }
 
-/// Holds `events`, all or none; durable on return. One that is held already stays, and what was in a capsule joins
-/// the backlog when it comes as such. Forgets a few events of capsules that are too old.
+/// Holds `events`, all or none; durable on return. One that is held already stays, but that one without proof makes way
+/// for one with it: an event's id says nothing about its signatures. What was in a capsule joins the backlog when it
+/// comes as such. Forgets a few events of capsules that are too old.
 pub(crate) async fn note(
     database: &Database,
     events: Vec<HeldEvent>,
@@ -94,12 +98,16 @@ fn have_room(connection: &Connection, events: &[HeldEvent]) -> rusqlite::Result<
 }
 
 fn insert(connection: &Connection, event: &HeldEvent, now: Timestamp) -> rusqlite::Result<()> {
+    drop_damaged(connection, event)?;
     let prev_events = serde_json::to_string(&event.prev_events).expect("strings are always JSON");
     // Of the two sources `backlog` is the smaller word, and the stronger one.
-    let sql = "INSERT INTO held_events (room_id, event_id, prev_events, pdu, source, arrived_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    let sql = "INSERT INTO held_events (room_id, event_id, prev_events, pdu, source, arrived_at, is_proven, sha256)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                ON CONFLICT (room_id, event_id) DO UPDATE SET
-               source = min(source, excluded.source), arrived_at = excluded.arrived_at";
+               source = min(source, excluded.source), arrived_at = excluded.arrived_at,
+               pdu = iif(excluded.is_proven > is_proven, excluded.pdu, pdu),
+               sha256 = iif(excluded.is_proven > is_proven, excluded.sha256, sha256),
+               is_proven = max(is_proven, excluded.is_proven)";
     connection
         .prepare_cached(sql)?
         .execute(params![
@@ -108,9 +116,24 @@ fn insert(connection: &Connection, event: &HeldEvent, now: Timestamp) -> rusqlit
             prev_events,
             event.pdu.as_ref(),
             event.source.as_str(),
-            number(now.as_millis())
+            number(now.as_millis()),
+            event.is_proven,
+            checksum(&event.pdu),
         ])
         .map(drop)
+}
+
+/// A copy that the disk has altered makes way for this one.
+fn drop_damaged(connection: &Connection, event: &HeldEvent) -> rusqlite::Result<()> {
+    let (room_id, event_id) = (&event.room_id, &event.event_id);
+    let sql = "SELECT pdu, sha256 FROM held_events WHERE room_id = ?1 AND event_id = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let there = statement.query_row([room_id, event_id], |row| whole(row, 0, 1)).optional()?;
+    if there.is_some_and(|body| body.is_none()) {
+        let sql = "DELETE FROM held_events WHERE room_id = ?1 AND event_id = ?2";
+        connection.prepare_cached(sql)?.execute([room_id, event_id])?;
+    }
+    Ok(())
 }
 
 fn prune(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
@@ -142,9 +165,10 @@ pub(crate) async fn event(
 ) -> Result<Option<HeldEvent>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT room_id, event_id, prev_events, pdu, source FROM held_events
+            let sql =
+                "SELECT room_id, event_id, prev_events, pdu, source, is_proven, sha256 FROM held_events
                        WHERE event_id = ?1 LIMIT 1";
-            connection.prepare_cached(sql)?.query_row([event_id], held).optional()
+            connection.prepare_cached(sql)?.query_row([event_id], held).optional().map(Option::flatten)
         })
         .await
 }
@@ -160,7 +184,8 @@ pub(crate) async fn reachable(
 ) -> Result<Option<BTreeMap<String, HeldEvent>>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT room_id, event_id, prev_events, pdu, source FROM held_events
+            let sql =
+                "SELECT room_id, event_id, prev_events, pdu, source, is_proven, sha256 FROM held_events
                        WHERE room_id = ?1 AND event_id = ?2";
             let mut by_id = connection.prepare_cached(sql)?;
             let mut met: BTreeSet<String> = earliest;
@@ -171,7 +196,7 @@ pub(crate) async fn reachable(
                     continue;
                 }
                 let event = by_id.query_row(params![room_id, event_id], held).optional()?;
-                let Some(event) = event else { continue };
+                let Some(event) = event.flatten() else { continue };
                 if events.len() == count_max {
                     return Ok(None);
                 }
@@ -183,15 +208,22 @@ pub(crate) async fn reachable(
         .await
 }
 
-fn held(row: &Row<'_>) -> rusqlite::Result<HeldEvent> {
+/// One that the disk has altered is as good as none; a good copy takes its place.
+fn held(row: &Row<'_>) -> rusqlite::Result<Option<HeldEvent>> {
     let prev_events: String = row.get(2)?;
     let source: String = row.get(4)?;
+    let event_id: String = row.get(1)?;
+    let Some(pdu) = whole(row, 3, 6)? else {
+        tracing::error!(event.id = event_id, "a held event is damaged; check the disk");
+        return Ok(None);
+    };
     let is_backlog = source == HeldSource::Backlog.as_str();
-    Ok(HeldEvent {
+    Ok(Some(HeldEvent {
         room_id: row.get(0)?,
-        event_id: row.get(1)?,
+        event_id,
         prev_events: serde_json::from_str(&prev_events).unwrap_or_default(),
-        pdu: row.get::<_, Vec<u8>>(3)?.into(),
+        pdu: pdu.into(),
         source: if is_backlog { HeldSource::Backlog } else { HeldSource::Capsule },
-    })
+        is_proven: row.get(5)?,
+    }))
 }

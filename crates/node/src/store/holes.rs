@@ -11,6 +11,9 @@ use super::seen::millis;
 /// Holes that are remembered; the oldest make room.
 const HOLES_MAX: u32 = 1_000;
 
+/// Holes of one origin that are remembered: whoever numbers its mail wildly makes others' room only with many helpers.
+const ORIGIN_HOLES_MAX: u32 = 50;
+
 /// Consecutive numbers that never came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hole {
@@ -33,6 +36,11 @@ pub(crate) async fn report(database: &Database, hole: Hole) -> Result<(), StoreE
     database
         .write(move |connection| {
             insert(connection, &hole)?;
+            let of_origin = "DELETE FROM stream_holes WHERE (origin, stream, first_seq) IN
+                             (SELECT origin, stream, first_seq FROM stream_holes WHERE origin = ?1
+                              ORDER BY reported_at DESC LIMIT -1 OFFSET ?2)";
+            let row = params![hole.origin.as_str(), ORIGIN_HOLES_MAX];
+            connection.prepare_cached(of_origin)?.execute(row)?;
             let sql = "DELETE FROM stream_holes WHERE (origin, stream, first_seq) IN
                        (SELECT origin, stream, first_seq FROM stream_holes
                         ORDER BY reported_at DESC LIMIT -1 OFFSET ?1)";
@@ -102,20 +110,41 @@ fn hole(row: &Row<'_>) -> rusqlite::Result<Hole> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::test_site::{BEGINNING, TestSite, name};
+
+    fn hole(origin: &str, first: u64, last: u64) -> Hole {
+        Hole {
+            origin: name(origin),
+            stream: "s".to_owned(),
+            first,
+            last,
+            relays: "relay.test".to_owned(),
+            noticed_at: BEGINNING,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_origins_holes_do_not_push_out_anothers() {
+        let site = TestSite::new().await;
+        report(&site.database, hole("b.test", 1, 2)).await.unwrap();
+        for number in 0..u64::from(HOLES_MAX) {
+            let noticed_at = BEGINNING.after(Duration::from_secs(number + 1));
+            let hole = Hole { noticed_at, ..hole("c.test", number * 10, number * 10 + 1) };
+            report(&site.database, hole).await.unwrap();
+        }
+        let holes = list(&site.database, u32::MAX).await.unwrap();
+        assert_eq!(holes.len(), 1 + ORIGIN_HOLES_MAX as usize);
+        assert_eq!(holes.last().unwrap().origin, name("b.test"));
+        assert_eq!(holes[0].first, u64::from(HOLES_MAX - 1) * 10);
+    }
 
     #[tokio::test]
     async fn a_number_that_comes_late_leaves_what_is_still_missing_on_both_sides() {
         let site = TestSite::new().await;
-        let hole = Hole {
-            origin: name("b.test"),
-            stream: "s".to_owned(),
-            first: 17,
-            last: 19,
-            relays: "relay.test".to_owned(),
-            noticed_at: BEGINNING,
-        };
+        let hole = hole("b.test", 17, 19);
         report(&site.database, hole.clone()).await.unwrap();
         let (database, origin) = (site.database.clone(), hole.origin.clone());
         let came = async |seq: u64| {

@@ -3,20 +3,23 @@
 mod overview;
 pub(crate) mod parked;
 mod twins;
+mod unproven;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::Content;
 use restante_sqlite::{Database, StoreError};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::number;
-use super::seen::{self, TransactionKey, millis};
+use super::seen::{self, millis};
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::order::{Head, Place};
 
 pub(crate) use overview::{list, shares};
 pub(crate) use twins::{Twins, twins};
+pub(crate) use unproven::{Unverified, expire_unproven, judge, unverified};
 
 /// Streams of one origin that are looked at for what comes next; an origin has one, and another after a
 /// reinstallation.
@@ -24,6 +27,9 @@ const STREAMS_MAX: u32 = 16;
 
 /// Forged envelopes that are kept to be looked at. They are no mail, so the oldest make room.
 const FORGED_MAX: i64 = 200;
+
+/// Rows that one step of removing what is too old takes, so that other writes need not wait long.
+pub(crate) const EXPIRY_STEP: u32 = 500;
 
 /// An envelope on its way to the homeserver.
 #[derive(Debug, Clone)]
@@ -44,26 +50,8 @@ pub(crate) struct Envelope {
     pub(crate) place: Option<StreamPlace>,
     /// Why it waits.
     pub(crate) reason: Option<String>,
-}
-
-/// An envelope that waits for a believed key.
-#[derive(Debug, Clone)]
-pub(crate) struct Unverified {
-    /// Its row.
-    pub(crate) id: i64,
-    /// As it arrived.
-    pub(crate) mail: Mail,
-}
-
-/// An envelope that the homeserver took and that is not confirmed.
-#[derive(Debug, Clone)]
-pub(crate) struct Delivered {
-    /// Its row.
-    pub(crate) id: i64,
-    /// Its origin.
-    pub(crate) origin: ServerName,
-    /// The transaction.
-    pub(crate) content: Bytes,
+    /// Whether the transaction is as it arrived; if not, the disk altered it.
+    pub(crate) is_whole: bool,
 }
 
 /// Stores a batch in one commit; says for each whether it is there for the first time.
@@ -145,7 +133,11 @@ fn drop_oldest_forged(connection: &Connection) -> rusqlite::Result<()> {
     count(connection, "forged_dropped", dropped)
 }
 
-pub(super) fn count(connection: &Connection, name: &str, more: usize) -> rusqlite::Result<()> {
+pub(in crate::store) fn count(
+    connection: &Connection,
+    name: &str,
+    more: usize,
+) -> rusqlite::Result<()> {
     let sql = "UPDATE inbox_totals SET value = value + ?2 WHERE name = ?1";
     connection.prepare_cached(sql)?.execute(params![name, number(more as u64)]).map(drop)
 }
@@ -207,13 +199,15 @@ pub(crate) async fn load(database: &Database, id: i64) -> Result<Option<Envelope
     database
         .read(move |connection| {
             let sql =
-                "SELECT id, txn_id, content, uri, authorization, stream, seq, deposited_at, reason, extras, arrived_at
-                       FROM inbox WHERE id = ?1 AND state = 'waiting'";
+                "SELECT id, txn_id, content, uri, authorization, stream, seq, deposited_at, reason, extras, arrived_at,
+                       sha256 FROM inbox WHERE id = ?1 AND state = 'waiting'";
             let row = |row: &Row<'_>| {
+                let content: Bytes = row.get::<_, Vec<u8>>(2)?.into();
                 Ok(Envelope {
                     id: row.get(0)?,
                     txn_id: row.get(1)?,
-                    content: row.get::<_, Vec<u8>>(2)?.into(),
+                    is_whole: is_whole(&content, &row.get::<_, Vec<u8>>(11)?),
+                    content,
                     proof: proof(row, 3)?,
                     place: place(row, 5)?,
                     reason: row.get(8)?,
@@ -226,6 +220,10 @@ pub(crate) async fn load(database: &Database, id: i64) -> Result<Option<Envelope
         .await
 }
 
+fn is_whole(content: &Bytes, sha256: &[u8]) -> bool {
+    Content::parse(content.clone()).is_ok_and(|content| content.sha256() == sha256)
+}
+
 /// Notes why an envelope waits.
 pub(crate) async fn wait(database: &Database, id: i64, reason: String) -> Result<(), StoreError> {
     let sql = "UPDATE inbox SET reason = ?2 WHERE id = ?1 AND state = 'waiting'";
@@ -235,8 +233,10 @@ pub(crate) async fn wait(database: &Database, id: i64, reason: String) -> Result
 /// What becomes of an envelope that the homeserver answered for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Taken; its events are to be confirmed.
-    Delivered,
+    /// Taken, with these fingerprints of its EDUs; its events are to be confirmed.
+    Delivered(Vec<u8>),
+    /// Taken, with these fingerprints of its EDUs, and there is nothing to be confirmed: the payload goes.
+    DeliveredWhole(Vec<u8>),
     /// Stored: the payload goes.
     Confirmed,
     /// Left out, because another body under the same id holds all of it: the payload goes.
@@ -259,7 +259,8 @@ pub(crate) async fn settle(
             let bytes = connection.query_row(bytes, [id], |row| unsigned(row, 0)).optional()?;
             let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
             match &settled {
-                Settled::Delivered => {
+                Settled::Delivered(edus) => {
+                    note_edus(connection, id, edus)?;
                     connection.execute(update, params![id, "delivered", None::<String>])?;
                 }
                 Settled::Parked(reason) => {
@@ -273,6 +274,11 @@ pub(crate) async fn settle(
                     connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
                     count(connection, "confirmed", 1)?;
                 }
+                Settled::DeliveredWhole(edus) => {
+                    note_edus(connection, id, edus)?;
+                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
+                    count(connection, "confirmed", 1)?;
+                }
                 Settled::Confirmed => {
                     connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
                     count(connection, "confirmed", 1)?;
@@ -283,20 +289,21 @@ pub(crate) async fn settle(
         .await
 }
 
-/// What was delivered and not confirmed, in the order of delivery.
-pub(crate) async fn delivered(database: &Database) -> Result<Vec<Delivered>, StoreError> {
+fn note_edus(connection: &Connection, id: i64, edus: &[u8]) -> rusqlite::Result<()> {
+    let sql = "UPDATE seen SET edus = ?2 WHERE (origin, txn_id, sha256) =
+               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
+    connection.prepare_cached(sql)?.execute(params![id, edus]).map(drop)
+}
+
+/// What was delivered and not confirmed, in the order of delivery: rows and origins. Their contents together may be
+/// larger than the memory.
+pub(crate) async fn delivered(database: &Database) -> Result<Vec<(i64, ServerName)>, StoreError> {
     database
         .read(|connection| {
-            let sql = "SELECT id, origin, content FROM inbox WHERE state = 'delivered'
+            let sql = "SELECT id, origin FROM inbox WHERE state = 'delivered'
                        ORDER BY origin, stream, seq, id";
             let mut statement = connection.prepare(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok(Delivered {
-                    id: row.get(0)?,
-                    origin: server_name(row, 1)?,
-                    content: row.get::<_, Vec<u8>>(2)?.into(),
-                })
-            })?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, server_name(row, 1)?)))?;
             rows.collect()
         })
         .await
@@ -313,64 +320,6 @@ pub(crate) async fn content(database: &Database, id: i64) -> Result<Option<Bytes
         .await
 }
 
-/// Up to `limit` envelopes of `origin` above the row `after` that wait for a believed key.
-pub(crate) async fn unverified(
-    database: &Database,
-    from: ServerName,
-    after: i64,
-    limit: u32,
-) -> Result<Vec<Unverified>, StoreError> {
-    database
-        .read(move |connection| {
-            let sql = "SELECT id, origin, txn_id, sha256, content, extras, source, uri, authorization, reason
-                       FROM inbox WHERE state = 'unverified' AND origin = ?1 AND id > ?2
-                       ORDER BY id LIMIT ?3";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![from.as_str(), after, limit], unverified_row)?;
-            rows.collect()
-        })
-        .await
-}
-
-fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
-    let proof = proof(row, 7)?;
-    let mail = Mail {
-        key: TransactionKey {
-            origin: server_name(row, 1)?,
-            txn_id: row.get(2)?,
-            sha256: row.get(3)?,
-        },
-        content: row.get::<_, Vec<u8>>(4)?.into(),
-        extras: row.get::<_, Vec<u8>>(5)?.into(),
-        source: row.get(6)?,
-        proof,
-        place: None,
-        standing: Standing::Unverified(row.get::<_, Option<String>>(9)?.unwrap_or_default()),
-    };
-    Ok(Unverified { id: row.get(0)?, mail })
-}
-
-/// Puts the judged `mail` in the place of the unverified row `id`; whether it is there for the first time, and `None`
-/// if the row was judged meanwhile.
-pub(crate) async fn judge(
-    database: &Database,
-    id: i64,
-    mail: Mail,
-    now: Timestamp,
-) -> Result<Option<bool>, StoreError> {
-    database
-        .write(move |connection| {
-            let sql = "DELETE FROM inbox WHERE id = ?1 AND state = 'unverified'";
-            if connection.execute(sql, [id])? == 0 {
-                return Ok(None);
-            }
-            let is_first = store(connection, &mail, now)?;
-            drop_oldest_forged(connection)?;
-            Ok(Some(is_first))
-        })
-        .await
-}
-
 fn proof(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(String, String)>> {
     let (uri, authorization): (Option<_>, Option<_>) = (row.get(first)?, row.get(first + 1)?);
     Ok(uri.zip(authorization))
@@ -382,16 +331,16 @@ fn place(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<StreamPlace>> {
     Ok(Some(StreamPlace { stream, seq, deposited_at }))
 }
 
-pub(super) fn server_name(row: &Row<'_>, index: usize) -> rusqlite::Result<ServerName> {
+pub(in crate::store) fn server_name(row: &Row<'_>, index: usize) -> rusqlite::Result<ServerName> {
     row.get::<_, String>(index)?.parse().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error))
     })
 }
 
-pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+pub(in crate::store) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     unsigned(row, index).map(Timestamp::from_millis)
 }
 
-pub(super) fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+pub(in crate::store) fn unsigned(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(|value| u64::try_from(value).unwrap_or(0))
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::limits::{MEMORY_BEYOND_TIME_TO_LIVE, TIME_TO_LIVE};
 use restante_sqlite::{Database, StoreError};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::number;
 
 /// How long a transaction is remembered: a relay may hold it for the time to live.
-const REMEMBERED: Duration = TIME_TO_LIVE.saturating_add(MEMORY_BEYOND_TIME_TO_LIVE);
+pub(crate) const REMEMBERED: Duration = TIME_TO_LIVE.saturating_add(MEMORY_BEYOND_TIME_TO_LIVE);
 
 /// Rows that one step of pruning removes, so that other writes need not wait long.
 const PRUNE_STEP: u32 = 500;
@@ -68,17 +68,38 @@ pub(super) fn advance(
         .map(drop)
 }
 
-/// Notes a transaction that went straight to the homeserver.
+/// The highest number of a stream that is done with; `None` before the first.
+pub(crate) async fn done_through(
+    database: &Database,
+    origin: ServerName,
+    stream: String,
+) -> Result<Option<u64>, StoreError> {
+    let done: Option<i64> = database
+        .read(move |connection| {
+            let sql = "SELECT done_through FROM streams WHERE origin = ?1 AND stream = ?2";
+            connection
+                .prepare_cached(sql)?
+                .query_row([origin.as_str(), &stream], |row| row.get(0))
+                .optional()
+        })
+        .await?;
+    Ok(done.and_then(|done| u64::try_from(done).ok()))
+}
+
+/// Notes a transaction that went straight to the homeserver, with its EDUs' fingerprints.
 pub(crate) async fn passed(
     database: &Database,
     key: TransactionKey,
-    stream: String,
-    seq: u64,
+    (stream, seq): (String, u64),
+    edus: Vec<u8>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     database
         .write(move |connection| {
             remember(connection, &key, now)?;
+            let sql = "UPDATE seen SET edus = ?4 WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
+            let row = params![key.origin.as_str(), key.txn_id, key.sha256, edus];
+            connection.prepare_cached(sql)?.execute(row)?;
             advance(connection, &key.origin, &stream, seq, now)
         })
         .await
@@ -101,6 +122,6 @@ pub(crate) async fn prune(database: &Database, now: Timestamp) -> Result<bool, S
 }
 
 /// Milliseconds as SQLite keeps them.
-pub(super) fn millis(at: Timestamp) -> i64 {
+pub(in crate::store) fn millis(at: Timestamp) -> i64 {
     number(at.as_millis())
 }

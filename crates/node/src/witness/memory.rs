@@ -16,12 +16,13 @@ const IN_VAIN: Duration = Duration::from_secs(10 * 60);
 /// Searches in vain that are remembered, about 500 bytes each. Forgetting costs questions alone.
 const REMEMBERED_MAX: usize = 4096;
 
-/// Searches at once after a quiet time; a node that lost its keys meets its correspondents again.
-const BURST: u32 = 10;
+/// All searches. A node that lost its keys meets its correspondents again, so that many are made at once after a quiet
+/// time. One takes up to 21 questions, of the 8 in a second that all parts of the node share, and mostly two.
+const OVERALL: Pace = Pace { burst: 20, every: Duration::from_secs(3) };
 
-/// One more search in this time. One takes up to 21 questions, of the 8 in a second that all parts of the node share,
-/// and mostly two.
-const EVERY: Duration = Duration::from_secs(3);
+/// Searches for the keys of one server: its mail may name some rooms in vain before one that proves them, but whoever
+/// makes up mail in its name uses up no other's searches.
+const OF_ONE_SERVER: Pace = Pace { burst: 3, every: Duration::from_secs(60) };
 
 /// A server and the keys that a document says it has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,8 +57,32 @@ struct InVain {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     in_vain: HashMap<Place, InVain>,
-    /// When the next search would be due if there were no burst.
+    overall: Turns,
+    /// Of the servers that were searched for lately. There are no more than the overall pace allows.
+    of_one_server: HashMap<ServerName, Turns>,
+}
+
+/// How many turns there are: some at once after a quiet time, and one more in each period.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    burst: u32,
+    every: Duration,
+}
+
+/// The turns that were taken.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turns {
+    /// When the next would be due if there were no burst.
     next: Option<Instant>,
+}
+
+impl Turns {
+    /// These after one more, if there is one.
+    fn after_one_more(self, pace: Pace, now: Instant) -> Option<Self> {
+        let due = self.next.map_or(now, |next| next.max(now));
+        let has_turn = due - now <= pace.every * (pace.burst - 1);
+        has_turn.then(|| Self { next: Some(due + pace.every) })
+    }
 }
 
 impl Memory {
@@ -79,7 +104,7 @@ impl Memory {
             let reason = searched.first().and_then(|lead| self.in_vain.get(&known(lead)));
             return Err(reason.map(|in_vain| in_vain.reason.clone()).unwrap_or_default());
         }
-        if !self.take_turn(now) {
+        if !self.take_turn(&subject.server, now) {
             return Err("events of it are looked for later; many such searches are due".to_owned());
         }
         Ok(fresh)
@@ -105,13 +130,14 @@ impl Memory {
         self.in_vain.insert(place, InVain { reason: reason.to_owned(), until: now + IN_VAIN });
     }
 
-    fn take_turn(&mut self, now: Instant) -> bool {
-        let due = self.next.map_or(now, |next| next.max(now));
-        let has_turn = due - now <= EVERY * (BURST - 1);
-        if has_turn {
-            self.next = Some(due + EVERY);
-        }
-        has_turn
+    fn take_turn(&mut self, server: &ServerName, now: Instant) -> bool {
+        self.of_one_server.retain(|_, turns| turns.next.is_some_and(|next| next > now));
+        let of_server = self.of_one_server.get(server).copied().unwrap_or_default();
+        let Some(of_server) = of_server.after_one_more(OF_ONE_SERVER, now) else { return false };
+        let Some(overall) = self.overall.after_one_more(OVERALL, now) else { return false };
+        self.overall = overall;
+        self.of_one_server.insert(server.clone(), of_server);
+        true
     }
 }
 
@@ -152,16 +178,29 @@ mod tests {
         assert!(memory.begin(&impostor, vec![lead("!1")], now).is_ok());
     }
 
-    #[test]
-    fn searches_are_few_in_any_time() {
-        let (mut memory, start) = (Memory::default(), Instant::now());
+    /// Searches that are begun in a minute for as many servers as are named, ten times in a second.
+    fn searches(memory: &mut Memory, servers: u32) -> u32 {
+        let start = Instant::now();
         let mut searches = 0;
         for tenth in 0..600 {
             let now = start + Duration::from_millis(100) * tenth;
-            let begun = memory.begin(&subject("b.test"), vec![lead("!1")], now);
-            searches += u32::from(begun.is_ok());
+            let subject = subject(&format!("s{}.test", tenth % servers));
+            searches += u32::from(memory.begin(&subject, vec![lead("!1")], now).is_ok());
+            assert!(memory.of_one_server.len() < 100);
         }
-        assert_eq!(searches, BURST + 60 / 3 - 1);
+        searches
+    }
+
+    #[test]
+    fn searches_are_few_in_any_time() {
+        assert_eq!(searches(&mut Memory::default(), 600), OVERALL.burst + 60 / 3 - 1);
+    }
+
+    #[test]
+    fn mail_in_one_servers_name_takes_no_search_from_the_others() {
+        let mut memory = Memory::default();
+        assert_eq!(searches(&mut memory, 1), OF_ONE_SERVER.burst);
+        assert!(memory.begin(&subject("b.test"), vec![lead("!1")], Instant::now()).is_ok());
     }
 
     #[test]

@@ -8,7 +8,7 @@ const OTHER: &str = "!other";
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_in_one_room_stops_neither_other_rooms_nor_to_device_messages() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     site.homeserver.joins(OTHER, "$start");
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
@@ -16,7 +16,7 @@ async fn a_gap_in_one_room_stops_neither_other_rooms_nor_to_device_messages() {
     let (after_gap, elsewhere) = (writer.draft(ROOM), writer.draft(OTHER));
     let edu = json!({"edu_type": "m.direct_to_device", "content": {}});
     let mixed = writer.letter(&[after_gap, elsewhere], &[edu]);
-    hold(&site, &[mixed]);
+    site.hold(&[mixed]);
 
     site.run_with(async |inbox| {
         let status = status_when(&inbox, |status| status.confirmed_total == 1).await;
@@ -28,7 +28,7 @@ async fn a_gap_in_one_room_stops_neither_other_rooms_nor_to_device_messages() {
             reason.is_some_and(|reason| reason.contains(&writer.written[0]))
         };
         status_when(&inbox, lacks).await;
-        hold(&site, &[first]);
+        site.hold(&[first]);
         status_when(&inbox, |status| status.backlog.is_empty()).await;
     })
     .await;
@@ -38,11 +38,11 @@ async fn a_gap_in_one_room_stops_neither_other_rooms_nor_to_device_messages() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_is_waited_for_while_a_relay_does_not_answer_but_not_for_ever() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     writer.message(ROOM);
-    hold(&site, &[writer.message(ROOM)]);
+    site.hold(&[writer.message(ROOM)]);
     site.relays.set("away.test", Manner::Hangs);
     site.node.site.relays.add(name(OWN_NAME), name("away.test").into()).await.unwrap();
     let began = tokio::time::Instant::now();
@@ -58,7 +58,7 @@ async fn a_gap_is_waited_for_while_a_relay_does_not_answer_but_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn what_follows_a_backlog_joins_it_and_all_comes_out_in_order() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let (mut writer, mut other) = (Writer::new("b.test"), Writer::new("c.test"));
     site.knows(&writer).await;
     site.knows(&other).await;
@@ -68,11 +68,11 @@ async fn what_follows_a_backlog_joins_it_and_all_comes_out_in_order() {
     let (reply, reply_id) = other.draft_after(ROOM, &[&second_id]);
     let (last, _) = writer.draft_after(ROOM, &[&reply_id, &second_id]);
     let letters = [writer.letter(&[last], &[]), other.letter(&[reply], &[]), second];
-    hold(&site, &letters);
+    site.hold(&letters);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.confirmed_total == 3).await;
         assert!(site.homeserver.stored(ROOM).is_empty());
-        hold(&site, &[first]);
+        site.hold(&[first]);
         status_when(&inbox, |status| status.backlog.is_empty()).await;
     })
     .await;
@@ -83,11 +83,11 @@ async fn what_follows_a_backlog_joins_it_and_all_comes_out_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_the_homeserver_closed_by_other_means_is_noticed() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     writer.message(ROOM);
-    hold(&site, &[writer.message(ROOM)]);
+    site.hold(&[writer.message(ROOM)]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.confirmed_total == 1).await;
         site.homeserver.gets(ROOM, &writer.written[0]);
@@ -98,15 +98,39 @@ async fn a_gap_that_the_homeserver_closed_by_other_means_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backlog_is_looked_at_as_soon_as_its_origin_is_back() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    writer.message(ROOM);
+    site.hold(&[writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| !status.backlog.is_empty()).await;
+        let next_look = || {
+            let next = inbox.state().backlog.next();
+            next.map(|(_, due)| due.since(inbox.elapsed())).unwrap_or_default()
+        };
+        status_when(&inbox, |_| next_look() > Duration::from_secs(25)).await;
+        site.homeserver.gets(ROOM, &writer.written[0]);
+        let began = Instant::now();
+        site.node.destinations.answered(&name("b.test")).await;
+        status_when(&inbox, |status| status.backlog.is_empty()).await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backlog_outlives_a_restart_and_nothing_of_it_comes_twice() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let first = writer.message(ROOM);
-    hold(&site, &(0..60).map(|_| writer.message(ROOM)).collect::<Vec<_>>());
+    site.hold(&(0..60).map(|_| writer.message(ROOM)).collect::<Vec<_>>());
     site.run_until(|status| status.confirmed_total == 60).await;
     let site = site.restarted().await;
-    hold(&site, &[first]);
+    site.hold(&[first]);
     site.run_until(|status| status.backlog.first().is_some_and(|room| room.unconfirmed > 0)).await;
     let site = site.restarted().await;
     site.run_until(|status| status.backlog.is_empty()).await;
@@ -116,26 +140,26 @@ async fn a_backlog_outlives_a_restart_and_nothing_of_it_comes_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn events_in_a_capsule_close_the_gap_before_their_transaction() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let (mut writer, mut third) = (Writer::new("b.test"), Writer::new("c.test"));
     site.knows(&writer).await;
     let (one, one_id) = third.draft_after(ROOM, &["$start"]);
     let (two, two_id) = writer.draft_after(ROOM, &[&one_id]);
     let (three, three_id) = writer.draft_after(ROOM, &[&two_id]);
-    hold(&site, &[writer.letter_with(&[three], &[one, two])]);
+    site.hold(&[writer.letter_with(&[three], &[one, two])]);
     site.run_until(|status| status.confirmed_total == 1 && status.backlog.is_empty()).await;
     assert_eq!(site.homeserver.stored(ROOM), [one_id, two_id, three_id]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_capsule_that_the_origins_node_did_not_leave_is_not_opened() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let (one, one_id) = writer.draft_after(ROOM, &["$start"]);
     let (two, _) = writer.draft_after(ROOM, &[&one_id]);
     let letter = writer.letter_with(&[two], &[one]);
-    hold(&site, &[letter.with_altered_capsule()]);
+    site.hold(&[letter.with_altered_capsule()]);
     site.run_until(|status| {
         status
             .backlog
@@ -148,14 +172,14 @@ async fn a_capsule_that_the_origins_node_did_not_leave_is_not_opened() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_rooms_access_list_denies_is_parked_and_not_delivered() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let (mut writer, mut denied) = (Writer::new("b.test"), Writer::new("c.test"));
     site.knows(&writer).await;
     site.homeserver.has_acl(ROOM, json!({"allow": ["*"], "deny": ["c.test"]}));
     let (bad, bad_id) = denied.draft_after(ROOM, &["$start"]);
     let (good, good_id) = writer.draft_after(ROOM, &["$start"]);
     let (last, last_id) = writer.draft_after(ROOM, &[&good_id]);
-    hold(&site, &[writer.letter_with(&[last], &[bad, good])]);
+    site.hold(&[writer.letter_with(&[last], &[bad, good])]);
     site.run_until(|status| status.events_parked_total == 1 && status.backlog.is_empty()).await;
     assert_eq!(site.homeserver.stored(ROOM), [good_id, last_id]);
     let parked = parked_events(&site).await;
@@ -181,13 +205,13 @@ async fn what_the_rooms_access_list_denies_is_parked_and_not_delivered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_parked_event_that_is_dropped_gives_its_room_back() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let letter = writer.message(ROOM);
     let refusal = format!(r#"{{"pdus":{{"{}":{{"error":"no"}}}}}}"#, writer.written[0]);
     site.homeserver.answer_next(&[(200, refusal.leak())]);
-    hold(&site, &[letter]);
+    site.hold(&[letter]);
     site.run_with(async |inbox| {
         status_when(&inbox, |status| status.events_parked_total == 1).await;
         let id = ParkedId::from(&inbox.parked(10).await.unwrap()[0]);
@@ -201,11 +225,11 @@ async fn a_parked_event_that_is_dropped_gives_its_room_back() {
 
 #[tokio::test(start_paused = true)]
 async fn what_lacks_its_predecessors_for_as_long_as_relays_keep_mail_is_parked() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     writer.message(ROOM);
-    hold(&site, &[writer.message(ROOM)]);
+    site.hold(&[writer.message(ROOM)]);
     site.run_until(|status| !status.backlog.is_empty()).await;
     site.node.clock.advance(Duration::from_secs(31 * 24 * 3600));
     let site = site.restarted().await;
@@ -215,13 +239,13 @@ async fn what_lacks_its_predecessors_for_as_long_as_relays_keep_mail_is_parked()
 
 #[tokio::test(start_paused = true)]
 async fn mail_whose_key_the_homeserver_can_not_get_is_taken_apart_after_a_while() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     site.homeserver.answer_next(&[(401, r#"{"error":"no valid key"}"#); 200]);
     let pdu = writer.draft(ROOM);
     let edu = json!({"edu_type": "m.typing", "content": {}});
-    hold(&site, &[writer.letter(&[pdu], &[edu])]);
+    site.hold(&[writer.letter(&[pdu], &[edu])]);
     let status = site
         .run_with(async |inbox| {
             while inbox.status().await.unwrap().parked_total == 0 {
@@ -237,17 +261,17 @@ async fn mail_whose_key_the_homeserver_can_not_get_is_taken_apart_after_a_while(
 
 #[tokio::test(start_paused = true)]
 async fn numbers_that_no_relay_gave_are_reported_until_they_come() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let letters: Vec<_> = (0..5).map(|_| writer.edu()).collect();
-    hold(&site, &[letters[0].clone(), letters[4].clone()]);
+    site.hold(&[letters[0].clone(), letters[4].clone()]);
     site.run_with(async |inbox| {
         let status = status_when(&inbox, |status| status.confirmed_total == 2).await;
         let missing = &status.missing[0];
         assert_eq!((missing.origin.as_str(), missing.first, missing.last), ("b.test", 2, 4));
         assert_eq!(missing.relays, RELAY);
-        hold(&site, &letters[2..3]);
+        site.hold(&letters[2..3]);
         let status = status_when(&inbox, |status| status.confirmed_total == 3).await;
         let left: Vec<_> = status.missing.iter().map(|hole| (hole.first, hole.last)).collect();
         assert_eq!(left, [(2, 2), (4, 4)]);
@@ -256,23 +280,52 @@ async fn numbers_that_no_relay_gave_are_reported_until_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_body_that_grew_by_events_alone_nothing_is_parked() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let edu = json!({"edu_type": "m.direct_to_device", "content": {"n": 1}});
+    let (one, two) = (writer.draft(ROOM), writer.draft(ROOM));
+    let first = writer.letter(std::slice::from_ref(&one), std::slice::from_ref(&edu));
+    site.hold(&[first]);
+    site.run_until(|status| status.confirmed_total == 1).await;
+    site.hold(&[writer.letter_again(&[one, two], &[edu])]);
+    let status =
+        site.run_until(|status| status.confirmed_total == 2 && status.backlog.is_empty()).await;
+    assert_eq!((status.parked_total, site.homeserver.edus()), (0, 1));
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_defect_that_a_backlog_meets_does_not_stop_it_for_ever() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    let letter = writer.message(ROOM).without_proof();
+    site.homeserver.panic_next(1);
+    site.hold(&[letter]);
+    site.run_until(|status| status.events_confirmed_total == 1).await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_grown_body_nothing_is_lost_and_nothing_comes_twice() {
-    let site = site().await;
+    let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let edu = |n: u32| json!({"edu_type": "m.direct_to_device", "content": {"n": n}});
     let (one, two, three) = (writer.draft(ROOM), writer.draft(ROOM), writer.draft(ROOM));
     let first = writer.letter(std::slice::from_ref(&one), &[edu(1)]);
     let grown = writer.letter_again(&[one.clone(), two.clone()], &[edu(1), edu(2)]);
-    hold(&site, &[first, grown]);
+    site.hold(&[first, grown]);
     site.run_until(|status| status.confirmed_total == 2).await;
     assert_eq!(site.homeserver.stored(ROOM), writer.written[..2]);
     assert_eq!((site.homeserver.edus(), site.homeserver.transactions().len()), (2, 1));
 
     // A further one comes when the homeserver has taken the transaction.
-    hold(&site, &[writer.letter_again(&[one, two, three], &[edu(1), edu(2), edu(3)])]);
+    site.hold(&[writer.letter_again(&[one, two, three], &[edu(1), edu(2), edu(3)])]);
     let status =
         site.run_until(|status| status.parked_total == 1 && status.backlog.is_empty()).await;
-    assert!(status.waiting[0].reason.as_ref().unwrap().contains("same transaction id"));
+    let reason = status.waiting[0].reason.as_ref().unwrap();
+    assert!(reason.contains("takes each id once: 1 of its EDUs"), "{reason}");
     assert_eq!(site.homeserver.stored(ROOM), writer.written);
 }

@@ -15,6 +15,8 @@ pub(crate) struct Twins {
     pub(crate) waiting: Vec<Bytes>,
     /// Whether one went to the homeserver.
     pub(crate) is_one_delivered: bool,
+    /// Fingerprints of the EDUs in those that did, as far as they are known.
+    pub(crate) delivered_edus: Vec<u8>,
 }
 
 /// The other bodies of the transaction in the row `id`.
@@ -31,14 +33,19 @@ pub(crate) async fn twins(
             let mut statement = connection.prepare_cached(sql)?;
             let content = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
             let waiting = statement.query_map(key, content)?.collect::<Result<_, _>>()?;
-            let sql = "SELECT 1 FROM seen WHERE origin = ?1 AND txn_id = ?2 AND NOT is_superseded
+            let sql =
+                "SELECT edus FROM seen WHERE origin = ?1 AND txn_id = ?2 AND NOT is_superseded
                        AND sha256 <> (SELECT sha256 FROM inbox WHERE id = ?3)
                        AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.origin = seen.origin AND
                            inbox.txn_id = seen.txn_id AND inbox.sha256 = seen.sha256
                            AND inbox.state NOT IN ('delivered'))";
             let key = params![origin.as_str(), txn_id, id];
-            let is_one_delivered = connection.prepare_cached(sql)?.exists(key)?;
-            Ok(Twins { waiting, is_one_delivered })
+            let mut statement = connection.prepare_cached(sql)?;
+            let edus = statement.query_map(key, |row| row.get::<_, Option<Vec<u8>>>(0))?;
+            let delivered: Vec<Option<Vec<u8>>> = edus.collect::<Result<_, _>>()?;
+            let is_one_delivered = !delivered.is_empty();
+            let delivered_edus = delivered.into_iter().flatten().flatten().collect();
+            Ok(Twins { waiting, is_one_delivered, delivered_edus })
         })
         .await
 }

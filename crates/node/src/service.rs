@@ -1,0 +1,175 @@
+//! A node without listeners: its state, its three doors, and the work that goes on behind them.
+//!
+//! [`crate::Node`] opens the files that a configuration names, and binds the doors to addresses; a simulation brings
+//! its own network, database, clock and chance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
+use restante_federation_proto::{Clock, Dice, SigningKey};
+use restante_sqlite::{Database, StoreError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, AdminState, Token};
+use crate::background::Background;
+use crate::config::NodeConfig;
+use crate::delivery::Delivery;
+use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
+use crate::homeserver::Homeserver;
+use crate::inbound::{self, DoorSettings, Front};
+use crate::inbox::{self, Inbox};
+use crate::outbound::{self, OutboundSettings};
+use crate::own_keys::OwnKeys;
+use crate::passed::Passed;
+use crate::relay_book::RelayBook;
+use crate::retriever::{self, RetrieverStatus};
+use crate::site::Site;
+use crate::stand_in::StandIn;
+
+/// How long deposits that go on after their call may take when the node stops.
+const BACKGROUND_DRAIN: Duration = Duration::from_secs(15);
+
+/// What a node works with.
+pub struct ServiceParts {
+    /// The homeserver's name and key.
+    pub identity: Identity,
+    /// Further keys of the homeserver, which it lists and signs its key document with as well.
+    pub other_keys: Vec<SigningKey>,
+    /// How to reach other servers.
+    pub exchange: Arc<dyn Exchange>,
+    /// How to reach the own homeserver.
+    pub homeserver: Arc<dyn Exchange>,
+    /// The node's state, with [`crate::SCHEMA`].
+    pub database: Database,
+    /// Believed keys.
+    pub key_store: Arc<dyn KeyStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub dice: Arc<dyn Dice>,
+    /// What the operator's door asks for.
+    pub admin_token: Token,
+}
+
+/// Where requests enter.
+#[derive(Clone)]
+pub struct Doors {
+    /// For the homeserver's own traffic: requests of Synapse's federation-worker hook.
+    pub outbound: Router,
+    /// For other servers.
+    pub inbound: Router,
+    /// For the operator.
+    pub admin: Router,
+}
+
+/// A node without listeners.
+pub struct Service {
+    config: NodeConfig,
+    site: Site,
+    delivery: Delivery,
+    inbox: Inbox,
+    token: Token,
+    background: Background,
+    retriever: RetrieverStatus,
+}
+
+impl Service {
+    /// Opens what `parts` hold. Of `config`, files and addresses are left alone.
+    pub async fn open(config: NodeConfig, parts: ServiceParts) -> Result<Self, StoreError> {
+        let token = parts.admin_token.clone();
+        let background = Background::default();
+        let site = open_site(&config, parts, &background).await?;
+        let delivery = Delivery::open(site.clone(), &config.delivery, background.clone()).await?;
+        let inbox = Inbox::open(site.clone(), config.inbox.clone().into()).await?;
+        let retriever = RetrieverStatus::default();
+        Ok(Self { config, site, delivery, inbox, token, background, retriever })
+    }
+
+    /// Its doors; to be called once.
+    pub fn doors(&self) -> Doors {
+        let admin = AdminState {
+            site: self.site.clone(),
+            delivery: self.delivery.clone(),
+            inbox: self.inbox.clone(),
+            retriever: self.retriever.clone(),
+            token: self.token.clone(),
+        };
+        let outbound = OutboundSettings {
+            secret: self.config.outbound.secret.clone(),
+            delivery: self.delivery.clone(),
+            background: self.background.clone(),
+        };
+        let front = if self.config.inbound.tls.is_some() { Front::Tls } else { Front::Proxy };
+        let door = DoorSettings { front, paths: self.config.inbound.paths.clone() };
+        Doors {
+            outbound: outbound::router(self.site.clone(), outbound),
+            inbound: inbound::router(self.site.clone(), door, self.inbox.clone()),
+            admin: admin::router(admin),
+        }
+    }
+
+    /// Collects and delivers until `shutdown`, and `serve` as well, which keeps the doors open meanwhile; then lets what
+    /// is under way finish.
+    pub async fn run(self, serve: impl Future<Output = ()>, shutdown: CancellationToken) {
+        let Self { config, site, inbox, background, retriever, .. } = self;
+        let tasks = TaskTracker::new();
+        tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
+        tasks.spawn(retriever::run(site, inbox, config.collect.into(), retriever, shutdown));
+        tasks.close();
+        tokio::join!(serve, tasks.wait());
+        background.stop(BACKGROUND_DRAIN).await;
+    }
+}
+
+async fn open_site(
+    config: &NodeConfig,
+    parts: ServiceParts,
+    background: &Background,
+) -> Result<Site, StoreError> {
+    let ServiceParts { identity, exchange, database, clock, dice, .. } = parts;
+    let homeserver = Homeserver::over(identity.clone(), parts.homeserver);
+    let keys = KeyRing::new(KeyRingParts {
+        identity: identity.clone(),
+        exchange: exchange.clone(),
+        store: parts.key_store,
+        clock: clock.clone(),
+        notaries: config.keys.notaries(),
+        vouchers: vec![Arc::new(homeserver.clone())],
+    });
+    let own_keys =
+        OwnKeys::open(identity.clone(), homeserver.clone(), database.clone(), clock.clone());
+    let configured = config
+        .relays
+        .iter()
+        .map(|(server, relays)| (server.clone(), relays.iter().cloned().map(Into::into).collect()));
+    let destinations = Destinations::open(DestinationParts {
+        exchange: exchange.clone(),
+        database: database.clone(),
+        clock: clock.clone(),
+        background: background.clone(),
+        policy: OfflinePolicy {
+            attempts_until_offline: config.delivery.attempts_until_offline,
+            probe_interval: config.delivery.probe_interval.0,
+            probe_connect: config.delivery.probe_connect.0,
+        },
+    });
+    let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
+    Ok(Site {
+        stand_in,
+        passed: Passed::new(database.clone(), clock.clone()),
+        identity,
+        homeserver,
+        exchange,
+        keys: Arc::new(keys),
+        witness: Arc::default(),
+        own_keys: Arc::new(own_keys.await?.signed_by_others(parts.other_keys)),
+        relays: RelayBook::open(database.clone(), configured.collect()).await?,
+        destinations: destinations.await?,
+        database,
+        clock,
+        dice,
+    })
+}

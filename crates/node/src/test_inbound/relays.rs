@@ -1,0 +1,222 @@
+//! Relays in memory: honest, slow, forgetful, lying.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use restante_federation::{
+    Body, Exchange, ExchangeError, Patience, Peer, Stage, collect_limited, full,
+};
+use restante_federation_proto::{KeyDocument, ServerName};
+use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, RELAY_TXN};
+use restante_relay_api::{CollectRequest, CollectResponse, Queued, RelayTxnResponse, WireEnvelope};
+
+use super::Letter;
+use crate::test_site::{BEGINNING, name};
+
+/// What a relay does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Manner {
+    #[default]
+    Honest,
+    /// Never answers.
+    Hangs,
+    /// Takes acknowledgements, and breaks the connection then.
+    BreaksOffAnswers,
+    /// Knows only `relay_txn`.
+    Old,
+    /// The same, and gives its first envelope for ever, under one number after the other.
+    Repeats,
+    /// Takes no connection.
+    Refuses,
+    /// Answers at once, however long it is asked to wait.
+    Hasty,
+    /// Its clock is this much ahead.
+    ClockAhead(Duration),
+}
+
+#[derive(Default)]
+struct Mailbox {
+    manner: Manner,
+    entries: BTreeMap<u64, WireEnvelope>,
+    next_id: u64,
+    asked: usize,
+}
+
+/// Relays in memory, and servers that publish their keys; every other server can't be reached.
+#[derive(Default)]
+pub(crate) struct FakeRelays {
+    mailboxes: Mutex<BTreeMap<ServerName, Mailbox>>,
+    documents: Mutex<BTreeMap<ServerName, KeyDocument>>,
+    defects: AtomicU32,
+    changed: tokio::sync::Notify,
+}
+
+impl FakeRelays {
+    fn with<T>(&self, relay: &str, work: impl FnOnce(&mut Mailbox) -> T) -> T {
+        work(self.mailboxes.lock().unwrap().entry(name(relay)).or_default())
+    }
+
+    pub(crate) fn set(&self, relay: &str, manner: Manner) {
+        self.with(relay, |mailbox| mailbox.manner = manner);
+        self.changed.notify_waiters();
+    }
+
+    /// Its server can be reached, and answers with it.
+    pub(crate) fn publish(&self, document: &KeyDocument) {
+        let server = document.server_name().clone();
+        self.documents.lock().unwrap().insert(server, document.clone());
+    }
+
+    /// The next so many calls meet a defect in this program.
+    pub(crate) fn panic_next(&self, calls: u32) {
+        self.defects.store(calls, Ordering::Relaxed);
+    }
+
+    pub(crate) fn left(&self, relay: &str) -> usize {
+        self.with(relay, |mailbox| mailbox.entries.len())
+    }
+
+    pub(crate) fn asked(&self, relay: &str) -> usize {
+        self.with(relay, |mailbox| mailbox.asked)
+    }
+
+    pub(crate) fn hold(&self, relay: &str, letter: &Letter) {
+        self.with(relay, |mailbox| {
+            mailbox.next_id += 10;
+            let mut envelope = letter.envelope.clone();
+            envelope.id = mailbox.next_id;
+            mailbox.entries.insert(envelope.id, envelope);
+        });
+        self.changed.notify_waiters();
+    }
+
+    fn collect(&self, relay: &ServerName, request: &CollectRequest) -> CollectResponse {
+        self.with(relay.as_str(), |mailbox| {
+            for acknowledged in &request.acknowledge {
+                let entry = mailbox.entries.get(&acknowledged.id);
+                if entry.is_some_and(|entry| Some(&entry.sha256) == acknowledged.sha256.as_ref()) {
+                    mailbox.entries.remove(&acknowledged.id);
+                }
+            }
+            let after = mailbox.entries.range(request.after + 1..);
+            let envelopes = after.take(request.limit as usize).map(|(_, entry)| entry.clone());
+            CollectResponse {
+                envelopes: envelopes.collect(),
+                queued: Queued { count: mailbox.entries.len() as u64, bytes: 0, oldest_at: None },
+            }
+        })
+    }
+
+    async fn wait_and_collect(
+        &self,
+        relay: &ServerName,
+        request: CollectRequest,
+    ) -> CollectResponse {
+        let wait = Duration::from_millis(request.wait_ms);
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let changed = self.changed.notified();
+            let response = self.collect(relay, &request);
+            if !response.envelopes.is_empty()
+                || tokio::time::timeout_at(deadline, changed).await.is_err()
+            {
+                return response;
+            }
+        }
+    }
+
+    fn relay_txn(&self, relay: &ServerName, body: &[u8]) -> Bytes {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        self.with(relay.as_str(), |mailbox| {
+            let removed = mailbox.entries.remove(&body["entry_id"].as_u64().unwrap());
+            if let Some(removed) = removed.filter(|_| mailbox.manner == Manner::Repeats) {
+                mailbox.next_id += 1;
+                mailbox.entries.insert(mailbox.next_id, removed);
+            }
+            let first = mailbox.entries.first_key_value();
+            let response =
+                first.map_or(RelayTxnResponse::Empty, |(id, entry)| RelayTxnResponse::Envelope {
+                    entry_id: *id,
+                    content: entry.content.clone(),
+                    extras: entry.extras.clone(),
+                });
+            response.to_json()
+        })
+    }
+}
+
+fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
+    Response::builder().status(status).body(full(body)).unwrap()
+}
+
+#[async_trait]
+impl Exchange for FakeRelays {
+    async fn exchange(
+        &self,
+        peer: &Peer,
+        request: Request<Body>,
+        patience: Patience,
+    ) -> Result<Response<Body>, ExchangeError> {
+        let server = peer.name.clone();
+        let defects = self.defects.load(Ordering::Relaxed);
+        if defects > 0 {
+            self.defects.store(defects - 1, Ordering::Relaxed);
+            panic!("a defect");
+        }
+        let document = self.documents.lock().unwrap().get(&server).cloned();
+        if let Some(document) = document.filter(|_| request.uri().path() == KEY_SERVER) {
+            return Ok(answer(200, document.raw().clone()));
+        }
+        let is_known = self.mailboxes.lock().unwrap().contains_key(&server);
+        if !is_known {
+            return Err(ExchangeError::Connect { server, source: "connection refused".into() });
+        }
+        let manner = self.with(server.as_str(), |mailbox| {
+            mailbox.asked += 1;
+            mailbox.manner
+        });
+        let target = request.uri().to_string();
+        let body = collect_limited(request.into_body(), usize::MAX).await.unwrap();
+        match manner {
+            Manner::Hangs => {
+                tokio::time::sleep(patience.answer).await;
+                Err(ExchangeError::Timeout { server, stage: Stage::Answer })
+            }
+            Manner::Old | Manner::Repeats if target.starts_with(RELAY_TXN) => {
+                Ok(answer(200, self.relay_txn(&server, &body)))
+            }
+            Manner::Old | Manner::Repeats => Ok(answer(404, "{}")),
+            _ if target != COLLECT => Ok(answer(404, "{}")),
+            Manner::ClockAhead(ahead) => {
+                let request: CollectRequest = serde_json::from_slice(&body).unwrap();
+                let theirs = BEGINNING.after(ahead);
+                if theirs.since(request.signed_at) > Duration::from_secs(60) {
+                    let refusal =
+                        format!(r#"{{"errcode":"M_FORBIDDEN","now":{}}}"#, theirs.as_millis());
+                    return Ok(answer(403, refusal));
+                }
+                Ok(answer(200, self.wait_and_collect(&server, request).await.to_json()))
+            }
+            Manner::Refuses => {
+                Err(ExchangeError::Connect { server, source: "connection refused".into() })
+            }
+            Manner::Hasty => {
+                let request: CollectRequest = serde_json::from_slice(&body).unwrap();
+                Ok(answer(200, self.collect(&server, &request).to_json()))
+            }
+            manner => {
+                let request: CollectRequest = serde_json::from_slice(&body).unwrap();
+                let is_acknowledging = !request.acknowledge.is_empty();
+                if manner == Manner::BreaksOffAnswers && is_acknowledging {
+                    return Err(ExchangeError::Broken { server, source: "reset".into() });
+                }
+                Ok(answer(200, self.wait_and_collect(&server, request).await.to_json()))
+            }
+        }
+    }
+}
