@@ -2,6 +2,7 @@
 
 mod config;
 mod database;
+mod keys;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +10,12 @@ use std::time::Duration;
 use restante_federation_proto::{ServerName, SigningKey};
 
 use crate::client::{Client, Encryption};
-use crate::clock::environment_ahead;
+use crate::clock::MovedClock;
 use crate::http_probe::get;
 use crate::ports::Port;
 use crate::process::{Process, Program};
 use crate::signing::random_key;
+pub use keys::OldKey;
 
 /// A start takes 1–6 s on an idle machine; several start at once on a loaded one.
 const READY_DEADLINE: Duration = Duration::from_secs(90);
@@ -89,7 +91,7 @@ impl Homeserver {
 
     /// Sets the wall clock ahead that it sees from its next start on.
     pub(crate) fn set_clock_ahead(&mut self, ahead: Duration) {
-        self.process.set_environment(environment_ahead(ahead, &self.directory));
+        self.process.set_environment(MovedClock::ahead(ahead, &self.directory).environment());
     }
 
     /// Kills it as a power cut would.

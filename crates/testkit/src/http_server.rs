@@ -18,22 +18,20 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::http_probe::exchange;
 
 /// An answer that may take its time.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 
 type Handler = Arc<dyn Fn(Request<Bytes>) -> Answer + Send + Sync>;
 
 /// Answers at a loopback address until it is dropped.
 #[derive(Debug)]
-pub(crate) struct HttpServer {
+pub struct HttpServer {
     port: u16,
     task: JoinHandle<()>,
 }
 
 impl HttpServer {
     /// Answers every request with what `handler` makes of it.
-    pub(crate) async fn start(
-        handler: impl Fn(Request<Bytes>) -> Answer + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn start(handler: impl Fn(Request<Bytes>) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
         let port = listener.local_addr().expect("it is bound").port();
         Self { port, task: tokio::spawn(serve(listener, Arc::new(handler))) }
@@ -45,7 +43,7 @@ impl HttpServer {
     }
 
     /// Its URL.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }

@@ -27,7 +27,7 @@ pub struct Link {
 
 impl Link {
     /// A link to `target` (`host:port`), cut until [`Link::restore`].
-    pub(crate) fn to(target: String) -> Self {
+    pub fn to(target: String) -> Self {
         Self { port: Port::reserve(), target, seen: Arc::default(), carrier: None }
     }
 

@@ -10,7 +10,7 @@ use restante_federation_proto::ServerName;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::clock::environment_ahead;
+use crate::clock::MovedClock;
 use crate::eventually;
 use crate::http_probe::exchange;
 use crate::ports::Port;
@@ -65,6 +65,7 @@ pub struct NodeProcess {
     process: Process,
     doors: NodeDoors,
     data: PathBuf,
+    clock: Option<MovedClock>,
 }
 
 impl NodeProcess {
@@ -75,7 +76,7 @@ impl NodeProcess {
         let config = configuration(&plan, &doors, &data);
         let name = format!("{}'s node", plan.server_name);
         let process = Process::start(restante(&name, &plan.directory, "node", &config));
-        let mut node = Self { process, doors, data };
+        let mut node = Self { process, doors, data, clock: None };
         node.until_ready().await;
         node
     }
@@ -105,7 +106,18 @@ impl NodeProcess {
 
     /// Sets the wall clock ahead that it sees from its next start on.
     pub(crate) fn set_clock_ahead(&mut self, ahead: Duration) {
-        self.process.set_environment(environment_ahead(ahead, &self.data));
+        let clock = MovedClock::ahead(ahead, &self.data);
+        self.process.set_environment(clock.environment());
+        self.clock = Some(clock);
+    }
+
+    /// Lets time pass at once for the running node, on the clocks by which it waits as well.
+    ///
+    /// # Panics
+    ///
+    /// When its site's clock was not set before it started.
+    pub fn let_time_pass(&mut self, time: Duration) {
+        self.clock.as_mut().expect("the site's clock was set before").pass(time);
     }
 
     /// Kills it as a power cut would.

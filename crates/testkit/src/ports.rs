@@ -15,7 +15,7 @@ const ATTEMPTS_MAX: usize = 1000;
 
 /// A port of the loopback interface, reserved among all test processes of this machine until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     // Held, not read: the lock on it is the reservation, and ends with the process at the latest.
     _reservation: File,
@@ -23,7 +23,7 @@ pub(crate) struct Port {
 
 impl Port {
     /// Reserves a free port.
-    pub(crate) fn reserve() -> Self {
+    pub fn reserve() -> Self {
         let mut rng = rand::rng();
         (0..ATTEMPTS_MAX)
             .find_map(|_| Self::try_reserve(rng.random_range(PORTS)))
@@ -48,12 +48,12 @@ impl Port {
     }
 
     /// `127.0.0.1:PORT`.
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.number)
     }
 
     /// `http://127.0.0.1:PORT`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }
 }

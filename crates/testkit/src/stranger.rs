@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
-use restante_federation_proto::{
-    Clock as _, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise, mint,
-};
-use restante_relay_api::endpoints::{SEND, send_relay_target};
-use restante_relay_api::{Content, Extras, Proof, Waybill, hex};
+use http::StatusCode;
+use restante_federation_proto::{Clock as _, ServerName, SigningKey, SystemClock, mint};
+use restante_relay_api::{Content, Extras, Waybill, hex};
 use serde_json::Value;
 
-use crate::http_probe::exchange;
 use crate::http_server::{HttpServer, json};
+use crate::letter::Letter;
 use crate::relay::RelayProcess;
-use crate::signing::{random_key, signed_request};
+use crate::signing::random_key;
 
 /// How long the stranger's key document claims to be valid.
 const VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -55,42 +52,22 @@ impl Stranger {
         recipient: &ServerName,
         edu: Value,
     ) -> (StatusCode, String) {
-        let txn_id = "stranger1";
-        let content = serde_json::json!({
-            "origin": self.victim,
-            "origin_server_ts": SystemClock.now(),
-            "pdus": [],
-            "edus": [edu],
-        });
-        let content = Content::parse(content.to_string().into()).expect("it is a transaction");
-        let extras = self.extras(&content, recipient, txn_id);
-        let body = content.to_deposit_body(&extras).expect("its members are JSON");
-        let body = canonicalise(&body).expect("a deposit is JSON").into_owned();
-        let request = signed_request(
-            Method::PUT,
-            &relay.direct_url(),
-            &send_relay_target(txn_id, recipient),
-            (&self.victim, &self.key),
-            relay.server_name(),
-            body.into(),
-        );
-        let (status, body) = exchange(request).await.expect("the relay answers");
-        (status, String::from_utf8_lossy(&body).into_owned())
+        let letter = Letter {
+            recipient: recipient.clone(),
+            txn_id: "stranger1".to_owned(),
+            pdus: Vec::new(),
+            edus: vec![edu],
+        };
+        let content = letter.content(&self.victim);
+        let extras = self.extras(&letter, &content);
+        letter.leave(relay, &content, &extras, (&self.victim, &self.key)).await
     }
 
-    fn extras(&self, content: &Content, recipient: &ServerName, txn_id: &str) -> Extras {
-        let uri = format!("{SEND}{txn_id}");
-        let send = SignableRequest {
-            method: Method::PUT.as_str(),
-            target: &uri.parse().expect("the endpoint's path is a target"),
-            origin: &self.victim,
-            destination: Some(recipient),
-            content: Some(content.canonical()),
-        };
-        let proof = Proof { authorization: send.sign(&self.key).to_string(), uri };
+    fn extras(&self, letter: &Letter, content: &Content) -> Extras {
+        let proof = letter.proof(content, (&self.victim, &self.key));
         let waybill = Waybill {
             origin: self.victim.clone(),
-            destination: recipient.clone(),
+            destination: letter.recipient.clone(),
             stream: "stranger".to_owned(),
             seq: 1,
             content_sha256: hex(content.sha256()),

@@ -27,6 +27,11 @@ mod s_ten_falls;
 mod t_join_in_progress;
 mod u_rooms_of_all_kinds;
 mod v_state_of_yesterday;
+mod w_key_changed;
+#[cfg(target_os = "linux")]
+mod x_keys_of_yesterday;
+mod y_grown_body;
+mod z_without_a_proof;
 
 use std::time::Duration;
 
