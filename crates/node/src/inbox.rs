@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::Waybill;
 use restante_sqlite::StoreError;
@@ -59,6 +60,7 @@ use confirmations::Confirmations;
 use load::{Class, Load, Weight};
 use mail::{Mail, Standing};
 use order::RelaysHeard;
+use transaction::Transaction;
 
 pub(crate) use offers::Offer;
 pub(crate) use parked::{ParkedId, ParkedIdError, Retried};
@@ -232,11 +234,26 @@ impl Inbox {
         self.state().load.admit(&mail.key.origin, class, mail.weight()).is_ok()
     }
 
-    /// Lets direct mail of `origin` go straight to the homeserver; `None` while older mail of it waits here.
-    pub(crate) fn begin_passing(&self, origin: &ServerName) -> Option<Passing> {
+    /// Lets direct mail of `origin` go straight to the homeserver; `None` while older mail of it waits here, or while the
+    /// homeserver is not known to have what was delivered before in a room of `content`: it drops what follows events
+    /// that it dropped, and only what is in the inbox is delivered again.
+    pub(crate) fn begin_passing(&self, origin: &ServerName, content: &Bytes) -> Option<Passing> {
+        if self.follows_unconfirmed(content) {
+            return None;
+        }
         let now = self.elapsed();
         let may_pass = self.state().load.begin_passing(origin, now);
         may_pass.then(|| Passing { inbox: self.clone(), origin: origin.clone() })
+    }
+
+    fn follows_unconfirmed(&self, content: &Bytes) -> bool {
+        let is_quiet = |state: &State| state.confirmations.is_idle() && state.backlog.is_empty();
+        if is_quiet(&self.state()) {
+            return false;
+        }
+        let rooms = Transaction::parse(content).rooms();
+        let state = self.state();
+        rooms.iter().any(|room| state.backlog.contains(room) || state.confirmations.is_busy(room))
     }
 
     /// Whether mail of `origin` is due before what `waybill` speaks of, by the waybill's own word: it may lie at a relay.

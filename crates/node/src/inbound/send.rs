@@ -40,7 +40,7 @@ pub(super) async fn send(State(door): State<Door>, request: Request) -> Response
         return pass_on(&door, &parts, body).await.unwrap_or_else(|_| refuse(&unreachable()));
     };
     if !is_behind_hole(&door, &origin, &parts).await
-        && let Some(_passing) = door.inbox.begin_passing(&origin)
+        && let Some(_passing) = door.inbox.begin_passing(&origin, &body)
     {
         match pass_on(&door, &parts, body.clone()).await {
             Ok(answer) => {

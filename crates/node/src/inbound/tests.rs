@@ -87,6 +87,30 @@ async fn direct_mail_waits_in_the_inbox_while_the_homeserver_is_down_and_behind_
 }
 
 #[tokio::test(start_paused = true)]
+async fn direct_mail_that_follows_what_the_homeserver_dropped_is_delivered_after_it() {
+    let site = site().await;
+    let (mut writer, mut another) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.knows(&another).await;
+    let (first, second) = (writer.message(ROOM), writer.message(ROOM));
+    site.homeserver.is_down(true);
+    site.homeserver.drops(&writer.written[0], 1);
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &first).await, StatusCode::OK);
+        site.homeserver.is_down(false);
+        status_when(&inbox, |_| !site.homeserver.transactions().is_empty()).await;
+        assert_eq!(send(&site, &inbox, &another.edu()).await, StatusCode::OK);
+        assert_eq!(site.homeserver.edus(), 1, "what is not of that room goes straight through");
+
+        assert_eq!(send(&site, &inbox, &second).await, StatusCode::OK);
+
+        status_when(&inbox, |_| site.homeserver.stored(ROOM).len() == 2).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
 async fn mail_that_is_not_its_origins_is_not_kept() {
     let site = site().await;
     let writer = Writer::new("b.test");

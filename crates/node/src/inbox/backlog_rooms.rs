@@ -68,6 +68,11 @@ impl BacklogRooms {
         self.rooms.contains_key(room_id)
     }
 
+    /// Whether no room has one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
     /// The room that is due first, and when.
     pub(crate) fn next(&self) -> Option<(String, Timestamp)> {
         let next = self.rooms.iter().min_by_key(|(_, room)| room.due);

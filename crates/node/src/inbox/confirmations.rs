@@ -87,6 +87,16 @@ impl Confirmations {
         self.rooms.get(&event.0).is_some_and(|window| window.delivered(&event.1))
     }
 
+    /// Whether events are on their way or outstanding in no room.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.rooms.values().all(Window::is_idle)
+    }
+
+    /// Whether events are on their way or outstanding in this room.
+    pub(crate) fn is_busy(&self, room_id: &str) -> bool {
+        self.rooms.get(room_id).is_some_and(|window| !window.is_idle())
+    }
+
     /// How many more events of the room may be sent.
     pub(crate) fn places(&self, room_id: &str) -> usize {
         self.rooms.get(room_id).map_or(WINDOW_MAX, Window::places)
