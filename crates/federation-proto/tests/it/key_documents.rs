@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use restante_federation_proto::{
     BelievedDocument, Evidence, KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyDocumentError, KeyId,
     NOTARY_DOCUMENTS_MAX, NotaryResponse, Replacement, ServerName, SignedJsonError, SigningKey,
-    Timestamp, VERIFY_KEYS_MAX, canonicalise, mint, mint_signed_by, replacement, sign_json, verify_json,
+    Timestamp, VERIFY_KEYS_MAX, canonicalise, mint, mint_signed_by, replacement, sign_json,
+    verify_json,
 };
 use serde_json::{Map, Value, json};
 
@@ -241,7 +242,8 @@ fn a_notary_leaves_the_others_signatures_whatever_stands_among_them() {
     let text = std::str::from_utf8(document.raw()).unwrap();
     let deep = format!("{}{}", "[".repeat(125), "]".repeat(125));
     for odd in ["1e999", r#"{"ed25519:x":1e999}"#, &deep] {
-        let raw = text.replace(r#""signatures":{"#, &format!(r#""signatures":{{"b.example":{odd},"#));
+        let raw =
+            text.replace(r#""signatures":{"#, &format!(r#""signatures":{{"b.example":{odd},"#));
         let document = KeyDocument::parse(raw.into()).unwrap();
         let served = document.countersigned(&server("relay.example"), &key("notary"));
         let served = KeyDocument::parse(served).unwrap();

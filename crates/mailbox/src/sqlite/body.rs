@@ -122,3 +122,37 @@ impl Stored<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(content: impl Into<Bytes>) -> Body {
+        let content = content.into();
+        pack(&Deposit {
+            recipient: "b.example".parse().unwrap(),
+            origin: "a.example".parse().unwrap(),
+            txn_id: "1".to_owned(),
+            content_hash: ContentHash([0; 32]),
+            content,
+            members: Bytes::new(),
+            deposited_at: Timestamp::EPOCH,
+        })
+    }
+
+    #[test]
+    fn what_repeats_itself_is_compressed_unless_it_is_short() {
+        let short = packed(vec![b'a'; COMPRESS_BYTES_MIN - 1]);
+        assert_eq!((short.coding, short.bytes.len()), (Coding::Plain, COMPRESS_BYTES_MIN - 1));
+        let long = packed(vec![b'a'; COMPRESS_BYTES_MIN]);
+        assert_eq!(long.coding, Coding::Zstd);
+        assert!(long.bytes.len() < COMPRESS_BYTES_MIN);
+    }
+
+    #[test]
+    fn what_compression_does_not_shorten_is_stored_as_it_is() {
+        let noise: Vec<u8> = (0..64_u8).flat_map(|number| Sha256::digest([number])).collect();
+        let body = packed(noise.clone());
+        assert_eq!((body.coding, body.bytes), (Coding::Plain, Bytes::from(noise)));
+    }
+}
