@@ -11,7 +11,6 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use restante_node::NodeConfig;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -32,7 +31,7 @@ pub(crate) struct AdminClient {
 impl AdminClient {
     /// Finds address and token by the node's configuration file.
     pub(crate) fn from_config(file: &Path) -> anyhow::Result<Self> {
-        let config: NodeConfig = config_file::read(file)?;
+        let config = config_file::node(file)?;
         let path = config.data.join("admin-token");
         let token = fs::read_to_string(&path).with_context(|| {
             format!(

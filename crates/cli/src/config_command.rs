@@ -2,21 +2,13 @@
 
 use std::path::Path;
 
-use restante_node::NodeConfig;
-use restante_relay::RelayConfig;
-
 use crate::args::{ConfigAction, Program};
-use crate::config_file;
-
-/// The commented files; a test keeps them equal to the defaults and complete.
-const RELAY: &str = include_str!("generated/relay.toml");
-const NODE: &str = include_str!("generated/node.toml");
+use crate::{config_file, documented_keys, environment};
 
 /// Carries out one command.
 pub(crate) fn run(action: ConfigAction) -> anyhow::Result<()> {
     match action {
-        ConfigAction::Generate { program: Program::Relay } => print!("{RELAY}"),
-        ConfigAction::Generate { program: Program::Node } => print!("{NODE}"),
+        ConfigAction::Generate { program } => print!("{}", documented_keys::generated(program)),
         ConfigAction::Check { file } => println!("{}", check(&file)?),
     }
     Ok(())
@@ -24,25 +16,34 @@ pub(crate) fn run(action: ConfigAction) -> anyhow::Result<()> {
 
 /// A node's file has the key `homeserver`, which a relay's has not.
 fn check(file: &Path) -> anyhow::Result<String> {
-    let table: toml::Table = config_file::read(file)?;
+    let table: toml::Table = config_file::parse(file)?;
     let is_node = ["homeserver", "outbound", "inbound"].iter().any(|key| table.contains_key(*key));
-    let program = if is_node {
-        config_file::read::<NodeConfig>(file)?;
-        "node"
+    let (program, name) = if is_node {
+        config_file::node(file)?;
+        (Program::Node, "node")
     } else {
-        config_file::read::<RelayConfig>(file)?;
-        "relay"
+        config_file::relay(Some(file))?;
+        (Program::Relay, "relay")
     };
-    Ok(format!("{} is a good configuration of a {program}", file.display()))
+    let mut text = format!("{} is a good configuration of a {name}", file.display());
+    for set in environment::overrides(program, config_file::variables())? {
+        text.push_str(&format!("\n{} is set by {}", set.path, set.variable));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use restante_node::NodeConfig;
+    use restante_relay::RelayConfig;
     use serde::de::DeserializeOwned;
 
     use super::*;
+
+    const RELAY: &str = include_str!("generated/relay.toml");
+    const NODE: &str = include_str!("generated/node.toml");
 
     /// The keys that a section knows, as serde lists them when it meets one that it does not know.
     fn known_keys<T: DeserializeOwned>(text_with_unknown_key: &str) -> Vec<String> {

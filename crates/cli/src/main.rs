@@ -4,6 +4,8 @@ mod admin_client;
 mod args;
 mod config_command;
 mod config_file;
+mod documented_keys;
+mod environment;
 mod keys_command;
 mod keys_text;
 mod logging;
@@ -14,6 +16,7 @@ mod relay_command;
 mod relays_command;
 mod shutdown;
 mod status_text;
+mod systemd;
 mod time_text;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation_proto::SystemClock;
-use restante_node::{Node, NodeConfig};
+use restante_node::Node;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
@@ -15,7 +15,7 @@ use crate::{config_file, logging, open_files, shutdown, status_text};
 pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
     logging::start(&log)?;
     open_files::raise_limit();
-    let config: NodeConfig = config_file::read(&file)?;
+    let config = config_file::node(&file)?;
     let token = CancellationToken::new();
     let server_name = config.server_name.clone();
     let node = Node::start(config, Arc::new(SystemClock), token.clone()).await?;
@@ -24,7 +24,8 @@ pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
     println!("outbound on {}", addresses.outbound);
     println!("inbound on {}", addresses.inbound);
     println!("admin on {}", addresses.admin);
-    shutdown::until_signal(node.run(), token).await
+    let certificate = node.certificate();
+    shutdown::until_signal(node.run(), certificate, token).await
 }
 
 /// Prints a running node's status.

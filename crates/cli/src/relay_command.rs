@@ -31,14 +31,12 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
         relay.server_name(),
         relay.local_address()
     );
-    shutdown::until_signal(relay.run(), token).await
+    let certificate = relay.certificate();
+    shutdown::until_signal(relay.run(), certificate, token).await
 }
 
 fn config(options: RelayOptions) -> anyhow::Result<RelayConfig> {
-    let mut config: RelayConfig = match &options.config {
-        Some(file) => config_file::read(file)?,
-        None => RelayConfig::default(),
-    };
+    let mut config = config_file::relay(options.config.as_deref())?;
     if let Some(listen) = options.listen {
         config.listen = listen;
     }

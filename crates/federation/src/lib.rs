@@ -21,5 +21,8 @@ pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Pee
 pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
 pub use private_file::{create_private_file, create_private_folder};
-pub use serve::{Connection, Listener, ListenerError, ServeLimits, TlsFiles, serve};
+pub use serve::{
+    Caller, Certificate, Connection, ConnectionsPerAddress, Listener, ListenerError, Reloaded,
+    ServeLimits, TlsFiles, serve,
+};
 pub use sign::{Identity, signed_request};

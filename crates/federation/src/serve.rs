@@ -1,6 +1,8 @@
-//! Server connections: accepts, bounds and times them, speaks TLS from certificate files, and shuts down softly.
+//! Server connections: accepts, bounds and times them, speaks TLS from certificate files that may
+//! be renewed meanwhile, and shuts down softly.
 
 mod answer;
+mod caller;
 mod connection;
 mod stall;
 mod tls;
@@ -14,10 +16,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use caller::{Caller, ConnectionsPerAddress};
+pub use tls::{Certificate, Reloaded};
+
+use caller::Callers;
 use connection::{Driver, drive};
 
 /// After an accept that failed for want of file handles or memory: until the next one.
@@ -76,20 +81,32 @@ pub enum ListenerError {
 pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
+    callers: Option<Callers>,
 }
 
 impl Listener {
     /// Binds `address`; with `tls`, reads the files.
     pub async fn bind(address: SocketAddr, tls: Option<TlsFiles>) -> Result<Self, ListenerError> {
         let tls = match tls {
-            Some(files) => Some(tls::acceptor(&files).await.map_err(ListenerError::Tls)?),
+            Some(files) => Some(Certificate::open(files).await.map_err(ListenerError::Tls)?),
             None => None,
         };
         let bind_error = |source| ListenerError::Bind { address, source };
         let tcp = TcpListener::bind(address).await.map_err(bind_error)?;
         let address = tcp.local_addr().map_err(bind_error)?;
-        Ok(Self { tcp, address, tls })
+        Ok(Self { tcp, address, tls, callers: None })
+    }
+
+    /// The same listener, which bounds the connections of each address.
+    #[must_use]
+    pub fn bounded(self, limit: ConnectionsPerAddress) -> Self {
+        Self { callers: Some(Callers::new(limit)), ..self }
+    }
+
+    /// The certificate in use, if it speaks TLS.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.tls.clone()
     }
 
     /// The address that was bound, with the port that the system chose for 0.
@@ -124,14 +141,24 @@ pub async fn serve(
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let Some((tcp, peer)) = accept_one(&listener.tcp).await else { continue };
+            let counted = listener.callers.as_ref().map(|callers| callers.admit(peer.ip()));
+            if matches!(counted, Some(None)) {
+                continue;
+            }
             let (driver, tls, cut) = (driver.clone(), listener.tls.clone(), cut.clone());
             connections.spawn(async move {
-                let _slot = slot;
+                let (_slot, _counted) = (slot, counted);
                 cut.run_until_cancelled(serve_one(driver, tls, tcp, peer)).await;
             });
         }
     };
-    shutdown.run_until_cancelled(accept).await;
+    let renewal = async {
+        match &listener.tls {
+            Some(certificate) => certificate.keep_up().await,
+            None => std::future::pending().await,
+        }
+    };
+    shutdown.run_until_cancelled(async { tokio::join!(accept, renewal) }).await;
 
     drop(listener);
     connections.close();
@@ -166,15 +193,15 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 async fn serve_one(
     driver: Arc<Driver>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificate>,
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
     // Answers are written whole; waiting for more to send only delays them.
     let _ = tcp.set_nodelay(true);
     let connection = Connection { peer };
-    let Some(acceptor) = tls else { return drive(driver, tcp, connection).await };
-    match timeout(driver.limits.head_timeout, acceptor.accept(tcp)).await {
+    let Some(certificate) = tls else { return drive(driver, tcp, connection).await };
+    match timeout(driver.limits.head_timeout, certificate.acceptor().accept(tcp)).await {
         Ok(Ok(stream)) => drive(driver, stream, connection).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    ClientConfigError, FederationClient, Identity, Listener, ListenerError, ServeLimits,
-    SqliteKeyStore, create_private_folder, serve,
+    Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
+    ServeLimits, SqliteKeyStore, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, SigningKey, SystemDice};
 use restante_sqlite::{OpenError, StoreError};
@@ -117,6 +117,11 @@ impl Node {
             inbound: self.listeners.inbound.local_address(),
             admin: self.listeners.admin.local_address(),
         }
+    }
+
+    /// The certificate of the inbound address, if it speaks TLS.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.listeners.inbound.certificate()
     }
 
     /// Serves until the token given to [`Node::start`] is cancelled, then lets what is under way finish.

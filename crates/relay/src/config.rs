@@ -1,8 +1,10 @@
 //! The relay's configuration file; every key has a default, so that no file is needed.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use restante_federation::config::{FederationSection, KeysSection, Period, TlsSection};
 use restante_federation_proto::ServerName;
 use restante_relay_api::limits;
@@ -22,6 +24,8 @@ pub struct RelayConfig {
     pub signing_key: Option<PathBuf>,
     /// Certificate files; absent: plain HTTP.
     pub tls: Option<TlsSection>,
+    /// Networks of reverse proxies that are not on loopback; their connections are not counted per address.
+    pub trusted_proxies: Vec<IpNet>,
     /// Bounds of requests.
     pub limits: LimitsSection,
     /// Bounds of mailboxes.
@@ -40,6 +44,8 @@ pub struct LimitsSection {
     pub body_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Connections of one IPv4 address or IPv6 /64 network at once.
+    pub connections_per_address_max: NonZeroUsize,
     /// Collects that may wait for mail at once; one more is answered at once.
     pub waiting_collects_max: usize,
 }
@@ -56,6 +62,10 @@ pub struct MailboxSection {
     pub bytes_max: u64,
 }
 
+/// A node has a handful of connections, so that a site with twenty homeservers behind one address fits; and it takes 64
+/// addresses to have all 8,192.
+const CONNECTIONS_PER_ADDRESS_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+
 /// 8090 is free of well-known uses and one hand away from Synapse's 8008 and 8448.
 const LISTEN_PORT: u16 = 8090;
 
@@ -67,6 +77,7 @@ impl Default for RelayConfig {
             server_name: None,
             signing_key: None,
             tls: None,
+            trusted_proxies: Vec::new(),
             limits: LimitsSection::default(),
             mailbox: MailboxSection::default(),
             federation: FederationSection::default(),
@@ -81,6 +92,7 @@ impl Default for LimitsSection {
         Self {
             body_bytes_max: limits::BODY_BYTES_MAX,
             connections_max: 8192,
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             waiting_collects_max: 4096,
         }
     }

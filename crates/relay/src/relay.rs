@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    ClientConfigError, FederationClient, Identity, Listener, ListenerError, ServeLimits,
-    SqliteKeyStore, create_private_folder, serve,
+    Certificate, ClientConfigError, ConnectionsPerAddress, FederationClient, Identity, Listener,
+    ListenerError, ServeLimits, SqliteKeyStore, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, ServerName};
 use restante_mailbox::{MailboxLimits, MailboxStore, SqliteStore};
@@ -73,12 +73,16 @@ impl Relay {
         create_folder(&config)?;
         let parts = service_parts(&config, store, clock)?;
         let service = Service::new(&config, parts, shutdown.clone());
+        let per_address = ConnectionsPerAddress::of_strangers(
+            config.limits.connections_per_address_max,
+            config.trusted_proxies,
+        );
         let listener = Listener::bind(config.listen, config.tls.map(Into::into)).await?;
         let limits = ServeLimits {
             connections_max: config.limits.connections_max,
             ..ServeLimits::default()
         };
-        Ok(Self { service, listener, limits, shutdown })
+        Ok(Self { service, listener: listener.bounded(per_address), limits, shutdown })
     }
 
     /// The relay's name.
@@ -89,6 +93,11 @@ impl Relay {
     /// The address that was bound.
     pub fn local_address(&self) -> SocketAddr {
         self.listener.local_address()
+    }
+
+    /// The certificate in use, if it speaks TLS.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.listener.certificate()
     }
 
     /// Serves until the token given to [`Relay::start`] is cancelled, then lets requests under way finish.

@@ -1,5 +1,8 @@
 //! Server connections: what reaches handlers, bounds, and shutdown.
 
+use std::fs;
+use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +11,16 @@ use axum::extract::Request;
 use http::{StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use restante_federation::{
-    ClientConfig, Connection, Exchange, Listener, ListenerError, ServeLimits, collect_limited,
+    ClientConfig, Connection, ConnectionsPerAddress, Exchange, Listener, ListenerError, Reloaded,
+    ServeLimits, collect_limited,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::world::{Certificates, PATIENCE, Server, client, get, peer};
 
@@ -183,4 +191,104 @@ async fn a_port_in_use_and_certificates_that_are_none_are_said_to_be_so() {
     files.key = other.server.key.clone();
     let mismatch = Listener::bind("127.0.0.1:0".parse().unwrap(), Some(files)).await;
     assert!(matches!(mismatch, Err(ListenerError::Tls(_))));
+}
+
+/// A connection to a server whose certificate `of` must have issued.
+async fn connect_trusting(
+    of: &Certificates,
+    server: std::net::SocketAddr,
+) -> io::Result<TlsStream<TcpStream>> {
+    let authority = fs::read(&of.authority).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&authority).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(server).await?;
+    TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), tcp).await
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_for_new_connections_and_a_half_written_one_for_none() {
+    let (old, new) = (Certificates::new(), Certificates::new());
+    let files = old.server.clone();
+    let listener =
+        Listener::bind("127.0.0.1:0".parse().unwrap(), Some(files.clone())).await.unwrap();
+    let certificate = listener.certificate().unwrap();
+    let router = Router::new().fallback(async || "served");
+    let server = Server::on(listener, router, limits());
+    let mut before = connect_trusting(&old, server.address).await.unwrap();
+    assert_eq!(certificate.reload().await.unwrap(), Reloaded::Unchanged);
+
+    fs::copy(&new.server.certificate, &files.certificate).unwrap();
+    let refused = certificate.reload().await.unwrap_err().to_string();
+    assert!(refused.contains("don't fit together"), "{refused}");
+    connect_trusting(&old, server.address).await.unwrap();
+
+    fs::copy(&new.server.key, &files.key).unwrap();
+    assert_eq!(certificate.reload().await.unwrap(), Reloaded::Renewed);
+    connect_trusting(&new, server.address).await.unwrap();
+    assert!(connect_trusting(&old, server.address).await.is_err());
+
+    before.write_all(b"GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    before.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("served"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_certificate_is_taken_up_unasked() {
+    let (old, new) = (Certificates::new(), Certificates::new());
+    let server = Server::start_with(Router::new(), limits(), Some(old.server.clone())).await;
+    fs::copy(&new.server.certificate, &old.server.certificate).unwrap();
+    fs::copy(&new.server.key, &old.server.key).unwrap();
+    let taken_up = async {
+        while connect_trusting(&new, server.address).await.is_err() {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    };
+    // Of virtual time, of which a handshake may use much: it passes whenever nothing else happens.
+    tokio::time::timeout(Duration::from_mins(60), taken_up).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_connections_gets_no_further_one_until_it_closes_one() {
+    let limit = ConnectionsPerAddress { max: NonZeroUsize::MIN, exempt: Vec::new() };
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    let router = Router::new().fallback(async || "served");
+    let server = Server::on(listener.bounded(limit), router, limits());
+    let head = "GET / HTTP/1.1\r\nHost: b\r\n\r\n";
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    first.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    let _ = second.write_all(head.as_bytes()).await;
+    let closed = second.read(&mut status).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+
+    let head = "GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n";
+    first.write_all(head.as_bytes()).await.unwrap();
+    first.read_to_end(&mut Vec::new()).await.unwrap();
+    // The server forgets a connection a moment after its client has seen the end.
+    let served = async {
+        loop {
+            let mut tcp = TcpStream::connect(server.address).await.unwrap();
+            let _ = tcp.write_all(head.as_bytes()).await;
+            let mut answer = Vec::new();
+            if tcp.read_to_end(&mut answer).await.is_ok_and(|read| read > 0) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE.answer, served).await.unwrap();
+    server.stop().await;
 }

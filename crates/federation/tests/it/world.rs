@@ -37,6 +37,10 @@ impl Server {
         tls: Option<TlsFiles>,
     ) -> Self {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
+        Self::on(listener, router, limits)
+    }
+
+    pub(crate) fn on(listener: Listener, router: Router, limits: ServeLimits) -> Self {
         let address = listener.local_address();
         let shutdown = CancellationToken::new();
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));

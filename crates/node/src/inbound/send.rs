@@ -8,13 +8,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
-use restante_federation::{authenticate, x_matrix_headers};
+use restante_federation::{Caller, authenticate, x_matrix_headers};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
 use restante_relay_api::limits::EXTRAS_BYTES_MAX;
 use restante_relay_api::{Content, Waybill};
 
-use super::turns::Caller;
 use super::{Door, json, pass, refuse};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{Mail, Standing, StreamPlace};

@@ -4,7 +4,6 @@
 //! what is merely announced holds nobody up. From then on it must keep up a pace, and no caller has more than a few.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use axum::body::{Body as AxumBody, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
-use restante_federation::BodyError;
+use restante_federation::{BodyError, Caller};
 use restante_federation_proto::{ErrorCode, MatrixError};
 use restante_relay_api::limits::BODY_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -45,23 +44,6 @@ const LARGE_SLACK: Duration = Duration::from_secs(10);
 
 /// When to try again for whom there was no turn.
 const BUSY_RETRY: Duration = Duration::from_secs(10);
-
-/// Where a request came from: an address, or the network of one subscriber.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Caller(IpAddr);
-
-impl From<IpAddr> for Caller {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(address) => {
-                // A subscriber has 2^64 addresses.
-                let [a, b, c, d, ..] = address.segments();
-                Self(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into())
-            }
-            address => Self(address),
-        }
-    }
-}
 
 /// The turns. Clones share them.
 #[derive(Clone)]
@@ -195,6 +177,8 @@ fn refused(error: &BodyError) -> MatrixError {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
+
+    use std::net::IpAddr;
 
     use super::*;
 
