@@ -184,7 +184,9 @@ async fn a_relay_that_answers_before_the_commit_is_found_out_when_it_is_killed()
     let failure = judged.expect_err("it loses mail");
     println!("{failure}");
     let story = failure.to_string();
-    assert!(story.contains("is lost") && failure.story.len() < STORY_CALLS_MAX, "{story}");
+    // What was lost and left again has another place as well: which of the two is told is a matter of chance.
+    let is_told = ["is lost", "was left before"].iter().any(|told| story.contains(told));
+    assert!(is_told && failure.story.len() < STORY_CALLS_MAX, "{story}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
