@@ -256,10 +256,11 @@ impl Inbox {
         rooms.iter().any(|room| state.backlog.contains(room) || state.confirmations.is_busy(room))
     }
 
-    /// Whether mail of `origin` is due before what `waybill` speaks of, by the waybill's own word: it may lie at a relay.
+    /// Whether mail of `origin` is due before what `waybill` speaks of, by the waybill's own word: it may lie at a relay,
+    /// or be judged just now. A stream that is met for the first time begins with 1; the inbox knows how long to wait.
     pub(crate) async fn is_behind_hole(&self, origin: &ServerName, waybill: Waybill) -> bool {
         let done = seen::done_through(self.database(), origin.clone(), waybill.stream).await;
-        matches!(done, Ok(Some(done)) if waybill.seq > done.saturating_add(1))
+        done.is_ok_and(|done| waybill.seq > done.unwrap_or(0).saturating_add(1))
     }
 
     /// Notes that a transaction went straight to the homeserver, and its place.

@@ -109,7 +109,20 @@ async fn settle(world: &World, expected: Expected) -> Vec<String> {
             break;
         }
     }
+    if !wrong.is_empty() {
+        tell_what_nodes_hold(world).await;
+    }
     wrong
+}
+
+/// Where mail is that should have come.
+async fn tell_what_nodes_hold(world: &World) {
+    for machine in world.present().filter(|machine| machine.has_node()) {
+        let (status, parked) = (machine.status().await, machine.parked().await);
+        let inbox = status.map(|status| status["inbox"].clone()).unwrap_or_default();
+        let (name, parked) = (machine.name(), parked.unwrap_or_default());
+        world.story.tell(format_args!("the node of {name} holds {inbox}, parked {parked}"));
+    }
 }
 
 async fn what_is_wrong(world: &World, expected: Expected) -> Vec<String> {

@@ -68,6 +68,24 @@ async fn direct_mail_does_not_overtake_what_lies_at_a_relay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn direct_mail_of_a_stream_that_is_met_for_the_first_time_does_not_overtake_it_either() {
+    let site = InboundSite::new(&["relay.test"]).await;
+    site.homeserver.joins(ROOM, "$start");
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.relays.set("relay.test", Manner::Refuses);
+    let letters: Vec<Letter> = (0..2).map(|_| writer.edu()).collect();
+    site.relays.hold("relay.test", &letters[0]);
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &letters[1]).await, StatusCode::OK);
+        site.relays.set("relay.test", Manner::Honest);
+        status_when(&inbox, |status| status.confirmed_total == 2).await;
+        assert_eq!(site.homeserver.transactions(), ["t1", "t2"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn direct_mail_waits_in_the_inbox_while_the_homeserver_is_down_and_behind_what_waits() {
     let site = site().await;
     let mut writer = Writer::new("b.test");

@@ -88,16 +88,20 @@ impl Inbox {
                 continue;
             };
             let pdus = self.wanted(room_id, events, absent).await?;
-            if !pdus.is_empty() {
-                tracing::info!(%origin, room_id, count = pdus.len(), "a server gave what a backlog lacks");
-                let fate = Fate::Waits { attempts: 0, due_at: self.now() };
-                let events = pdus.into_iter().map(|pdu| Aside {
-                    pdu,
-                    origin: origin.clone(),
-                    is_proven: true,
-                    fate: fate.clone(),
-                });
-                self.hold(events.collect()).await?;
+            if pdus.is_empty() {
+                continue;
+            }
+            let fate = Fate::Waits { attempts: 0, due_at: self.now() };
+            let events = pdus.into_iter().map(|pdu| Aside {
+                pdu,
+                origin: origin.clone(),
+                is_proven: true,
+                fate: fate.clone(),
+            });
+            // What is parked here is given again and again, and brings nobody on.
+            let count = self.hold(events.collect()).await?;
+            if count > 0 {
+                tracing::info!(%origin, room_id, count, "a server gave what a backlog lacks");
                 return Ok(true);
             }
         }

@@ -179,7 +179,7 @@ impl Inbox {
         envelope: &Envelope,
         rooms: &BTreeSet<String>,
     ) -> Result<bool, StoreError> {
-        let enclosed = self.enclosed(envelope).await?;
+        let enclosed = self.enclosed(&envelope.capsule).await?;
         let state = self.state();
         let is_enclosed = |room: &str| enclosed.iter().any(|pdu| pdu.room_id == room);
         Ok(rooms.iter().all(|room| state.backlog.contains(room) || is_enclosed(room)))
@@ -236,7 +236,7 @@ impl Inbox {
         pdus: Vec<Pdu>,
         refused: &BTreeMap<String, String>,
     ) -> Result<(), StoreError> {
-        self.park_refused(origin, &pdus, refused).await?;
+        self.keep_refused(origin, &pdus, refused).await?;
         self.note_from(origin, &pdus).await;
         {
             let mut state = self.state();

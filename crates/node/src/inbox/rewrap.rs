@@ -30,6 +30,10 @@ use crate::store::rooms;
 /// takes to look whether a change took effect.
 const ACL_BELIEVED: Duration = Duration::from_secs(10);
 
+/// The wait before an event is delivered again whose sender's keys are not known: as often as keys may turn up, and
+/// rarely enough that a room full of such events is no load.
+const KEYLESS_RETRY: Duration = Duration::from_secs(5 * 60);
+
 /// Missing events that a reason names.
 const NAMED_EVENTS_MAX: usize = 3;
 
@@ -276,7 +280,13 @@ impl Inbox {
                     chosen.into_iter().partition(|held| refused.contains_key(&held.event_id));
                 for held in &bad {
                     let reason = format!("the homeserver refused it: {}", refused[&held.event_id]);
-                    self.park(room_id, std::slice::from_ref(held), &reason).await?;
+                    if self.may_lack_key_of(held.sender.as_ref()).await {
+                        let now = self.now();
+                        let decide = move |attempts| fate_of_keyless(attempts, now);
+                        rows::dropped(self.database(), held.id, reason, decide).await?;
+                    } else {
+                        self.park(room_id, std::slice::from_ref(held), &reason).await?;
+                    }
                 }
                 rows::sent(self.database(), good.iter().map(|held| held.id).collect()).await?;
                 let events = good.into_iter().map(|held| in_window(room_id, held)).collect();
@@ -340,6 +350,12 @@ pub(super) fn fate_of_dropped(attempts: u32, reason: String, now: Timestamp) -> 
         Dropped::Again(wait) => Fate::Waits { attempts, due_at: now.after(wait) },
         Dropped::Park => Fate::Parked(format!("{reason}, {attempts} times")),
     }
+}
+
+/// What becomes of an event that the homeserver refused while its sender's keys are not known: it waits for them, for as
+/// long as anything waits in a backlog. Each attempt counts, since it is a transaction of its own.
+pub(super) fn fate_of_keyless(attempts: u32, now: Timestamp) -> Fate {
+    Fate::Waits { attempts, due_at: now.after(KEYLESS_RETRY) }
 }
 
 fn in_window(room_id: &str, held: Held) -> (String, Sent) {

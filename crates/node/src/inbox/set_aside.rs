@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use restante_federation_proto::ServerName;
 use restante_relay_api::Capsule;
 use restante_sqlite::StoreError;
 
 use super::Inbox;
 use super::readiness::RoomEvent;
-use super::rewrap::fate_of_dropped;
+use super::rewrap::{fate_of_dropped, fate_of_keyless};
 use super::transaction::{Pdu, Transaction};
 use crate::homeserver::Unavailable;
 use crate::store::backlog::{self as backlog_rows, Aside, Fate};
@@ -28,7 +29,7 @@ impl Inbox {
         if aside.is_empty() {
             return Ok(());
         }
-        let enclosed = self.enclosed(envelope).await?;
+        let enclosed = self.enclosed(&envelope.capsule).await?;
         let fate = Fate::Waits { attempts: 0, due_at: self.now() };
         let chosen = enclosed.iter().chain(pdus).filter(|pdu| aside.contains(&pdu.room_id));
         let events = chosen.map(|pdu| Aside {
@@ -37,23 +38,24 @@ impl Inbox {
             is_proven: envelope.proof.is_some(),
             fate: fate.clone(),
         });
-        self.hold(events.collect()).await
+        self.hold(events.collect()).await.map(drop)
     }
 
-    /// The events in the envelope's capsule.
-    pub(super) async fn enclosed(&self, envelope: &Envelope) -> Result<Vec<Pdu>, StoreError> {
-        if envelope.capsule.is_empty() {
+    /// The events in an envelope's capsule.
+    pub(super) async fn enclosed(&self, capsule: &Bytes) -> Result<Vec<Pdu>, StoreError> {
+        if capsule.is_empty() {
             return Ok(Vec::new());
         }
-        let Ok(capsule) = Capsule::parse(&envelope.capsule) else { return Ok(Vec::new()) };
+        let Ok(capsule) = Capsule::parse(capsule) else { return Ok(Vec::new()) };
         let transaction = Transaction::of(capsule.pdus().iter().cloned());
         // Rooms whose version is not known are not those that wait.
         let versions = rooms::versions(self.database(), transaction.rooms()).await?;
         Ok(transaction.pdus(&versions))
     }
 
-    /// The homeserver took an envelope and did not store this event of it: it is delivered again on its own, or
-    /// parked if it never `may_be_taken`.
+    /// The homeserver took an envelope and did not store this event of it: it is delivered again on its own, behind what
+    /// the envelope's capsule has of its room, or parked if it never `may_be_taken`. While the origin could be reached
+    /// the homeserver was left to fetch the capsule's events itself.
     pub(super) async fn set_dropped_aside(
         &self,
         (id, origin): (i64, ServerName),
@@ -61,7 +63,9 @@ impl Inbox {
         reason: &str,
         may_be_taken: bool,
     ) -> Result<(), StoreError> {
-        let Some(content) = rows::content(self.database(), id).await? else { return Ok(()) };
+        let Some((content, capsule)) = rows::contents(self.database(), id).await? else {
+            return Ok(());
+        };
         let transaction = Transaction::parse(&content);
         let versions = rooms::versions(self.database(), transaction.rooms()).await?;
         let (room_id, event_id) = event;
@@ -73,34 +77,63 @@ impl Inbox {
             Fate::Parked(reason.to_owned())
         };
         tracing::warn!(%origin, room_id, event_id, reason, "an event was delivered and not stored");
-        self.hold(vec![Aside { pdu, origin, is_proven: true, fate }]).await
+        let mut events = Vec::new();
+        if may_be_taken {
+            let waits = Fate::Waits { attempts: 0, due_at: self.now() };
+            let enclosed = self.enclosed(&capsule).await?.into_iter();
+            let before = enclosed.filter(|pdu| pdu.room_id == *room_id);
+            events.extend(before.map(|pdu| Aside {
+                pdu,
+                origin: origin.clone(),
+                is_proven: true,
+                fate: waits.clone(),
+            }));
+        }
+        events.push(Aside { pdu, origin, is_proven: true, fate });
+        self.hold(events).await.map(drop)
     }
 
     /// The homeserver refused these events of an envelope, with its words.
-    pub(super) async fn park_refused(
+    pub(super) async fn keep_refused(
         &self,
         origin: &ServerName,
         pdus: &[Pdu],
         refused: &BTreeMap<String, String>,
     ) -> Result<(), StoreError> {
-        let events = pdus.iter().filter_map(|pdu| {
-            let error = refused.get(pdu.event_id.as_ref()?)?;
-            Some(Aside {
-                pdu: pdu.clone(),
-                origin: origin.clone(),
-                is_proven: true,
-                fate: Fate::Parked(format!("the homeserver refused it: {error}")),
-            })
-        });
-        let events: Vec<Aside> = events.collect();
+        let mut events = Vec::new();
+        for pdu in pdus {
+            let Some(error) = pdu.event_id.as_ref().and_then(|id| refused.get(id)) else {
+                continue;
+            };
+            let reason = format!("the homeserver refused it: {error}");
+            let fate = if self.may_lack_key_of(pdu.sender.as_ref()).await {
+                fate_of_keyless(1, self.now())
+            } else {
+                Fate::Parked(reason.clone())
+            };
+            tracing::warn!(%origin, room_id = pdu.room_id, event_id = pdu.event_id, reason, "an event was refused");
+            let (pdu, origin) = (pdu.clone(), origin.clone());
+            events.push(Aside { pdu, origin, is_proven: true, fate });
+        }
         if events.is_empty() {
             return Ok(());
         }
-        tracing::warn!(%origin, count = events.len(), "the homeserver refused events; they are parked");
-        self.hold(events).await
+        self.hold(events).await.map(drop)
     }
 
-    pub(super) async fn hold(&self, events: Vec<Aside>) -> Result<(), StoreError> {
+    /// Whether the homeserver may have refused what this server sent for want of a key: it has its keys from this node,
+    /// which has none, and does not say what it could not check from what is wrong.
+    pub(super) async fn may_lack_key_of(&self, sender: Option<&ServerName>) -> bool {
+        match sender {
+            Some(sender) if sender != self.site().server_name() => {
+                self.site().keys.believed(sender).await.is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// Keeps events in the backlog; how many were not there before.
+    pub(super) async fn hold(&self, events: Vec<Aside>) -> Result<usize, StoreError> {
         let rooms: BTreeSet<String> =
             events.iter().map(|aside| aside.pdu.room_id.clone()).collect();
         let kept = backlog_rows::hold(self.database(), events, self.now()).await?;
@@ -111,14 +144,14 @@ impl Inbox {
         rooms.iter().for_each(|room_id| state.backlog.added(room_id, now));
         drop(state);
         self.shared.backlog_due.notify_one();
-        Ok(())
+        Ok(kept.added.len())
     }
 
     /// Notes what `origin` sent straight to the homeserver, as far as the rooms are known.
     pub(crate) async fn note_direct(
         &self,
         origin: &ServerName,
-        content: &bytes::Bytes,
+        content: &Bytes,
     ) -> Result<(), StoreError> {
         let transaction = Transaction::parse(content);
         let versions = rooms::versions(self.database(), transaction.rooms()).await?;
@@ -129,7 +162,7 @@ impl Inbox {
     /// The envelope's PDUs with their ids; inner error when the homeserver can't be asked.
     pub(super) async fn pdus(
         &self,
-        content: &bytes::Bytes,
+        content: &Bytes,
     ) -> Result<Result<Vec<Pdu>, Unavailable>, StoreError> {
         let transaction = Transaction::parse(content);
         let wanted = transaction.rooms();

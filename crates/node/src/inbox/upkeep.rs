@@ -50,12 +50,13 @@ async fn rounds(inbox: &Inbox) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round_number in 0_u64.. {
         rounds.tick().await;
+        // Before anything is removed: what came while the clock was wrong is old all at once when it is set right.
+        inbox.judge_again(inbox.unproven_origins(round_number)).await;
         if round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
             inbox.prune().await;
             inbox.expire_backlog().await;
             inbox.expire_unproven().await;
         }
-        inbox.judge_again(inbox.unproven_origins(round_number)).await;
     }
 }
 

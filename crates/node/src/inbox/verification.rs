@@ -249,7 +249,7 @@ async fn verify(site: &Site, claim: &ProofClaim, content: &Content) -> Verdict {
     }
 }
 
-/// Signatures never expire, so the signed time must bound the age.
+/// What becomes of proven mail, by its age: signatures never expire, so the signed time must bound it.
 pub(crate) fn age(content: &Content, now: Timestamp) -> Standing {
     let Some(signed_at) = content.origin_server_ts() else {
         return Standing::Parked("it does not say when it was signed".to_owned());
@@ -259,7 +259,10 @@ pub(crate) fn age(content: &Content, now: Timestamp) -> Standing {
         return Standing::Parked("it was signed longer ago than mail is kept".to_owned());
     }
     if signed_at > now.after(AHEAD_MAX).as_millis() as f64 {
-        return Standing::Parked(
+        // Held and judged again, not parked: one of the two clocks is wrong, and once it is set right, or has caught up,
+        // this is mail like any other. Nothing bounds how far ahead it may be: a machine without a battery for its
+        // clock wakes up in 1970.
+        return Standing::Unverified(
             "it was signed in the future; check this machine's clock and the origin's".to_owned(),
         );
     }

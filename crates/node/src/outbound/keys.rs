@@ -2,9 +2,9 @@
 //!
 //! A look-up that fails is always 404: Synapse goes on to its next source of keys and backs off from nobody. Asking
 //! those who vouch for keys may make the homeserver look the same keys up again, so that a look-up within a look-up
-//! is answered at once from what is kept.
+//! waits for the question to the server itself at most, and is else answered at once from what is kept.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::response::Response;
@@ -17,6 +17,7 @@ use restante_federation_proto::{
 };
 use restante_relay_api::endpoints::KEY_QUERY;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::hook::HookCall;
 use super::patience::{KEYS, KEYS_ELSEWHERE};
@@ -39,7 +40,19 @@ const NOTARY_WAIT: std::time::Duration = std::time::Duration::from_secs(40);
 pub(super) struct KeyLookups {
     site: Site,
     background: Background,
-    under_way: Arc<Mutex<HashSet<ServerName>>>,
+    under_way: UnderWay,
+}
+
+/// What each server that is being asked says of itself.
+type UnderWay = Arc<Mutex<HashMap<ServerName, watch::Receiver<Said>>>>;
+
+/// What a server says of its keys.
+#[derive(Debug, Clone)]
+enum Said {
+    /// It is being asked.
+    NothingYet,
+    /// This; `None` if it can't be asked, or gave no document of its own.
+    This(Option<Answer>),
 }
 
 impl KeyLookups {
@@ -50,8 +63,20 @@ impl KeyLookups {
     /// `GET /_matrix/key/v2/server` of another server: its own answer, or the document that is believed.
     pub(super) async fn of_server(&self, call: &HookCall, request: Request<Body>) -> Response {
         let server = &call.destination;
-        let Some(_lookup) = self.begin(server) else { return self.kept(call).await };
-        if let Some(answer) = self.ask(server, request).await {
+        let lookup = loop {
+            match self.begin(server) {
+                Ok(lookup) => break lookup,
+                Err(said) => match what_is_said(said).await {
+                    Some(Some(answer)) => return answer.into_response(),
+                    Some(None) => return self.kept(call).await,
+                    // Whoever asked went away without an answer.
+                    None => {}
+                },
+            }
+        };
+        let answer = self.ask(server, request).await;
+        lookup.said.send_replace(Said::This(answer.clone()));
+        if let Some(answer) = answer {
             return answer.into_response();
         }
         let now = self.site.clock.now();
@@ -148,16 +173,32 @@ impl KeyLookups {
         }
     }
 
-    fn begin(&self, server: &ServerName) -> Option<Lookup> {
-        let began = lock(&self.under_way).insert(server.clone());
-        began.then(|| Lookup { under_way: self.under_way.clone(), server: server.clone() })
+    /// Begins a look-up, or else what the server says to the one that is under way.
+    fn begin(&self, server: &ServerName) -> Result<Lookup, watch::Receiver<Said>> {
+        let mut under_way = lock(&self.under_way);
+        if let Some(said) = under_way.get(server) {
+            return Err(said.clone());
+        }
+        let said = watch::Sender::new(Said::NothingYet);
+        under_way.insert(server.clone(), said.subscribe());
+        Ok(Lookup { under_way: self.under_way.clone(), server: server.clone(), said })
+    }
+}
+
+/// What a server said to another look-up, which asks it for a few seconds at most; `None` if that one was cut off.
+async fn what_is_said(mut said: watch::Receiver<Said>) -> Option<Option<Answer>> {
+    let said = said.wait_for(|said| matches!(said, Said::This(_))).await.ok()?;
+    match &*said {
+        Said::This(answer) => Some(answer.clone()),
+        Said::NothingYet => None,
     }
 }
 
 /// A look-up under way, until dropped.
 struct Lookup {
-    under_way: Arc<Mutex<HashSet<ServerName>>>,
+    under_way: UnderWay,
     server: ServerName,
+    said: watch::Sender<Said>,
 }
 
 impl Drop for Lookup {
@@ -166,7 +207,9 @@ impl Drop for Lookup {
     }
 }
 
-fn lock(under_way: &Mutex<HashSet<ServerName>>) -> MutexGuard<'_, HashSet<ServerName>> {
+fn lock(
+    under_way: &Mutex<HashMap<ServerName, watch::Receiver<Said>>>,
+) -> MutexGuard<'_, HashMap<ServerName, watch::Receiver<Said>>> {
     under_way.lock().expect("nothing panics while it holds the look-ups")
 }
 

@@ -238,22 +238,42 @@ async fn keys_that_another_server_shows_are_not_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_within_a_look_up_is_answered_at_once() {
+async fn two_look_ups_at_once_get_the_answer_to_one_question() {
+    let door = Door::new().await;
+    let shown = document("b.test", DAY, &door.site);
+    let text = String::from_utf8(shown.raw().to_vec()).unwrap();
+    let gate = Arc::new(Notify::new());
+    door.b_answers(Reply::Gated(gate.clone(), text.leak()));
+    let look_up =
+        || door.router.clone().oneshot(request(Method::GET, "b.test", KEYS_OF_SERVER, ""));
+    let opens = async {
+        door.site.exchange.wait_for(1).await;
+        // Virtual time passes only when both look-ups wait.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        gate.notify_one();
+    };
+    let (one, other, ()) = door.site.run(async { tokio::join!(look_up(), look_up(), opens) }).await;
+    assert_eq!((one.unwrap().status(), other.unwrap().status()), (StatusCode::OK, StatusCode::OK));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_of_a_server_that_does_not_answer_serves_all_who_wait_for_it() {
     let door = Door::new().await;
     let gate = Arc::new(Notify::new());
     door.b_answers(Reply::Gated(gate.clone(), "{}"));
-    let within = async {
+    let look_up =
+        || door.router.clone().oneshot(request(Method::GET, "b.test", KEYS_OF_SERVER, ""));
+    let opens = async {
         door.site.exchange.wait_for(1).await;
-        let nested = request(Method::GET, "b.test", KEYS_OF_SERVER, "");
-        let nested = door.router.clone().oneshot(nested).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let asked = door.asked();
         gate.notify_one();
-        (nested.status().as_u16(), asked)
+        asked
     };
-    let outer = door.router.clone().oneshot(request(Method::GET, "b.test", KEYS_OF_SERVER, ""));
-    let (outer, within) = door.site.run(async { tokio::join!(outer, within) }).await;
-    assert_eq!(within, (404, 1));
-    assert_eq!(outer.unwrap().status(), 404);
+    let (one, other, asked) =
+        door.site.run(async { tokio::join!(look_up(), look_up(), opens) }).await;
+    assert_eq!(asked, 1);
+    assert_eq!((one.unwrap().status().as_u16(), other.unwrap().status().as_u16()), (404, 404));
 }
 
 #[tokio::test(start_paused = true)]

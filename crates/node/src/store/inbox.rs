@@ -320,6 +320,21 @@ pub(crate) async fn content(database: &Database, id: i64) -> Result<Option<Bytes
         .await
 }
 
+/// An envelope's transaction and capsule; the capsule is empty for none.
+pub(crate) async fn contents(
+    database: &Database,
+    id: i64,
+) -> Result<Option<(Bytes, Bytes)>, StoreError> {
+    database
+        .read(move |connection| {
+            let sql = "SELECT content, extras FROM inbox WHERE id = ?1";
+            let bytes = |row: &Row<'_>, index| row.get::<_, Vec<u8>>(index).map(Bytes::from);
+            let contents = |row: &Row<'_>| Ok((bytes(row, 0)?, bytes(row, 1)?));
+            connection.prepare_cached(sql)?.query_row([id], contents).optional()
+        })
+        .await
+}
+
 fn proof(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(String, String)>> {
     let (uri, authorization): (Option<_>, Option<_>) = (row.get(first)?, row.get(first + 1)?);
     Ok(uri.zip(authorization))

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use restante_simulation::{Options, Outcome, Plan, run};
 
 /// The first seed where no other is asked for.
-const FIRST: u64 = 1060;
+const FIRST: u64 = 1;
 
 /// Enough that every kind of plan comes several times, and few enough for every run of the tests.
 const COUNT: u64 = 200;

@@ -28,6 +28,24 @@ async fn mail_signed_with_a_key_that_is_not_listed_yet_waits_and_is_not_forged()
 }
 
 #[tokio::test(start_paused = true)]
+async fn mail_from_the_future_is_held_until_the_clock_has_caught_up() {
+    let site = InboundSite::with_room().await;
+    let ahead = Duration::from_secs(24 * 3600);
+    let mut writer = Writer::new("b.test").signs_at(BEGINNING.after(ahead));
+    site.knows(&writer).await;
+    site.hold(&[writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        let status = status_when(&inbox, |status| unverified(status) == Some(1)).await;
+        let reason = status.waiting[0].reason.as_ref().unwrap();
+        assert!(reason.contains("check this machine's clock"), "{reason}");
+        site.node.clock.advance(ahead);
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_envelope_is_judged_in_its_turn_however_many_before_it_stay_unverified() {
     let site = InboundSite::with_room().await;
     let (mut writer, mut unlisted) = (Writer::new("b.test"), Writer::new("b.test"));
@@ -94,6 +112,7 @@ async fn what_can_not_be_read_in_mail_without_a_proof_is_kept() {
 async fn what_nobody_proved_makes_room_when_it_is_too_old_to_be_delivered() {
     let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
     let edu = serde_json::json!({"edu_type": "m.typing", "content": {}});
     site.hold(&[writer.letter(&[], &[edu]).without_proof(), Writer::new("c.test").edu()]);
     let letter = writer.message("!other").without_proof();
