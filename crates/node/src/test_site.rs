@@ -140,7 +140,8 @@ impl TestSite {
 
     async fn pass_time(&self) {
         loop {
-            self.database.write(|_| Ok(())).await.unwrap();
+            // It may share the commit of a write that a test makes fail.
+            let _ = self.database.write(|_| Ok(())).await;
             for _ in 0..YIELDS {
                 tokio::task::yield_now().await;
             }

@@ -38,22 +38,41 @@ pub(super) async fn send(State(door): State<Door>, request: Request) -> Response
     let Some(origin) = claimed_origin(&parts.headers) else {
         return pass_on(&door, &parts, body).await.unwrap_or_else(|_| refuse(&unreachable()));
     };
-    if !is_behind_hole(&door, &origin, &parts).await
-        && let Some(_passing) = door.inbox.begin_passing(&origin, &body)
-    {
-        match pass_on(&door, &parts, body.clone()).await {
-            Ok(answer) => {
-                if answer.status() == StatusCode::OK {
-                    note_place(&door, &origin, &parts, body).await;
-                }
-                return answer;
-            }
-            Err(error) => tracing::info!(%origin, "{error}; direct mail goes into the inbox"),
-        }
+    let is_behind_hole = is_behind_hole(&door, &origin, &parts).await;
+    if !is_behind_hole && let Some(answer) = pass_straight(&door, &origin, &parts, &body).await {
+        return answer;
     }
-    match keep(&door, parts, body).await {
+    match keep(&door, parts.clone(), body.clone()).await {
         Ok(()) => json(StatusCode::OK, r#"{"pdus":{}}"#),
+        // Its key can't be had here at the moment, so nobody knows whether anything is missing; refused, it would be
+        // taken for offline. The homeserver looks for the key itself.
+        Err(error) if is_behind_hole && error.status == StatusCode::SERVICE_UNAVAILABLE => {
+            let answer = pass_straight(&door, &origin, &parts, &body).await;
+            answer.unwrap_or_else(|| refuse(&error))
+        }
         Err(error) => refuse(&error),
+    }
+}
+
+/// The homeserver's answer; `None` if older mail of `origin` waits here, or nobody answers.
+async fn pass_straight(
+    door: &Door,
+    origin: &ServerName,
+    parts: &Parts,
+    body: &Bytes,
+) -> Option<Response> {
+    let _passing = door.inbox.begin_passing(origin, body)?;
+    match pass_on(door, parts, body.clone()).await {
+        Ok(answer) => {
+            if answer.status() == StatusCode::OK {
+                note_place(door, origin, parts, body.clone()).await;
+            }
+            Some(answer)
+        }
+        Err(error) => {
+            tracing::info!(%origin, "{error}; direct mail goes into the inbox");
+            None
+        }
     }
 }
 

@@ -129,6 +129,18 @@ async fn direct_mail_that_follows_what_the_homeserver_dropped_is_delivered_after
 }
 
 #[tokio::test(start_paused = true)]
+async fn direct_mail_whose_key_cannot_be_had_goes_straight_through_though_a_number_is_missing() {
+    let site = site().await;
+    let mut stranger = Writer::new("b.test");
+    let (_, second) = (stranger.edu(), stranger.edu());
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &second).await, StatusCode::OK);
+        assert_eq!(site.homeserver.transactions(), ["t2"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn mail_that_is_not_its_origins_is_not_kept() {
     let site = site().await;
     let writer = Writer::new("b.test");
