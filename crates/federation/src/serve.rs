@@ -4,6 +4,7 @@
 mod answer;
 mod caller;
 mod connection;
+mod open;
 mod stall;
 mod tls;
 
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use caller::{Caller, ConnectionsPerAddress};
+pub use open::OpenConnections;
 pub use tls::{Certificate, Reloaded};
 
 use caller::Callers;
@@ -83,6 +85,7 @@ pub struct Listener {
     address: SocketAddr,
     tls: Option<Certificate>,
     callers: Option<Callers>,
+    open: OpenConnections,
 }
 
 impl Listener {
@@ -95,7 +98,7 @@ impl Listener {
         let bind_error = |source| ListenerError::Bind { address, source };
         let tcp = TcpListener::bind(address).await.map_err(bind_error)?;
         let address = tcp.local_addr().map_err(bind_error)?;
-        Ok(Self { tcp, address, tls, callers: None })
+        Ok(Self { tcp, address, tls, callers: None, open: OpenConnections::default() })
     }
 
     /// The same listener, which bounds the connections of each address.
@@ -107,6 +110,11 @@ impl Listener {
     /// The certificate in use, if it speaks TLS.
     pub fn certificate(&self) -> Option<Certificate> {
         self.tls.clone()
+    }
+
+    /// How many connections it has open.
+    pub fn open_connections(&self) -> OpenConnections {
+        self.open.clone()
     }
 
     /// The address that was bound, with the port that the system chose for 0.
@@ -146,8 +154,9 @@ pub async fn serve(
                 continue;
             }
             let (driver, tls, cut) = (driver.clone(), listener.tls.clone(), cut.clone());
+            let open = listener.open.one_more();
             connections.spawn(async move {
-                let (_slot, _counted) = (slot, counted);
+                let (_slot, _counted, _open) = (slot, counted, open);
                 cut.run_until_cancelled(serve_one(driver, tls, tcp, peer)).await;
             });
         }
