@@ -34,6 +34,7 @@ pub(crate) use mail::{Mail, Outgoing};
 use crate::answer::{self, Answer};
 use crate::background::Background;
 use crate::config::DeliverySection;
+use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
@@ -115,6 +116,7 @@ impl Delivery {
         match self.shared.carry(&mail, begun).await {
             Ok(response) => response,
             Err(reason) => {
+                self.shared.site.counted.delivery(DeliveryOutcome::Failed);
                 tracing::warn!(destination = %mail.destination(), txn_id = mail.txn_id(), reason, "not sent");
                 let text =
                     format!("{reason}. The homeserver keeps the transaction and tries again.");
@@ -141,10 +143,12 @@ impl Inner {
                     self.enter_delivery(mail, &line),
                     self.capsules.delivered(mail, &refused),
                 );
+                self.site.counted.delivery(DeliveryOutcome::Direct);
                 Ok(sent(answer))
             }
             Direct::Answered(answer) => {
                 tracing::warn!(%destination, txn_id = mail.txn_id(), answer = answer.summary(), "refused");
+                self.site.counted.delivery(DeliveryOutcome::Refused);
                 Ok(answer.into_response())
             }
             Direct::Unreachable(reason) => self.leave_with_relays(mail, &line, reason).await,
@@ -257,6 +261,7 @@ impl Inner {
             first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
         }
         self.site.passed.note(destination, packed.event_ids).await;
+        self.site.counted.delivery(DeliveryOutcome::Relayed);
         tokio::time::sleep(self.schedule.answer_hold()).await;
         Ok(json_response(StatusCode::OK, SENT))
     }

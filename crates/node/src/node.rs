@@ -11,10 +11,11 @@ use restante_federation::{
     ServeLimits, SqliteKeyStore, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, SigningKey, SystemDice};
+use restante_operators::TokenError;
 use restante_sqlite::{OpenError, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, TokenError};
+use crate::admin;
 use crate::config::NodeConfig;
 use crate::homeserver::{self, HomeserverUrlError};
 use crate::service::{Service, ServiceParts};

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Router, middleware};
 use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
 use restante_federation_proto::{Clock, Dice, SigningKey};
+use restante_operators::{Metrics, Readiness, RequestDurations, Token};
 use restante_sqlite::{Database, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, AdminState, Token};
+use crate::admin::{self, AdminState, ready};
 use crate::background::Background;
 use crate::config::NodeConfig;
 use crate::delivery::Delivery;
@@ -21,6 +22,7 @@ use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
 use crate::homeserver::Homeserver;
 use crate::inbound::{self, DoorSettings, Front};
 use crate::inbox::{self, Inbox};
+use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
 use crate::passed::Passed;
@@ -72,6 +74,9 @@ pub struct Service {
     delivery: Delivery,
     inbox: Inbox,
     token: Token,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    durations: RequestDurations,
     background: Background,
     retriever: RetrieverStatus,
 }
@@ -85,7 +90,20 @@ impl Service {
         let delivery = Delivery::open(site.clone(), &config.delivery, background.clone()).await?;
         let inbox = Inbox::open(site.clone(), config.inbox.clone().into()).await?;
         let retriever = RetrieverStatus::default();
-        Ok(Self { config, site, delivery, inbox, token, background, retriever })
+        let (metrics, durations) = metrics::of(&site, &inbox, &retriever, &config.data);
+        let readiness = ready::readiness(site.database.clone());
+        Ok(Self {
+            config,
+            site,
+            delivery,
+            inbox,
+            token,
+            readiness,
+            metrics,
+            durations,
+            background,
+            retriever,
+        })
     }
 
     /// Its doors; to be called once.
@@ -95,7 +113,8 @@ impl Service {
             delivery: self.delivery.clone(),
             inbox: self.inbox.clone(),
             retriever: self.retriever.clone(),
-            token: self.token.clone(),
+            readiness: self.readiness.clone(),
+            reload: None,
         };
         let outbound = OutboundSettings {
             secret: self.config.outbound.secret.clone(),
@@ -105,9 +124,17 @@ impl Service {
         let front = if self.config.inbound.tls.is_some() { Front::Tls } else { Front::Proxy };
         let door = DoorSettings { front, paths: self.config.inbound.paths.clone() };
         Doors {
-            outbound: outbound::router(self.site.clone(), outbound),
-            inbound: inbound::router(self.site.clone(), door, self.inbox.clone()),
-            admin: admin::router(admin),
+            outbound: timed(
+                outbound::router(self.site.clone(), outbound),
+                &self.durations,
+                "outbound",
+            ),
+            inbound: timed(
+                inbound::router(self.site.clone(), door, self.inbox.clone()),
+                &self.durations,
+                "inbound",
+            ),
+            admin: admin::door(admin, self.metrics.clone(), self.token.clone()).router(),
         }
     }
 
@@ -122,6 +149,10 @@ impl Service {
         tokio::join!(serve, tasks.wait());
         background.stop(BACKGROUND_DRAIN).await;
     }
+}
+
+fn timed(router: Router, durations: &RequestDurations, door: &'static str) -> Router {
+    router.layer(middleware::from_fn_with_state(durations.at(door), RequestDurations::measure))
 }
 
 async fn open_site(
@@ -159,6 +190,7 @@ async fn open_site(
     let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
     Ok(Site {
         stand_in,
+        counted: Default::default(),
         passed: Passed::new(database.clone(), clock.clone()),
         identity,
         homeserver,

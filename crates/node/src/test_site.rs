@@ -106,6 +106,7 @@ impl TestSite {
         let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
         let site = Site {
             stand_in,
+            counted: Default::default(),
             passed: Passed::new(database.clone(), clock.clone()),
             identity,
             homeserver,
