@@ -52,7 +52,8 @@ pub(crate) async fn run(action: MailboxAction) -> anyhow::Result<()> {
             say(Ok(text))
         }
         MailboxAction::Import { server, file, config } => {
-            say(import::run(&AdminClient::of_relay(&config)?, &server, &file).await)
+            let client = import::patient(AdminClient::of_relay(&config)?);
+            say(import::run(&client, &server, &file).await)
         }
     }
 }
