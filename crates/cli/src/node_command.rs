@@ -30,7 +30,7 @@ pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
 
 /// Prints a running node's status.
 pub(crate) async fn status(options: StatusOptions) -> anyhow::Result<()> {
-    let client = AdminClient::from_config(&options.config.file)?;
+    let client = AdminClient::of_node(&options.config.file)?;
     let status = client.get("/status").await?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&status)?);

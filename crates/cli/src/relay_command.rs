@@ -1,4 +1,6 @@
-//! `restante relay`.
+//! `restante relay`, and what an operator asks of a running or stopped relay as a whole.
+
+mod backup;
 
 use std::sync::Arc;
 
@@ -6,14 +8,33 @@ use restante_federation_proto::SystemClock;
 use restante_relay::{Relay, RelayConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::RelayOptions;
-use crate::{config_file, logging, open_files, shutdown};
+use crate::admin_client::AdminClient;
+use crate::args::{RelayAction, RelayConfigOptions, RelayOptions, ReloadSubject};
+use crate::{logging, open_files, relay_status_text, reload_command, shutdown};
 
-/// Runs a relay until a signal.
+/// Runs a relay until a signal, or carries out one command.
 pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
+    match options.action {
+        None => serve(options).await,
+        Some(RelayAction::Status { config, json }) => status(&config, json).await,
+        Some(RelayAction::Reload { config }) => {
+            reload_command::run(ReloadSubject::Relay { config }).await
+        }
+        Some(RelayAction::Backup { file, config }) => {
+            println!("{}", backup::make(AdminClient::of_relay(&config)?, &file).await?);
+            Ok(())
+        }
+        Some(RelayAction::Restore { file, consent, config }) => {
+            println!("{}", backup::restore(&config.read()?, &file, consent).await?);
+            Ok(())
+        }
+    }
+}
+
+async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     logging::start(&options.log)?;
     open_files::raise_limit();
-    let config = config(options)?;
+    let config = config(&options)?;
     let token = CancellationToken::new();
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -35,13 +56,20 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
     shutdown::until_signal(relay.run(), certificate, token).await
 }
 
-fn config(options: RelayOptions) -> anyhow::Result<RelayConfig> {
-    let mut config = config_file::relay(options.config.as_deref())?;
+fn config(options: &RelayOptions) -> anyhow::Result<RelayConfig> {
+    let mut config = options.config.read()?;
     if let Some(listen) = options.listen {
         config.listen = listen;
     }
-    if let Some(data) = options.data {
-        config.data = data;
-    }
     Ok(config)
+}
+
+async fn status(config: &RelayConfigOptions, as_json: bool) -> anyhow::Result<()> {
+    let status = AdminClient::of_relay(config)?.get("/status").await?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", relay_status_text::render(&status)?);
+    }
+    Ok(())
 }
