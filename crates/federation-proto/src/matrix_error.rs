@@ -1,9 +1,11 @@
 //! The Matrix error: what every refusal of ours looks like on the wire.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 
 /// The error codes in use here (client-server API, "Standard error response"; server-server API).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct MatrixError {
     pub message: String,
     /// When the same request may succeed, for what is temporary.
     pub retry_after: Option<Duration>,
+    /// What a program reads beside the code, by member name.
+    pub details: BTreeMap<&'static str, Value>,
 }
 
 #[derive(Serialize)]
@@ -71,12 +75,14 @@ struct Wire<'a> {
     error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(flatten)]
+    details: &'a BTreeMap<&'static str, Value>,
 }
 
 impl MatrixError {
     /// A refusal with no word on retrying.
     pub fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after: None, details: BTreeMap::new() }
     }
 
     /// The same refusal, with the time after which to retry.
@@ -85,11 +91,22 @@ impl MatrixError {
         self
     }
 
+    /// The same refusal, with a further member for programs.
+    pub fn detail(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.details.insert(name, value.into());
+        self
+    }
+
     /// The JSON body.
     pub fn to_json(&self) -> Vec<u8> {
         let retry_after_ms =
             self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        let wire = Wire { errcode: self.code.as_str(), error: &self.message, retry_after_ms };
-        serde_json::to_vec(&wire).expect("a struct of strings and a number is always JSON")
+        let wire = Wire {
+            errcode: self.code.as_str(),
+            error: &self.message,
+            retry_after_ms,
+            details: &self.details,
+        };
+        serde_json::to_vec(&wire).expect("strings, a number and JSON values are always JSON")
     }
 }

@@ -5,6 +5,7 @@ use restante_federation_proto::{ServerName, Timestamp, canonicalise, members};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::Losses;
 use crate::endpoints::MEMBER_PREFIX;
 use crate::relay_txn::append_members;
 
@@ -26,6 +27,9 @@ pub struct CollectRequest {
     /// How long to wait for the first envelope, milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
+    /// Losses up to this time, as an earlier answer told them, are known to the caller and are told no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_until: Option<Timestamp>,
     /// The caller's time of signing; bounds replays.
     pub signed_at: Timestamp,
 }
@@ -93,6 +97,33 @@ pub struct CollectResponse {
     pub envelopes: Vec<WireEnvelope>,
     /// What waits.
     pub queued: Queued,
+    /// What never reached its owner, until the caller says that it has heard of it.
+    pub told: Told,
+}
+
+/// What a relay tells the owner of a mailbox beside its mail; each member may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// Mail for which there was no room.
+    #[serde(default)]
+    pub turned_away: Losses,
+    /// Mail that nobody collected in its time.
+    #[serde(default)]
+    pub expired: Losses,
+    /// Mail that the relay's operator removed.
+    #[serde(default)]
+    pub dropped: Losses,
+    /// Whether the relay's operator holds the mailbox: it takes mail and hands none over until it is released.
+    #[serde(default)]
+    pub held: bool,
+}
+
+impl Told {
+    /// The time of the newest loss, which a later request confirms as heard.
+    pub fn until(&self) -> Option<Timestamp> {
+        let all = [&self.turned_away, &self.expired, &self.dropped];
+        all.into_iter().flat_map(|losses| &losses.origins).map(|losses| losses.until).max()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,6 +140,8 @@ struct ResponseShape<'a> {
     #[serde(borrow)]
     envelopes: Vec<&'a RawValue>,
     queued: Queued,
+    #[serde(flatten)]
+    told: Told,
 }
 
 #[derive(Deserialize)]
@@ -133,7 +166,10 @@ impl CollectResponse {
         json.extend_from_slice(b"],\"queued\":");
         let queued = serde_json::to_vec(&self.queued).expect("three numbers are JSON");
         json.extend_from_slice(&queued);
-        json.extend_from_slice(b",\"turned_away\":{}}");
+        let told = serde_json::to_vec(&self.told).expect("texts, numbers and lists are JSON");
+        // Both are objects; one comma joins them.
+        json.push(b',');
+        json.extend_from_slice(&told[1..]);
         json.into()
     }
 
@@ -141,7 +177,11 @@ impl CollectResponse {
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let shape: ResponseShape<'_> = serde_json::from_slice(body)?;
         let envelopes = shape.envelopes.iter().map(|raw| WireEnvelope::parse(raw.get().as_bytes()));
-        Ok(Self { envelopes: envelopes.collect::<Result<_, _>>()?, queued: shape.queued })
+        Ok(Self {
+            envelopes: envelopes.collect::<Result<_, _>>()?,
+            queued: shape.queued,
+            told: shape.told,
+        })
     }
 }
 

@@ -14,6 +14,9 @@ pub const RELAY_TXN: &str = "/_matrix/federation/v1/relay_txn/";
 /// Collecting a batch.
 pub const COLLECT: &str = "/_matrix/federation/unstable/org.restante/collect";
 
+/// Registering a mailbox (`PUT`), and leaving (`DELETE`).
+pub const MAILBOX: &str = "/_matrix/federation/unstable/org.restante/mailbox";
+
 /// Name and version.
 pub const VERSION: &str = "/_matrix/federation/v1/version";
 
@@ -37,6 +40,9 @@ pub const KEYS_MEMBER: &str = "org.restante.keys";
 
 /// The member with events that the homeserver itself never sent to the destination.
 pub const CAPSULE_MEMBER: &str = "org.restante.capsule";
+
+/// The member with the id by which logs name the delivery ([`crate::RequestId`]).
+pub const REQUEST_ID_MEMBER: &str = "org.restante.request_id";
 
 /// The header that carries the waybill of a direct send: its JSON in unpadded standard base64.
 pub const WAYBILL_HEADER: &str = "x-restante-waybill";

@@ -1,4 +1,5 @@
-//! The contract between relays and nodes: endpoints, limits, proof, waybill, capsule, collect.
+//! The contract between relays and nodes: endpoints, limits, proof, waybill, capsule, collect, registration, relay
+//! record.
 //!
 //! Types and rules alone; what carries them is elsewhere. The wire is described in ARCHITECTURE.md, "The wire".
 
@@ -6,14 +7,29 @@ mod capsule;
 mod collect;
 mod deposit_body;
 pub mod endpoints;
+mod fullness;
+mod invite_line;
 pub mod limits;
+mod losses;
 mod proof;
+mod registration;
+mod relay_record;
 mod relay_txn;
+mod request_id;
+mod signatures;
 mod waybill;
 
 pub use capsule::{Capsule, CapsuleError};
-pub use collect::{CollectAcknowledgement, CollectRequest, CollectResponse, Queued, WireEnvelope};
+pub use collect::{
+    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, Told, WireEnvelope,
+};
 pub use deposit_body::{Content, DepositBody, DepositBodyError, Extras};
+pub use fullness::{FULL_MEMBER, Fullness};
+pub use invite_line::{InviteLine, InviteLineError};
+pub use losses::{Losses, OriginLosses};
 pub use proof::{Proof, ProofClaim, ProofError};
+pub use registration::{LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest, Senders};
+pub use relay_record::{RecordedRelay, RelayRecord, RelayRecordError, VERSION_AHEAD_MAX};
 pub use relay_txn::{RelayTxnRequest, RelayTxnResponse};
+pub use request_id::{REQUEST_ID_HEADER, RequestId, RequestIdError};
 pub use waybill::{Waybill, WaybillError, hex};

@@ -61,3 +61,18 @@ pub const EXTRAS_BESIDE_CAPSULE_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes of the `org.restante.*` members together.
 pub const EXTRAS_BYTES_MAX: usize = EXTRAS_BESIDE_CAPSULE_BYTES_MAX + CAPSULE_BYTES_MAX;
+
+/// Bytes of a relay record: 16 relays with URLs and two signatures fit several times.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// Relays in one record: each is asked for every transaction, and three or four outlast any outage.
+pub const RECORD_RELAYS_MAX: usize = 16;
+
+/// Patterns in a mailbox's lists of senders, which are looked through for each deposit.
+pub const SENDERS_MAX: usize = 256;
+
+/// Bytes of a registration: a record, 256 patterns of 255 bytes and a key document of 64 KiB fit.
+pub const REGISTRATION_BYTES_MAX: usize = 192 * 1024;
+
+/// Origins that a mailbox's losses are told of one by one; those beyond are told as a sum.
+pub const LOSSES_MAX: usize = 100;

@@ -3,8 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use restante_federation_proto::{
-    KeyId, PublicKey, ServerName, SigningKey, Timestamp, canonicalise, members, sign_json,
-    verify_json,
+    KeyId, PublicKey, ServerName, SigningKey, Timestamp, canonicalise, sign_json, verify_json,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -74,9 +73,7 @@ impl Waybill {
 
     /// The ids of the keys that `origin` claims to have signed with.
     pub fn key_ids(json: &[u8], origin: &ServerName) -> Vec<KeyId> {
-        let by_origin = value_of(json, "signatures").and_then(|all| value_of(all, origin.as_str()));
-        let keys = by_origin.and_then(|keys| members(keys).ok()).unwrap_or_default();
-        keys.iter().filter_map(|key| key.name.parse().ok()).collect()
+        crate::signatures::key_ids(json, origin)
     }
 
     /// Reads a waybill and checks that it speaks of this transaction and that `origin` signed it with `key`.
@@ -107,11 +104,6 @@ impl Waybill {
     pub fn from_header(value: &str) -> Result<Vec<u8>, WaybillError> {
         STANDARD_NO_PAD.decode(value).map_err(|_| WaybillError::Malformed)
     }
-}
-
-fn value_of<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let members = members(object).ok()?;
-    members.into_iter().find(|member| member.name == name).map(|member| member.value)
 }
 
 /// Lower-case hex.

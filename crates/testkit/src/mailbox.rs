@@ -109,6 +109,7 @@ impl<'a> MailboxView<'a> {
             limit: PAGE_ENVELOPES,
             max_bytes: PAGE_BYTES,
             wait_ms: 0,
+            heard_until: None,
             signed_at: SystemClock.now(),
         };
         let target = COLLECT.parse().expect("the endpoint's path is a target");

@@ -81,6 +81,7 @@ impl Caller {
             limit: collect.limit,
             max_bytes: collect.max_bytes,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            heard_until: None,
             signed_at: self.clock.now(),
         }
     }

@@ -87,6 +87,7 @@ pub(super) async fn collect(
         limit: BATCH_MAX,
         max_bytes: COLLECT_BYTES_MAX as u64,
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        heard_until: None,
         signed_at,
     };
     let target = COLLECT.parse().expect("the endpoint's path holds nothing that can't be signed");

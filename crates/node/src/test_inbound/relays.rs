@@ -13,7 +13,9 @@ use restante_federation::{
 };
 use restante_federation_proto::{KeyDocument, ServerName};
 use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, RELAY_TXN};
-use restante_relay_api::{CollectRequest, CollectResponse, Queued, RelayTxnResponse, WireEnvelope};
+use restante_relay_api::{
+    CollectRequest, CollectResponse, Queued, RelayTxnResponse, Told, WireEnvelope,
+};
 
 use super::Letter;
 use crate::test_site::{BEGINNING, name};
@@ -108,6 +110,7 @@ impl FakeRelays {
             CollectResponse {
                 envelopes: envelopes.collect(),
                 queued: Queued { count: mailbox.entries.len() as u64, bytes: 0, oldest_at: None },
+                told: Told::default(),
             }
         })
     }

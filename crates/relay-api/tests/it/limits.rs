@@ -48,6 +48,7 @@ fn a_collect_with_every_acknowledgement_fits_into_a_request() {
         limit: u64::MAX,
         max_bytes: u64::MAX,
         wait_ms: u64::MAX,
+        heard_until: Some(Timestamp::from_millis(u64::MAX)),
         signed_at: Timestamp::from_millis(u64::MAX),
     };
     assert!(request.to_canonical_json().len() <= COLLECT_REQUEST_BYTES_MAX);

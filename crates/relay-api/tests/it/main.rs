@@ -12,6 +12,7 @@ mod deposit_body;
 mod endpoints;
 mod limits;
 mod proof;
+mod relay_record;
 mod waybill;
 
 use restante_federation_proto::{ServerName, SigningKey};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
@@ -14,7 +14,7 @@ use restante_relay_api::limits::{
     SIGNED_AT_TOLERANCE,
 };
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, WireEnvelope, hex,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, Told, WireEnvelope, hex,
 };
 
 use crate::errors::{Refusal, json};
@@ -30,7 +30,7 @@ pub(crate) async fn handle(
     let acknowledgements = acknowledgements(&request)?;
     let now = relay.clock.now();
     if !signed_in_time(request.signed_at, now) {
-        return Ok(clock_refusal(now));
+        return Err(clock_refusal(now));
     }
     if !acknowledgements.is_empty() {
         relay.store.acknowledge(owner, &acknowledgements).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn handle(
     let envelopes = wait_for_mail(&relay, owner, &request).await?;
     let depth = relay.store.depth(owner).await?;
     let envelopes = envelopes.into_iter().map(wire_envelope).collect();
-    let answer = CollectResponse { envelopes, queued: queued(depth) };
+    let answer = CollectResponse { envelopes, queued: queued(depth), told: Told::default() };
     Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
 }
 
@@ -114,14 +114,11 @@ fn signed_in_time(signed_at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Carries the relay's time, so that a node with a bad clock can correct by it.
-fn clock_refusal(now: Timestamp) -> Response {
+fn clock_refusal(now: Timestamp) -> Refusal {
     let text =
         "signed_at lies more than 60 s from this relay's clock; now says what time it is here";
     let error = MatrixError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text);
-    let mut body: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&error.to_json()).unwrap_or_default();
-    body.insert("now".into(), now.as_millis().into());
-    json(StatusCode::FORBIDDEN, serde_json::Value::Object(body).to_string()).into_response()
+    error.detail("now", now.as_millis()).into()
 }
 
 fn wire_envelope(envelope: StoredEnvelope) -> WireEnvelope {

@@ -270,6 +270,7 @@ pub(crate) fn collect_all(relay: &TestRelay) -> CollectRequest {
         limit: 500,
         max_bytes: 1 << 22,
         wait_ms: 0,
+        heard_until: None,
         signed_at: relay.clock.now(),
     }
 }
