@@ -6,6 +6,7 @@ mod caller;
 mod connection;
 mod forwarded;
 mod inherited;
+mod open;
 mod stall;
 mod tls;
 
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 pub use caller::{Caller, ConnectionsPerAddress};
 pub use forwarded::TrustedProxies;
 pub use inherited::InheritedSockets;
+pub use open::OpenConnections;
 pub use tls::{Certificate, Reloaded};
 
 use caller::Callers;
@@ -97,6 +99,7 @@ pub struct Listener {
     tls: Option<Certificate>,
     callers: Option<Callers>,
     proxies: TrustedProxies,
+    open: OpenConnections,
 }
 
 impl Listener {
@@ -123,7 +126,8 @@ impl Listener {
         };
         let tcp = tcp.map_err(bind_error)?;
         let address = tcp.local_addr().map_err(bind_error)?;
-        Ok(Self { tcp, address, tls, callers: None, proxies: TrustedProxies::default() })
+        let (proxies, open) = (TrustedProxies::default(), OpenConnections::default());
+        Ok(Self { tcp, address, tls, callers: None, proxies, open })
     }
 
     /// The same listener, which believes these proxies when they say for whom they call. Those on loopback are always
@@ -142,6 +146,11 @@ impl Listener {
     /// The certificate in use, if it speaks TLS.
     pub fn certificate(&self) -> Option<Certificate> {
         self.tls.clone()
+    }
+
+    /// How many connections it has open.
+    pub fn open_connections(&self) -> OpenConnections {
+        self.open.clone()
     }
 
     /// The address that was bound, with the port that the system chose for 0.
@@ -195,8 +204,9 @@ pub async fn serve(
                 continue;
             }
             let (driver, tls, cut) = (driver.clone(), listener.tls.clone(), cut.clone());
+            let open = listener.open.one_more();
             connections.spawn(async move {
-                let (_slot, _counted) = (slot, counted);
+                let (_slot, _counted, _open) = (slot, counted, open);
                 cut.run_until_cancelled(serve_one(driver, tls, tcp, peer)).await;
             });
         }
