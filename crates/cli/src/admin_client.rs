@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// A status with thousands of waiting envelopes is a few megabytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What the paths of the admin API begin with.
+const BASE: &str = "/_restante/admin/v1";
+
 /// The admin API of one node.
 pub(crate) struct AdminClient {
     address: SocketAddr,
@@ -42,7 +45,7 @@ impl AdminClient {
         Ok(Self { address: config.admin.listen, token: token.trim().to_owned() })
     }
 
-    /// `GET`, answered with JSON.
+    /// `GET` of a path below the base, answered with JSON.
     pub(crate) async fn get(&self, target: &str) -> anyhow::Result<Value> {
         self.call(Method::GET, target, Vec::new()).await
     }
@@ -56,7 +59,7 @@ impl AdminClient {
     ) -> anyhow::Result<Value> {
         let request = Request::builder()
             .method(method)
-            .uri(target)
+            .uri(format!("{BASE}{target}"))
             .header(HOST, self.address.to_string())
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
             .body(Full::new(Bytes::from(body)))?;

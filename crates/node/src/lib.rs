@@ -12,11 +12,13 @@ mod destinations;
 mod homeserver;
 mod inbound;
 mod inbox;
+mod metrics;
 mod node;
 mod outbound;
 mod own_keys;
 mod passed;
 mod relay_book;
+mod reload;
 mod restart;
 mod retriever;
 mod service;
@@ -29,7 +31,6 @@ mod test_inbound;
 mod test_site;
 mod witness;
 
-pub use admin::{Token, TokenError};
 pub use config::{
     AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig,
     OutboundSection,
@@ -37,5 +38,7 @@ pub use config::{
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};
 pub use node::{Addresses, Node, StartError};
+pub use reload::RELOADED_KEYS;
+pub use restante_operators::{Token, TokenError};
 pub use service::{Doors, Service, ServiceParts};
 pub use store::SCHEMA;

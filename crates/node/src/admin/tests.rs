@@ -1,13 +1,17 @@
 //! The admin API's commands on keys and parked mail, over a node with a homeserver and a relay in memory.
 
+use axum::Router;
+use http::header::AUTHORIZATION;
 use http::{Method, Request};
 use restante_federation::{Body, collect_limited, full};
+use restante_operators::BASE;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
 use crate::background::Background;
 use crate::config::DeliverySection;
+use crate::delivery::schedule::Schedule;
 use crate::test_inbound::{InboundSite, RELAY, ROOM, Writer, status_when};
 
 /// The operator of a site.
@@ -23,9 +27,15 @@ impl Operator {
         let token = open_token(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
         let policy = DeliverySection::default();
-        let delivery = Delivery::open(site.clone(), &policy, Background::default()).await.unwrap();
+        let delivery =
+            Delivery::open(site.clone(), Schedule::from(&policy).into(), Background::default())
+                .await
+                .unwrap();
         let retriever = RetrieverStatus::default();
-        Self { router: router(AdminState { site, delivery, inbox, retriever, token }), token: text }
+        let (metrics, _) = crate::metrics::of(&site, &inbox, &retriever, folder.path());
+        let readiness = ready::readiness(site.database.clone());
+        let state = AdminState { site, delivery, inbox, retriever, readiness, reload: None };
+        Self { router: door(state, metrics, token).router(), token: text }
     }
 
     async fn call(
@@ -36,7 +46,7 @@ impl Operator {
     ) -> (u16, Value) {
         let request = Request::builder()
             .method(method)
-            .uri(target)
+            .uri(format!("{BASE}{target}"))
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
             .body(axum::body::Body::from(body.into()))
             .unwrap();
@@ -74,6 +84,12 @@ impl Operator {
 
 fn unverified(status: &crate::inbox::InboxStatus) -> u64 {
     status.counts.get("unverified_first_contact").copied().unwrap_or(0)
+}
+
+#[test]
+fn every_command_is_documented() {
+    let documented = restante_operators::undocumented(routes().endpoints(), &document::document());
+    assert_eq!(documented, []);
 }
 
 #[tokio::test(start_paused = true)]
