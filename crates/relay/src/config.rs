@@ -83,8 +83,8 @@ pub struct LimitsSection {
     pub requests_per_origin_per_second: NonZeroU32,
     /// Requests that one server may make at once, above that rate.
     pub requests_per_origin_burst: NonZeroU32,
-    /// Requests of one address a minute for which the keys of a server have to be fetched that is not known yet.
-    pub unknown_origins_per_address_per_minute: NonZeroU32,
+    /// Requests of one address a minute that bring a server which is not known yet: its keys have to be fetched, or it registers.
+    pub newcomers_per_address_per_minute: NonZeroU32,
 }
 
 /// `[mailbox]`.
@@ -190,7 +190,7 @@ impl Default for LimitsSection {
             requests_per_origin_burst: rate(2000),
             // An honest server is fetched once and then known, and few share an address; each of these may keep
             // one of 32 look-ups busy for some seconds.
-            unknown_origins_per_address_per_minute: rate(60),
+            newcomers_per_address_per_minute: rate(60),
         }
     }
 }

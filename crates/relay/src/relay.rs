@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    Certificate, ClientConfigError, ConnectionsPerAddress, FederationClient, Identity, Listener,
-    ListenerError, ServeLimits, SqliteKeyStore, create_private_folder, serve,
+    Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
+    ServeLimits, SqliteKeyStore, create_private_folder, serve,
 };
-use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{MailboxLimits, MailboxStore, SqliteStore};
+use restante_federation_proto::{Clock, ServerName, SystemDice};
+use restante_mailbox::SqliteStore;
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::RelayConfig;
+use crate::config::{RelayConfig, Serve};
+use crate::disk::FolderDisk;
 use crate::own_key::{self, OwnKeyError};
-use crate::service::{Service, ServiceParts};
+use crate::service::{Service, ServiceParts, per_address};
+use crate::stores::Stores;
 
 /// Why a relay does not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -59,29 +61,27 @@ impl Relay {
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         create_folder(&config)?;
-        let store = open_store(&config)?;
-        Self::start_with_store(config, store, clock, shutdown).await
+        let stores = open_stores(&config)?;
+        Self::start_with_stores(config, stores, clock, shutdown).await
     }
 
     /// The same on a store of the caller's: another backend, or one that a benchmark measures against.
-    pub async fn start_with_store(
+    pub async fn start_with_stores(
         config: RelayConfig,
-        store: Arc<dyn MailboxStore>,
+        stores: Stores,
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         create_folder(&config)?;
-        let parts = service_parts(&config, store, clock)?;
+        let parts = service_parts(&config, stores, clock)?;
         let service = Service::new(&config, parts, shutdown.clone());
-        let per_address = ConnectionsPerAddress::of_strangers(
-            config.limits.connections_per_address_max,
-            config.trusted_proxies,
-        );
+        let per_address = per_address(&config);
         let listener = Listener::bind(config.listen, config.tls.map(Into::into)).await?;
         let limits = ServeLimits {
             connections_max: config.limits.connections_max,
             ..ServeLimits::default()
         };
+        warn_if_open_to_the_world(config.serve, listener.local_address());
         Ok(Self { service, listener: listener.bounded(per_address), limits, shutdown })
     }
 
@@ -122,17 +122,22 @@ fn identity(config: &RelayConfig) -> Result<Identity, StartError> {
     Ok(Identity { server_name, key: Arc::new(key) })
 }
 
-fn open_store(config: &RelayConfig) -> Result<Arc<dyn MailboxStore>, OpenError> {
-    let limits = MailboxLimits {
-        envelopes_max: config.mailbox.envelopes_max,
-        bytes_max: config.mailbox.bytes_max,
-    };
-    Ok(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"), limits)?))
+fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
+    if serve == Serve::Open && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "this relay is open: whoever reaches this address can fill its disk with mail for anybody; set serve = \"invited\" or \"listed\" unless you mean it"
+        );
+    }
+}
+
+fn open_stores(config: &RelayConfig) -> Result<Stores, OpenError> {
+    Ok(Stores::of(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"))?)))
 }
 
 fn service_parts(
     config: &RelayConfig,
-    store: Arc<dyn MailboxStore>,
+    stores: Stores,
     clock: Arc<dyn Clock>,
 ) -> Result<ServiceParts, StartError> {
     let exchange = FederationClient::new(config.federation.client_config(), clock.clone())?;
@@ -141,7 +146,9 @@ fn service_parts(
         identity: identity(config)?,
         exchange: Arc::new(exchange),
         key_store: Arc::new(key_store),
-        store,
+        stores,
+        disk: Arc::new(FolderDisk(config.data.clone())),
         clock,
+        dice: Arc::new(SystemDice),
     })
 }

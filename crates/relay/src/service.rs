@@ -4,23 +4,26 @@
 //! network, store and clock.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
-use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{EnvelopeAge, MailboxStore};
-use restante_relay_api::limits::AHEAD_MAX;
+use restante_federation::{ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
+use restante_federation_proto::{Clock, Dice, ServerName};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::arrivals::Arrivals;
+use crate::callers::Callers;
 use crate::config::RelayConfig;
-use crate::expiry;
+use crate::disk::{Disk, DiskWatch};
+use crate::expiry::{self, Sealing};
+use crate::mailboxes::Mailboxes;
 use crate::memory::Memory;
 use crate::own_key::OwnKey;
+use crate::registrations::Registrations;
 use crate::router::router;
-use crate::state::{DestinationRule, Parts, RelayState, Rules};
+use crate::rules::{Rules, RulesInForce};
+use crate::state::{AdmissionState, Parts, RelayState};
+use crate::stores::Stores;
 
 /// What a relay works with.
 pub struct ServiceParts {
@@ -31,21 +34,25 @@ pub struct ServiceParts {
     /// Believed keys.
     pub key_store: Arc<dyn KeyStore>,
     /// The mailboxes.
-    pub store: Arc<dyn MailboxStore>,
+    pub stores: Stores,
+    /// The disk that they are on.
+    pub disk: Arc<dyn Disk>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Chance, for the names of requests.
+    pub dice: Arc<dyn Dice>,
 }
 
 /// A relay without a listener.
 pub struct Service {
     state: RelayState,
-    time_to_live: Duration,
+    sealing: Sealing,
 }
 
 impl Service {
     /// A relay with these parts. Of `config`, files and addresses are left alone. `shutdown` ends what waits.
     pub fn new(config: &RelayConfig, parts: ServiceParts, shutdown: CancellationToken) -> Self {
-        let ServiceParts { identity, exchange, key_store, store, clock } = parts;
+        let ServiceParts { identity, exchange, key_store, stores, disk, clock, dice } = parts;
         let keys = Arc::new(KeyRing::new(KeyRingParts {
             identity: identity.clone(),
             exchange,
@@ -58,16 +65,28 @@ impl Service {
             own_key: OwnKey::new(identity.clone()),
             identity,
             keys,
-            store,
+            store: stores.mail.clone(),
+            admission: AdmissionState {
+                callers: Callers::new(per_address(config).exempt),
+                registrations: Registrations::new(stores.registry.clone()),
+                mailboxes: Mailboxes::new(stores.custody.clone(), stores.upkeep.clone()),
+                disk: DiskWatch::new(disk),
+            },
+            stores,
             clock,
-            arrivals: Arrivals::new(config.limits.waiting_collects_max),
-            rules: rules(config),
+            dice,
+            rules: RulesInForce::new(Rules::of(config)),
+            arrivals: Arrivals::default(),
             request_memory: Memory::new(),
             answer_memory: Memory::new(),
             deposits: TaskTracker::new(),
             shutdown,
         });
-        Self { state, time_to_live: config.mailbox.time_to_live.0 }
+        let sealing = match config.at_rest.key_file {
+            Some(_) => Sealing::MayBeOld,
+            None => Sealing::UpToDate,
+        };
+        Self { state, sealing }
     }
 
     /// The relay's name.
@@ -75,17 +94,26 @@ impl Service {
         self.state.server_name()
     }
 
+    /// Requests that begin from here on go by `config`, as far as it can change while the relay runs.
+    pub fn take_up(&self, config: &RelayConfig) {
+        self.state.rules.replace(Rules::of(config));
+    }
+
     /// All routes.
     pub fn routes(&self) -> Router {
         router(self.state.clone())
     }
 
-    /// Lets mail expire until shutdown, and `serve` as well, which answers requests meanwhile; then lets deposits under
-    /// way finish.
+    /// Lets mail expire and watches the disk until shutdown, and `serve` as well, which answers requests meanwhile; then
+    /// lets deposits under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>) {
         let tasks = TaskTracker::new();
-        let (store, clock) = (self.state.store.clone(), self.state.clock.clone());
-        tasks.spawn(expiry::run(store, clock, self.time_to_live, self.state.shutdown.clone()));
+        tasks.spawn(expiry::run(self.state.clone(), self.sealing));
+        let watched = self.state.clone();
+        tasks.spawn(async move {
+            let min = || watched.rules().storage.free_disk_bytes_min;
+            watched.admission.disk.run(min, watched.shutdown.clone()).await;
+        });
         tasks.close();
         serve.await;
         self.state.deposits.close();
@@ -94,12 +122,10 @@ impl Service {
     }
 }
 
-fn rules(config: &RelayConfig) -> Rules {
-    let destination = if config.federation.require_destination {
-        DestinationRule::Required
-    } else {
-        DestinationRule::Optional
-    };
-    let age = EnvelopeAge { time_to_live: config.mailbox.time_to_live.0, ahead_max: AHEAD_MAX };
-    Rules { body_bytes_max: config.limits.body_bytes_max, age, destination }
+/// How many connections each address may have; reverse proxies and loopback bring everybody's.
+pub(crate) fn per_address(config: &RelayConfig) -> ConnectionsPerAddress {
+    ConnectionsPerAddress::of_strangers(
+        config.limits.connections_per_address_max,
+        config.trusted_proxies.clone(),
+    )
 }
