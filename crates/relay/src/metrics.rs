@@ -78,7 +78,11 @@ impl Counted {
         registry.register("refused", help, self.refused.clone());
         for (name, help, counter) in [
             ("collects", "Collects that were answered, of one envelope or many", &self.collects),
-            ("collected", "Envelopes handed out, again and again until they are acknowledged", &self.collected),
+            (
+                "collected",
+                "Envelopes handed out, again and again until they are acknowledged",
+                &self.collected,
+            ),
             ("acknowledged", "Envelopes that their owners acknowledged", &self.acknowledged),
             ("expired", "Envelopes that nobody collected in time", &self.expired),
             ("dropped", "Envelopes that the operator dropped", &self.dropped),

@@ -34,9 +34,17 @@ impl Holdings {
             ("registrations", "Servers that are registered", &values.registrations),
             ("envelopes", "Envelopes that wait, those set aside not counted", &values.envelopes),
             ("bytes", "Bytes of the envelopes that wait, as received", &values.bytes),
-            ("quarantined_envelopes", "Envelopes that are set aside as damaged", &values.quarantined),
+            (
+                "quarantined_envelopes",
+                "Envelopes that are set aside as damaged",
+                &values.quarantined,
+            ),
             ("waiting_collects", "Collects that wait for mail", &values.waiting_collects),
-            ("disk_free_bytes", "Bytes that the disk of the data folder has left", &values.disk_free_bytes),
+            (
+                "disk_free_bytes",
+                "Bytes that the disk of the data folder has left",
+                &values.disk_free_bytes,
+            ),
             ("disk_low", "1 while mail is refused because the disk is low", &values.disk_low),
         ] {
             registry.register(name, help, gauge.clone());

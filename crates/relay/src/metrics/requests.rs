@@ -60,8 +60,7 @@ pub(crate) async fn count(
     next: Next,
 ) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let is_collect =
-        route.is_some_and(|route| route == COLLECT || route.starts_with(RELAY_TXN));
+    let is_collect = route.is_some_and(|route| route == COLLECT || route.starts_with(RELAY_TXN));
     let response = next.run(request).await;
     let status = response.status();
     if status.is_success() {

@@ -41,7 +41,9 @@ pub(super) async fn handle(
 ) -> Result<Response, Refusal> {
     let BackupBody { file } = json_body(request, BODY_BYTES_MAX).await?;
     if !file.is_absolute() {
-        return Err(bad_request("file must be an absolute path: the relay runs in a folder of its own"));
+        return Err(bad_request(
+            "file must be an absolute path: the relay runs in a folder of its own",
+        ));
     }
     let backup = state.relay.stores.upkeep.backup(&file).await.map_err(refused)?;
     tracing::info!(file = %file.display(), bytes = backup.bytes, "backup written");

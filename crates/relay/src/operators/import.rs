@@ -81,8 +81,8 @@ fn deposits(
 /// A line may come from another relay's mailbox of the same owner, and from nobody else's. What no signature vouches for
 /// here, the recipient verifies as it verifies all mail.
 fn deposit(line: &[u8], recipient: &ServerName, latest: Timestamp) -> Result<Deposit, String> {
-    let line: ExportedEnvelope =
-        serde_json::from_slice(line).map_err(|error| format!("not a line of an export: {error}"))?;
+    let line: ExportedEnvelope = serde_json::from_slice(line)
+        .map_err(|error| format!("not a line of an export: {error}"))?;
     if line.recipient != *recipient {
         return Err(format!("it is mail for {}", line.recipient));
     }

@@ -11,8 +11,11 @@ use crate::state::RelayState;
 
 /// All conditions of a relay.
 pub(crate) fn readiness(relay: &RelayState) -> Arc<Readiness> {
-    let conditions: [Arc<dyn Condition>; 3] =
-        [Arc::new(Running(relay.clone())), Arc::new(Storage(relay.clone())), Arc::new(Disk(relay.clone()))];
+    let conditions: [Arc<dyn Condition>; 3] = [
+        Arc::new(Running(relay.clone())),
+        Arc::new(Storage(relay.clone())),
+        Arc::new(Disk(relay.clone())),
+    ];
     Arc::new(Readiness::of(conditions.into()))
 }
 
@@ -44,9 +47,15 @@ impl Condition for Storage {
     async fn check(&self) -> Result<(), Unmet> {
         let Err(error) = self.0.store.health().await else { return Ok(()) };
         let what_to_do = match error {
-            StoreError::DiskFull => "free space on the disk of the data folder, or move the folder to a larger one",
-            StoreError::Busy => "wait; if it stays so, the disk is too slow for what comes in: lower [limits], or take a faster one",
-            StoreError::Unavailable(_) => "see the log, look at the disk of the data folder, and restart",
+            StoreError::DiskFull => {
+                "free space on the disk of the data folder, or move the folder to a larger one"
+            }
+            StoreError::Busy => {
+                "wait; if it stays so, the disk is too slow for what comes in: lower [limits], or take a faster one"
+            }
+            StoreError::Unavailable(_) => {
+                "see the log, look at the disk of the data folder, and restart"
+            }
         };
         let problem = format!("the database takes no writes: {error}");
         Err(Unmet { problem, what_to_do: what_to_do.to_owned() })
