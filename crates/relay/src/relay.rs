@@ -15,7 +15,7 @@ use restante_operators::{ConfigSource, Reload, Token, TokenError};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{RelayConfig, Serve};
+use crate::config::{OperatorsSection, RelayConfig, Serve};
 use crate::disk::FolderDisk;
 use crate::own_key::{self, OwnKeyError};
 use crate::service::{Service, ServiceParts, per_address};
