@@ -45,21 +45,24 @@ impl Condition for Storage {
     }
 
     async fn check(&self) -> Result<(), Unmet> {
-        let Err(error) = self.0.store.health().await else { return Ok(()) };
-        let what_to_do = match error {
-            StoreError::DiskFull => {
-                "free space on the disk of the data folder, or move the folder to a larger one"
-            }
-            StoreError::Busy => {
-                "wait; if it stays so, the disk is too slow for what comes in: lower [limits], or take a faster one"
-            }
-            StoreError::Unavailable(_) => {
-                "see the log, look at the disk of the data folder, and restart"
-            }
-        };
-        let problem = format!("the database takes no writes: {error}");
-        Err(Unmet { problem, what_to_do: what_to_do.to_owned() })
+        self.0.store.health().await.map_err(|error| unmet(&error))
     }
+}
+
+fn unmet(error: &StoreError) -> Unmet {
+    let what_to_do = match error {
+        StoreError::DiskFull => {
+            "free space on the disk of the data folder, or move the folder to a larger one"
+        }
+        StoreError::Busy => {
+            "wait; if it stays so, the disk is too slow for what comes in: lower [limits], or take a faster one"
+        }
+        StoreError::Unavailable(_) => {
+            "see the log, look at the disk of the data folder, and restart"
+        }
+    };
+    let problem = format!("the database takes no writes: {error}");
+    Unmet { problem, what_to_do: what_to_do.to_owned() }
 }
 
 struct Disk(RelayState);
