@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use restante_federation::{
     Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
-    ServeLimits, SqliteKeyStore, create_private_folder, serve,
+    ServeLimits, SqliteKeyStore, TrustedProxies, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
 use restante_mailbox::SqliteStore;
@@ -82,7 +82,9 @@ impl Relay {
             ..ServeLimits::default()
         };
         warn_if_open_to_the_world(config.serve, listener.local_address());
-        Ok(Self { service, listener: listener.bounded(per_address), limits, shutdown })
+        let proxies = TrustedProxies::new(config.trusted_proxies);
+        let listener = listener.bounded(per_address).behind(proxies);
+        Ok(Self { service, listener, limits, shutdown })
     }
 
     /// The relay's name.
