@@ -39,8 +39,8 @@ impl Callers {
 
     /// Where the request with these extensions came from.
     pub(crate) fn of(&self, extensions: &Extensions) -> CameFrom {
-        let address = extensions.get::<Connection>().map(|connection| connection.peer.ip());
-        CameFrom(address.map(|address| address.to_canonical()).filter(|a| self.counts(a)).map(Into::into))
+        let client = extensions.get::<Connection>().map(|connection| connection.client);
+        CameFrom(client.filter(|client| self.counts(client)).map(Caller::from))
     }
 
     fn counts(&self, address: &IpAddr) -> bool {

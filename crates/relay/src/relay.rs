@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use restante_federation::{
     Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
-    ServeLimits, SqliteKeyStore, create_private_folder, serve,
+    ServeLimits, SqliteKeyStore, TrustedProxies, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
 use restante_mailbox::SqliteStore;
@@ -108,11 +108,13 @@ impl Relay {
             ..ServeLimits::default()
         };
         warn_if_open_to_the_world(config.serve, listener.local_address());
+        let proxies = TrustedProxies::new(config.trusted_proxies);
+        let listener = listener.bounded(per_address).behind(proxies);
         let operators = bind_operators(&config.operators).await?;
         let token = Token::load_or_create(&config.data.join("admin-token"))?;
         Ok(Self {
             service,
-            listener: listener.bounded(per_address),
+            listener,
             operators,
             token,
             limits,

@@ -22,7 +22,7 @@ pub(crate) async fn name_request(
     next: Next,
 ) -> Response {
     let id = given(request.headers()).unwrap_or_else(|| RequestId::of(relay.dice.number()));
-    let client = request.extensions().get::<Connection>().map(|connection| connection.peer.ip());
+    let client = request.extensions().get::<Connection>().map(|connection| connection.client);
     let span = tracing::info_span!(
         "request",
         request.id = id.as_str(),
