@@ -139,6 +139,7 @@ impl Subject {
             data: folder.path().to_owned(),
             ..RelayConfig::default()
         };
+        config.operators.listen = config.listen;
         config.federation.dns = DnsSection::Word(DnsWord::Off);
         let shutdown = CancellationToken::new();
         let clock = Arc::new(SystemClock);

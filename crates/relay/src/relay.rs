@@ -112,14 +112,7 @@ impl Relay {
         let listener = listener.bounded(per_address).behind(proxies);
         let operators = bind_operators(&config.operators).await?;
         let token = Token::load_or_create(&config.data.join("admin-token"))?;
-        Ok(Self {
-            service,
-            listener,
-            operators,
-            token,
-            limits,
-            shutdown,
-        })
+        Ok(Self { service, listener, operators, token, limits, shutdown })
     }
 
     /// The relay's name.

@@ -57,7 +57,10 @@ async fn an_invite_must_have_an_end_and_a_short_note() {
         "{\"serve\":\"b.example\"}",
         &long,
     ] {
-        relay.operator(POST, "/invites", wrong.to_owned()).await.assert_refused(400, "M_INVALID_PARAM");
+        relay
+            .operator(POST, "/invites", wrong.to_owned())
+            .await
+            .assert_refused(400, "M_INVALID_PARAM");
     }
     assert!(page(&relay, "/invites").await.0.is_empty());
 }
