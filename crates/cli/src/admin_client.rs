@@ -43,6 +43,7 @@ pub(crate) struct AdminClient {
 }
 
 /// A connection that is open for as long as its answer is read.
+#[derive(Debug)]
 struct Answer {
     status: http::StatusCode,
     body: Incoming,
@@ -126,7 +127,8 @@ impl AdminClient {
 
     /// `GET`, answered with lines that are read one by one; none of them is held for longer than its reader wants.
     pub(crate) async fn lines(&self, target: &str) -> anyhow::Result<Lines> {
-        let sent = self.send(Method::GET, &format!("{BASE}{target}"), Vec::new());
+        let path = format!("{BASE}{target}");
+        let sent = self.send(Method::GET, &path, Vec::new());
         let answer = tokio::time::timeout(self.deadline, sent).await;
         let answer = answer.with_context(|| self.late())??;
         if answer.status.is_success() {

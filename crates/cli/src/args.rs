@@ -1,6 +1,6 @@
 //! The command line.
 
-mod mailbox;
+pub(crate) mod mailbox;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use restante_relay::RelayConfig;
 
 use crate::config_file;
 use crate::confirmation::Consent;
-pub(crate) use mailbox::{DropOptions, DroppedMail, InviteOptions, MailboxAction, OneMailbox};
+pub(crate) use mailbox::{DroppedMail, InviteOptions, MailboxAction, OneMailbox};
 
 /// Holds mail for Matrix homeservers that are not always online.
 #[derive(Debug, Parser)]
@@ -391,6 +391,16 @@ pub(crate) enum Program {
     Relay,
     /// restante node
     Node,
+}
+
+impl Program {
+    /// As it is called in sentences.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Node => "node",
+        }
+    }
 }
 
 #[cfg(test)]

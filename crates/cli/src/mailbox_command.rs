@@ -98,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn a_hold_says_how_it_ends() {
         let door = ScriptedDoor::open().await;
-        door.answer("POST", "/_restante/admin/v1/mailboxes/b.example%3A8448/hold", 200, "{}");
+        door.answer("POST", "/_restante/admin/v1/mailboxes/b.example:8448/hold", 200, "{}");
         let server = "b.example:8448".parse().unwrap();
         let text = hold(&door.client(), &server).await.unwrap();
         assert!(text.ends_with("restante mailbox release b.example:8448"), "{text}");

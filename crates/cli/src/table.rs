@@ -33,7 +33,7 @@ impl Table {
 
     /// The lines, each with its end.
     pub(crate) fn render(&self) -> String {
-        let width = |column| self.rows.iter().map(|row| length(&row[column])).max().unwrap_or(0);
+        let width = |column: usize| self.rows.iter().map(|row| length(&row[column])).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.aligns.len()).map(width).collect();
         let mut text = String::new();
         for row in &self.rows {

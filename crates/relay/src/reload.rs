@@ -20,7 +20,7 @@ pub const RELOADED_KEYS: &[&str] = &[
     "limits.requests_per_address_burst",
     "limits.requests_per_origin_per_second",
     "limits.requests_per_origin_burst",
-    "limits.unknown_origins_per_address_per_minute",
+    "limits.newcomers_per_address_per_minute",
     "mailbox",
     "storage",
     "federation.require_destination",

@@ -11,6 +11,7 @@ use super::Answer;
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The lines of one answer.
+#[derive(Debug)]
 pub(crate) struct Lines {
     answer: Answer,
     pending: Vec<u8>,

@@ -74,3 +74,11 @@ fn read(key: &str, file: &Path) -> Result<String, Remark> {
         Remark::wrong(key, format!("cannot read {}: {error}", file.display()))
     })
 }
+
+/// What a file with keys for mail at rest lacks.
+pub(super) fn at_rest_keys(key: &str, file: &Path) -> Vec<Remark> {
+    match read(key, file) {
+        Ok(_) => private(key, file).into_iter().collect(),
+        Err(remark) => vec![remark],
+    }
+}

@@ -66,6 +66,17 @@ pub(super) fn line(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
+impl Finding {
+    /// As it is shown among others, with the file.
+    pub(crate) fn line(&self, file: &impl fmt::Display) -> String {
+        let odd = match self.severity {
+            Severity::Wrong => "",
+            Severity::Odd => "warning: ",
+        };
+        format!("{odd}{file}: {self}")
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {

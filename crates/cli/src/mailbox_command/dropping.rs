@@ -104,7 +104,8 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::{Args, Command, DropOptions, MailboxAction};
+    use crate::args::mailbox::DropOptions;
+    use crate::args::{Args, Command, MailboxAction};
     use crate::scripted_door::ScriptedDoor;
 
     const MAILBOX: &str = "/_restante/admin/v1/mailboxes/b.example";

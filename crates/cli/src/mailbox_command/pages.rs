@@ -51,7 +51,7 @@ mod tests {
         let door = ScriptedDoor::open().await;
         let base = "/_restante/admin/v1/mailboxes";
         door.answer("GET", &format!("{base}?limit=3"), 200, r#"{"items":[1,2],"next":"b:1"}"#);
-        door.answer("GET", &format!("{base}?limit=1&after=b%3A1"), 200, r#"{"items":[3],"next":"c"}"#);
+        door.answer("GET", &format!("{base}?limit=1&after=b:1"), 200, r#"{"items":[3],"next":"c"}"#);
         let listed = first(&door.client(), "/mailboxes", 3).await.unwrap();
         assert_eq!((listed.items.len(), listed.goes_on), (3, true));
         door.answer("GET", &format!("{base}?limit=9"), 200, r#"{"items":[1,2],"next":null}"#);

@@ -127,9 +127,7 @@ fn key<'a>(name: &str, value: &Spanned<DeValue<'a>>) -> Spanned<toml::de::DeStri
 pub(super) fn remove(table: &mut DeTable<'_>, steps: &[Step]) -> bool {
     let Some((Step::Key(first), rest)) = steps.split_first() else { return false };
     if rest.is_empty() {
-        let before = table.len();
-        table.retain(|key, _| key.get_ref() != first);
-        return table.len() < before;
+        return table.remove(first.as_str()).is_some();
     }
     let found = table.iter_mut().find(|(key, _)| key.get_ref() == first);
     found.is_some_and(|(_, value)| remove_within(value.get_mut(), rest))
