@@ -37,7 +37,7 @@ mod tests {
     use std::fs;
 
     use restante_node::NodeConfig;
-    use restante_relay::RelayConfig;
+    use restante_relay::{RelayConfig, Serve};
     use serde::de::DeserializeOwned;
 
     use super::*;
@@ -70,16 +70,37 @@ mod tests {
     #[test]
     fn the_generated_relay_file_holds_every_key_with_its_default() {
         let generated: RelayConfig = toml::from_str(RELAY).unwrap();
-        assert_eq!(format!("{generated:?}"), format!("{:?}", RelayConfig::default()));
+        // Whoever writes a file is about to put the relay where others reach it.
+        let expected = RelayConfig { serve: Serve::Invited, ..RelayConfig::default() };
+        assert_eq!(format!("{generated:?}"), format!("{expected:?}"));
         for unknown in [
             "zzz = 1",
             "[limits]\nzzz = 1",
             "[mailbox]\nzzz = 1",
+            "[storage]\nzzz = 1",
+            "[at_rest]\nzzz = 1",
+            "[operators]\nzzz = 1",
             "[federation]\nzzz = 1",
             "[keys]\nzzz = 1",
             "[tls]\nzzz = 1",
         ] {
             assert_documented::<RelayConfig>(RELAY, unknown);
+        }
+    }
+
+    #[test]
+    fn each_key_of_a_relay_says_whether_it_is_taken_up_while_the_relay_runs() {
+        let mut remark = None;
+        for line in RELAY.lines() {
+            if let Some(said) = line.strip_prefix("# Reload: ") {
+                assert!(matches!(said, "yes" | "no"), "{line}");
+                remark = Some(said);
+            }
+            let is_key =
+                |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            if is_key(line) {
+                assert!(remark.take().is_some(), "no remark on reloading before {line}");
+            }
         }
     }
 

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use restante_federation::{ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
+use restante_federation::{
+    ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts, KeyStore,
+};
 use restante_federation_proto::{Clock, Dice, ServerName};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
