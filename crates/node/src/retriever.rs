@@ -68,7 +68,7 @@ impl RetrieverStatus {
         self.lock().get(relay).cloned()
     }
 
-    fn answered(&self, relay: &ServerName, queued: Option<Queued>, now: Timestamp) {
+    pub(crate) fn answered(&self, relay: &ServerName, queued: Option<Queued>, now: Timestamp) {
         let status = RelayStatus { last_collect_at: Some(now), last_error: None, queued };
         self.lock().insert(relay.clone(), status);
     }

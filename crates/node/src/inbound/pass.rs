@@ -108,7 +108,11 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let peer = Connection { peer: "192.0.2.7:5".parse().unwrap() };
+        let peer = Connection {
+            peer: "192.0.2.7:5".parse().unwrap(),
+            client: "192.0.2.7".parse().unwrap(),
+            via: restante_federation::Via::Stranger,
+        };
         request.extension(peer).body(axum::body::Body::empty()).unwrap()
     }
 
