@@ -34,7 +34,9 @@ impl Operator {
         let retriever = RetrieverStatus::default();
         let (metrics, _) = crate::metrics::of(&site, &inbox, &retriever, folder.path());
         let readiness = ready::readiness(site.database.clone());
-        let state = AdminState { site, delivery, inbox, retriever, readiness, reload: None };
+        let registrations = Registrations::new(site.clone(), Default::default());
+        let state =
+            AdminState { site, delivery, inbox, retriever, registrations, readiness, reload: None };
         Self { router: door(state, metrics, token).router(), token: text }
     }
 

@@ -1,0 +1,1 @@
+//! Joining, leaving and keeping registrations up, over scripted relays.
