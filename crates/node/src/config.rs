@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use restante_federation::BaseUrl;
@@ -123,6 +124,9 @@ pub struct CollectSection {
     pub safety_interval: Period,
 }
 
+/// Relays refuse less: the mail would be gone before anybody can call for it.
+const TIME_TO_LIVE_MIN: Duration = Duration::from_secs(3600);
+
 /// `[mailbox]`: what our relays are told of the mail that they take for us.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "MailboxText")]
@@ -154,11 +158,21 @@ impl TryFrom<MailboxText> for MailboxSection {
         if !senders.fit() {
             return Err(format!("allow and block may hold {SENDERS_MAX} patterns together"));
         }
+        if text.time_to_live.is_some_and(|time| time.0 < TIME_TO_LIVE_MIN) {
+            return Err("time_to_live is at least \"1h\": nobody calls for mail sooner".to_owned());
+        }
         Ok(Self { senders, time_to_live: text.time_to_live })
     }
 }
 
 impl MailboxSection {
+    /// The same, with a pattern of servers that may leave none.
+    #[cfg(test)]
+    pub(crate) fn blocking(mut self, pattern: &str) -> Self {
+        self.senders.block.extend(pattern.parse());
+        self
+    }
+
     /// Who may leave mail.
     pub fn senders(&self) -> Senders {
         self.senders.clone()

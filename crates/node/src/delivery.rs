@@ -10,8 +10,8 @@ mod contents;
 mod deposits;
 pub(crate) mod ledger;
 mod mail;
-mod resting;
 pub(crate) mod outcome;
+mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
@@ -128,12 +128,7 @@ impl Delivery {
 }
 
 impl Inner {
-    async fn carry(
-        &self,
-        mail: &Mail,
-        id: &RequestId,
-        begun: Instant,
-    ) -> Result<Response, String> {
+    async fn carry(&self, mail: &Mail, id: &RequestId, begun: Instant) -> Result<Response, String> {
         let destination = mail.destination();
         let wait = self.schedule.current().direct_time_left(begun.elapsed());
         let turn = tokio::time::timeout(wait, self.turns.take(destination)).await;

@@ -164,8 +164,10 @@ impl Listeners {
         let NodeConfig { outbound, inbound, admin, .. } = config;
         let place = |door, address| Place { door, address };
         let (tls, proxies) = (inbound.tls.clone(), inbound.trusted_proxies.clone());
-        let per_address =
-            ConnectionsPerAddress::of_strangers(inbound.connections_per_address_max, proxies.clone());
+        let per_address = ConnectionsPerAddress::of_strangers(
+            inbound.connections_per_address_max,
+            proxies.clone(),
+        );
         let door = place("inbound", inbound.listen);
         Ok(Self {
             outbound: Listener::open(place("outbound", outbound.listen), None, sockets).await?,

@@ -12,6 +12,7 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::StatusCode;
 use restante_federation::{BaseUrl, Peer};
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::{
@@ -27,6 +28,7 @@ use crate::relay_book::{Departure, DepartureState, KnownRelay};
 use crate::relay_call::CallError;
 use crate::site::Site;
 use crate::store::own_record;
+use record::SignedWith;
 
 /// Our registrations. Clones share them.
 #[derive(Clone)]
@@ -106,21 +108,27 @@ pub(crate) enum RegistrationError {
     #[error("the URL in the line can't be used: {0}")]
     Url(String),
     /// Nothing says where the relay is.
-    #[error("{0} is a key, not a name in the DNS, and the line does not say where it is; ask for one with a URL")]
+    #[error(
+        "{0} is a key, not a name in the DNS, and the line does not say where it is; ask for one with a URL"
+    )]
     Nowhere(ServerName),
     /// It is none of our relays.
     #[error("{0} is none of this server's relays")]
     NotOurs(ServerName),
     /// The relay takes no registrations.
-    #[error("{0} takes no registrations; if it serves everybody, name it with: restante relays add OWN-SERVER {0} --url URL")]
+    #[error(
+        "{0} takes no registrations; if it serves everybody, name it with: restante relays add OWN-SERVER {0} --url URL"
+    )]
     NotOffered(ServerName),
     /// The relay refused.
-    #[error("{relay} refuses: {text}. {ADVICE_ON_REFUSAL}")]
+    #[error("{relay} refuses: {text}{}", .advice.map(|advice| format!("; {advice}")).unwrap_or_default())]
     Refused {
         /// The relay.
         relay: ServerName,
         /// What it says.
         text: String,
+        /// What to do about it.
+        advice: Option<&'static str>,
     },
     /// The relay could not be asked.
     #[error("{relay} could not be asked: {error}. Nothing was changed; try again")]
@@ -311,10 +319,15 @@ impl Registrations {
     async fn record(&self, relays: &[Peer], now: Timestamp) -> Result<Vec<u8>, StoreError> {
         let site = &self.shared.site;
         let kept = own_record::load(&site.database).await?;
-        let before = kept.and_then(|json| serde_json::from_slice::<RelayRecord>(&json).ok());
-        let record = record::record(site.server_name(), relays, before.clone(), now);
+        let before = kept.as_ref().and_then(|json| {
+            let record = serde_json::from_slice::<RelayRecord>(json).ok()?;
+            let is_same = record.signed(&site.identity.key) == *json;
+            let key = if is_same { SignedWith::PresentKey } else { SignedWith::EarlierKey };
+            Some((record, key))
+        });
+        let record = record::record(site.server_name(), relays, before, now);
         let json = record.signed(&site.identity.key);
-        if before.as_ref() != Some(&record) {
+        if kept.is_none_or(|kept| kept != json) {
             own_record::keep(&site.database, json.clone().into()).await?;
         }
         Ok(json)
@@ -347,11 +360,16 @@ fn standing(answer: &Result<RegistrationAnswer, AttemptError>, at: Timestamp) ->
         Err(AttemptError::Call(CallError::Refused { status, text, .. }))
             if status.is_client_error() && status.as_u16() != 429 =>
         {
-            (StandingState::Refused, Some(text.clone()), Some(ADVICE_ON_REFUSAL))
+            (StandingState::Refused, Some(text.clone()), advice(*status))
         }
         Err(error) => (StandingState::Failed, Some(text(error)), None),
     };
     Standing { state, at, reason, advice, granted: answer.as_ref().ok().cloned() }
+}
+
+/// Who is forbidden to be served needs an invite; what else a relay refuses, its own words explain.
+fn advice(status: StatusCode) -> Option<&'static str> {
+    (status == StatusCode::FORBIDDEN).then_some(ADVICE_ON_REFUSAL)
 }
 
 fn text(error: &AttemptError) -> String {
@@ -363,8 +381,8 @@ fn joining(relay: &ServerName, error: AttemptError) -> RegistrationError {
     match error {
         AttemptError::Store(error) => error.into(),
         AttemptError::Call(CallError::Unknown) => RegistrationError::NotOffered(relay),
-        AttemptError::Call(CallError::Refused { text, .. }) => {
-            RegistrationError::Refused { relay, text }
+        AttemptError::Call(CallError::Refused { status, text, .. }) => {
+            RegistrationError::Refused { relay, text, advice: advice(status) }
         }
         error => RegistrationError::Unanswered { relay, error: text(&error) },
     }

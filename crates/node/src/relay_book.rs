@@ -176,7 +176,9 @@ impl RelayBook {
         }
         let departure = Departure { state: DepartureState::Done, since: asked_at, ..departure };
         match self.depart(relay.clone(), departure).await {
-            Ok(()) => tracing::info!(%relay, "the relay is left, and everything there was collected"),
+            Ok(()) => {
+                tracing::info!(%relay, "the relay is left, and everything there was collected")
+            }
             // It is asked again, and says so again.
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -259,7 +261,10 @@ fn entries(connection: &Connection, named: &BTreeSet<ServerName>) -> rusqlite::R
 }
 
 /// The relays of `own` that the configuration names.
-fn named_for(configured: &BTreeMap<ServerName, Vec<Peer>>, own: &ServerName) -> BTreeSet<ServerName> {
+fn named_for(
+    configured: &BTreeMap<ServerName, Vec<Peer>>,
+    own: &ServerName,
+) -> BTreeSet<ServerName> {
     configured.get(own).into_iter().flatten().map(|peer| peer.name.clone()).collect()
 }
 

@@ -79,7 +79,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let before = config("");
         let database = store::open(folder.path()).unwrap();
-        let relays = RelayBook::open(database, before.server_name.clone(), configured(&before)).await;
+        let relays =
+            RelayBook::open(database, before.server_name.clone(), configured(&before)).await;
         let relays = relays.unwrap();
         let mailbox = watch::Sender::new(before.mailbox.clone());
         let (settings, relays) = (Settings::of(&before), relays.clone());

@@ -225,7 +225,8 @@ async fn open_site(
         keys: Arc::new(keys),
         witness: Arc::default(),
         own_keys: Arc::new(own_keys.await?.signed_by_others(parts.other_keys)),
-        relays: RelayBook::open(database.clone(), config.server_name.clone(), configured(config)).await?,
+        relays: RelayBook::open(database.clone(), config.server_name.clone(), configured(config))
+            .await?,
         destinations: destinations.await?,
         database,
         clock,

@@ -29,7 +29,9 @@ pub(super) struct JoinBody {
 pub(super) struct Joined {
     #[schema(value_type = String)]
     relay: ServerName,
-    /// What the relay grants.
+    /// What the relay grants: `time_to_live_ms`, `envelopes_max`, `bytes_max`, `origin_envelopes_max`,
+    /// `origin_bytes_max`.
+    #[serde(flatten)]
     #[schema(value_type = Object)]
     granted: RegistrationAnswer,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -181,8 +182,7 @@ impl Deposits {
         let now = Instant::now();
         let refusals = self.lock();
         let mut resting = refusals.values().filter(|(refusal, until)| {
-            until.is_some_and(|until| now < until)
-                && resting::concerns(refusal, relay, destination)
+            until.is_some_and(|until| now < until) && resting::concerns(refusal, relay, destination)
         });
         resting.next().map(|(refusal, _)| refusal.clone())
     }

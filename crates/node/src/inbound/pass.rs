@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_proxy_in_front_is_believed_and_the_homeserver_sees_the_client_alone() {
-        let headers = [("x-forwarded-for", "10.0.0.1, 203.0.113.9"), ("x-forwarded-proto", "https")];
+        let headers =
+            [("x-forwarded-for", "10.0.0.1, 203.0.113.9"), ("x-forwarded-proto", "https")];
         let passed = onward(through_proxy(&headers), Front::Proxy);
         let all: Vec<_> = passed.headers().get_all("x-forwarded-for").iter().collect();
         assert_eq!(all, ["203.0.113.9"]);

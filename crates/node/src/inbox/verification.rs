@@ -309,6 +309,7 @@ fn unreadable(incoming: Incoming, reason: &str) -> Mail {
         place: None,
         extras: incoming.extras,
         source: incoming.source,
+        request_id: None,
         standing: Standing::Forged(reason),
     }
 }

@@ -13,10 +13,10 @@ use restante_sqlite::StoreError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{RelayStatus, Retriever};
 use super::call;
 use super::course::{Ask, Batch, Course};
 use super::relay_txn;
+use super::{RelayStatus, Retriever};
 use crate::backoff::backoff;
 use crate::inbox::Arrival;
 use crate::inbox::mail::Mail;
@@ -284,7 +284,8 @@ async fn store(
     // The hash is of what came, and not what the relay says it is.
     let hashes: Vec<String> = judged.iter().map(|judged| hex(&judged.mail.key.sha256)).collect();
     let mails: Vec<Mail> = judged.into_iter().map(|judged| judged.mail).collect();
-    let names: Vec<_> = mails.iter().map(|mail| (mail.key.clone(), mail.request_id.clone())).collect();
+    let names: Vec<_> =
+        mails.iter().map(|mail| (mail.key.clone(), mail.request_id.clone())).collect();
     let arrivals = retriever.inbox.arrive(mails).await?;
     for ((key, id), arrival) in names.iter().zip(&arrivals) {
         if *arrival == Arrival::Stored {

@@ -9,9 +9,9 @@ use restante_federation_proto::{RequestTarget, ServerName, escape_path_segment, 
 use restante_relay_api::endpoints::{MEMBER_PREFIX, RELAY_TXN, mailbox_user_id};
 use tokio::time::Instant;
 
-use super::{RelayStatus, Retriever};
 use super::call::{ANSWER_BYTES_MAX, CONNECT};
 use super::relay::{NOTHING_BEFORE_SEEN, RoundError, chain};
+use super::{RelayStatus, Retriever};
 use crate::backoff::backoff;
 use crate::inbox::Arrival;
 use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};

@@ -39,7 +39,9 @@ pub(crate) fn put(
 ) -> rusqlite::Result<()> {
     let Departure { mail, state, since } = departure;
     connection
-        .prepare_cached("INSERT OR REPLACE INTO departures (relay, mail, state, since) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO departures (relay, mail, state, since) VALUES (?1, ?2, ?3, ?4)",
+        )?
         .execute(params![relay.as_str(), word(mail), step(state), number(since.as_millis())])?;
     Ok(())
 }

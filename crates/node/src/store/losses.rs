@@ -11,8 +11,8 @@ use super::number;
 use super::seen::millis;
 use crate::losses::{Amount, Line, LossKind, Lost, joined};
 
-/// Lines that are kept of one relay, beside the sums: three times what it may tell at once, for what it told before. A
-/// relay that makes names up takes no more.
+/// Lines that are kept of one relay: three times what it may tell at once, for what it told before. Beyond that the oldest
+/// make room, so that a relay that makes names up takes no more.
 pub(crate) const LINES_OF_A_RELAY_MAX: usize = 1000;
 
 /// How long a line is kept after its last loss: a quarter of a year, so that nobody who looks now and then misses it.
@@ -34,11 +34,16 @@ pub(crate) async fn keep(
             connection.execute(old, [millis(now.before(REMEMBERED))])?;
             let mut news = Vec::new();
             for line in lines {
-                let row = Key::of(connection, &relay, &line)?;
-                if keep_one(connection, &row, line.amount)? {
+                let origin = line.origin.as_ref().map_or(OTHERS, ServerName::as_str);
+                let key = Key { relay: relay.as_str(), kind: line.kind.as_str(), origin };
+                if keep_one(connection, &key, line.amount)? {
                     news.push(line);
                 }
             }
+            let beyond = "DELETE FROM losses WHERE relay = ?1 AND (kind, origin) IN (SELECT kind, origin FROM losses
+                          WHERE relay = ?1 ORDER BY until DESC, kind, origin LIMIT -1 OFFSET ?2)";
+            let most = number(LINES_OF_A_RELAY_MAX as u64);
+            connection.prepare_cached(beyond)?.execute(params![relay.as_str(), most])?;
             Ok(news)
         })
         .await
@@ -48,7 +53,7 @@ pub(crate) async fn keep(
 struct Key<'a> {
     relay: &'a str,
     kind: &'static str,
-    origin: String,
+    origin: &'a str,
 }
 
 /// What a row says.
@@ -58,26 +63,9 @@ struct Kept {
     line: Amount,
 }
 
-impl<'a> Key<'a> {
-    /// The line's own row, or the one that sums up those for whom there is none.
-    fn of(connection: &Connection, relay: &'a ServerName, line: &Line) -> rusqlite::Result<Self> {
-        let origin = line.origin.as_ref().map_or(OTHERS, ServerName::as_str).to_owned();
-        let mut key = Self { relay: relay.as_str(), kind: line.kind.as_str(), origin };
-        if kept(connection, &key)?.is_none() && !has_room(connection, &key)? {
-            OTHERS.clone_into(&mut key.origin);
-        }
-        Ok(key)
-    }
-}
-
-fn has_room(connection: &Connection, key: &Key<'_>) -> rusqlite::Result<bool> {
-    let sql = "SELECT count(*) FROM losses WHERE relay = ?1";
-    let lines = connection.prepare_cached(sql)?.query_row([key.relay], |row| unsigned(row, 0))?;
-    Ok(lines < LINES_OF_A_RELAY_MAX as u64)
-}
-
 fn kept(connection: &Connection, key: &Key<'_>) -> rusqlite::Result<Option<Kept>> {
-    let sql = "SELECT earlier_count, earlier_bytes, first_at, count, bytes, since, until FROM losses
+    let sql =
+        "SELECT earlier_count, earlier_bytes, first_at, count, bytes, since, until FROM losses
                WHERE relay = ?1 AND kind = ?2 AND origin = ?3";
     let read = |row: &Row<'_>| {
         Ok(Kept {
