@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on stops where it stands")]
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,10 +22,10 @@ use restante_federation_proto::{
     Clock, ServerName, SigningKey, SystemClock, Timestamp, canonicalise,
 };
 use restante_mailbox::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
-    MailboxLimits, MailboxStore, MailboxSummary, Page, SqliteStore, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Loss, MailboxStore, MailboxSummary, MemoryStore, Page, Quotas, SqliteStore, StoreError,
 };
-use restante_relay::{Relay, RelayConfig};
+use restante_relay::{Relay, RelayConfig, Stores};
 use restante_relay_api::endpoints::send_relay_target;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ struct NoStore(AtomicU64);
 
 #[async_trait]
 impl MailboxStore for NoStore {
-    async fn deposit(&self, _: Deposit) -> Result<Deposited, StoreError> {
+    async fn deposit(&self, _: Deposit, _: Quotas) -> Result<Deposited, StoreError> {
         let id = self.0.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(Deposited::Stored(EntryId::new(id).unwrap()))
     }
@@ -70,8 +71,16 @@ impl MailboxStore for NoStore {
         Ok(Depth::default())
     }
 
-    async fn expire(&self, _: Timestamp, _: usize) -> Result<Expired, StoreError> {
+    async fn expire(&self, _: Due, _: usize) -> Result<Expired, StoreError> {
         Ok(Expired::default())
+    }
+
+    async fn losses(&self, _: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn forget_losses(&self, _: &ServerName, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn list(
@@ -100,11 +109,12 @@ struct Subject {
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let limits = MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 };
-    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("relay.sqlite"), limits).unwrap());
-    let mut durable = Subject::start("SQLite, fsynced", sqlite, folder).await;
+    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("relay.sqlite")).unwrap());
+    let mut durable = Subject::start("SQLite, fsynced", Stores::of(sqlite), folder).await;
     let other = tempfile::tempdir_in(".").unwrap();
-    let mut bare = Subject::start("no store", Arc::new(NoStore::default()), other).await;
+    let none =
+        Stores { mail: Arc::new(NoStore::default()), ..Stores::of(Arc::new(MemoryStore::new())) };
+    let mut bare = Subject::start("no store", none, other).await;
     for turn in 0..TURNS {
         bare.turn(turn).await;
         durable.turn(turn).await;
@@ -122,21 +132,24 @@ async fn main() {
 }
 
 impl Subject {
-    async fn start(
-        name: &'static str,
-        store: Arc<dyn MailboxStore>,
-        folder: tempfile::TempDir,
-    ) -> Self {
+    async fn start(name: &'static str, stores: Stores, folder: tempfile::TempDir) -> Self {
         let mut config = RelayConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             data: folder.path().to_owned(),
             ..RelayConfig::default()
         };
+        config.operators.listen = config.listen;
         config.federation.dns = DnsSection::Word(DnsWord::Off);
+        // One server makes the whole load.
+        config.limits.requests_per_origin_per_second = NonZeroU32::MAX;
+        config.limits.requests_per_origin_burst = NonZeroU32::MAX;
+        config.mailbox.envelopes_max = u64::MAX;
+        config.mailbox.origin_envelopes_max = u64::MAX;
         let shutdown = CancellationToken::new();
         let clock = Arc::new(SystemClock);
-        let relay =
-            Relay::start_with_store(config, store, clock.clone(), shutdown.clone()).await.unwrap();
+        let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone())
+            .await
+            .unwrap();
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
         let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
         tokio::spawn(relay.run());

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use restante_federation::{Exchange, Identity, MemoryKeyStore};
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{MailboxLimits, MailboxStore, MemoryStore};
-use restante_relay::{RelayConfig, Service, ServiceParts};
+use restante_mailbox::MemoryStore;
+use restante_relay::{NoDisk, RelayConfig, Service, ServiceParts, Stores};
 use restante_relay_api::endpoints::COLLECT;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +20,6 @@ use crate::network::{Handler, Network, Sabotage};
 use crate::plan::RelayPlan;
 use crate::wire::{Way, Wire, front_door};
 
-const LIMITS: MailboxLimits = MailboxLimits { envelopes_max: 10_000, bytes_max: 1 << 30 };
-
 /// A relay, on or off.
 pub(crate) struct RelayMachine {
     pub(crate) identity: Identity,
@@ -29,6 +27,7 @@ pub(crate) struct RelayMachine {
     pub(crate) liar: Arc<Liar>,
     pub(crate) clock: Arc<MachineClock>,
     keys: Arc<MemoryKeyStore>,
+    dice: Arc<Chance>,
     network: Arc<Network>,
     running: Option<(CancellationToken, Arc<AtomicBool>)>,
 }
@@ -37,10 +36,12 @@ impl RelayMachine {
     pub(crate) fn new(plan: &RelayPlan, network: Arc<Network>, chance: &Chance) -> Self {
         let identity = identity(&plan.name);
         Self {
-            store: Arc::new(MemoryStore::with_dice(LIMITS, Arc::new(chance.branch()))),
+            store: Arc::new(MemoryStore::with_dice(Arc::new(chance.branch()))),
             liar: Arc::new(Liar::new(plan.manner, chance.branch())),
             clock: Arc::new(MachineClock::new(plan.clock_error_ms)),
             keys: Arc::default(),
+            // Names of requests change nothing, and drawing them from the seed would change every course of events.
+            dice: Arc::new(Chance::new(0)),
             identity,
             network,
             running: None,
@@ -63,9 +64,15 @@ impl RelayMachine {
             is_alive: is_alive.clone(),
         });
         let clock: Arc<dyn Clock> = self.clock.clone();
-        let store: Arc<dyn MailboxStore> = self.store.clone();
-        let (identity, key_store) = (self.identity.clone(), self.keys.clone());
-        let parts = ServiceParts { identity, exchange, key_store, store, clock };
+        let parts = ServiceParts {
+            identity: self.identity.clone(),
+            exchange,
+            key_store: self.keys.clone(),
+            stores: Stores::of(self.store.clone()),
+            disk: Arc::new(NoDisk),
+            clock,
+            dice: self.dice.clone(),
+        };
         let service = Service::new(&RelayConfig::default(), parts, shutdown.clone());
         let door = self.door(service.routes());
         self.network.set_door(&front_door(self.name()), Some(door));

@@ -314,3 +314,71 @@ async fn ids_that_name_nothing_are_refused() {
     })
     .await;
 }
+
+/// What a monitor sees at `target`, without a token.
+async fn seen(router: Router, target: &str) -> (u16, String) {
+    let request = Request::get(target).body(axum::body::Body::empty()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_mail_is_counted_for_monitors() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.answer_next(&[(403, "{}")]);
+    site.hold(&[writer.edu(), writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total + status.confirmed_total == 2).await;
+        let operator = Operator::of(&site, inbox).await;
+        let (_, metrics) = seen(operator.router, "/metrics").await;
+        for line in [
+            "restante_node_inbox_confirmed_total 1",
+            "restante_node_inbox_parked_total 1",
+            "restante_node_inbox_envelopes{state=\"parked\"} 1",
+            "restante_node_inbox_envelopes{state=\"waiting\"} 0",
+            "restante_node_deliveries_total{outcome=\"relayed\"} 0",
+            "restante_node_destinations_offline 0",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+        }
+        assert!(!metrics.contains("b.test"), "a stranger chose a label: {metrics}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dashboard_names_no_metric_that_a_node_does_not_export() {
+    let site = InboundSite::with_room().await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        let (_, metrics) = seen(operator.router, "/metrics").await;
+        let dashboard = include_str!("../../../../contrib/grafana/restante.json");
+        let words =
+            dashboard.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        for name in words.filter(|word| word.starts_with("restante_node_")) {
+            // A family is announced before its first line, which needs a relay or a request.
+            let family = name.trim_end_matches("_bucket").trim_end_matches("_count");
+            assert!(metrics.contains(&format!("# TYPE {family} ")), "{name} is not in {metrics}");
+        }
+    })
+    .await;
+}
+
+// In real time: virtual time would not wait for the disk.
+#[tokio::test]
+async fn a_node_is_ready_while_its_homeserver_is_away() {
+    let site = InboundSite::with_room().await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        assert_eq!(seen(operator.router.clone(), "/health").await.0, 200);
+        let (status, body) = seen(operator.router.clone(), "/ready").await;
+        assert_eq!((status, body.as_str()), (200, r#"{"ready":true,"not_met":[]}"#));
+        let refused = operator.refused(Method::POST, "/reload", "").await;
+        assert_eq!(refused.0, 409, "without a file there is nothing to read again");
+    })
+    .await;
+}
