@@ -14,6 +14,7 @@ use super::*;
 use crate::background::Background;
 use crate::config::DeliverySection;
 use crate::delivery::schedule::Schedule;
+use crate::retriever::RelayStatus;
 use crate::test_inbound::{InboundSite, RELAY, ROOM, Writer, status_when};
 
 /// The operator of a site.
@@ -36,7 +37,9 @@ impl Operator {
         let retriever = RetrieverStatus::default();
         let (metrics, _) = crate::metrics::of(&site, &inbox, &retriever, folder.path());
         let readiness = ready::readiness(site.database.clone());
-        let state = AdminState { site, delivery, inbox, retriever, readiness, reload: None };
+        let registrations = Registrations::new(site.clone(), Default::default());
+        let state =
+            AdminState { site, delivery, inbox, retriever, registrations, readiness, reload: None };
         Self { router: door(state, metrics, token).router(), token: text }
     }
 
@@ -359,7 +362,12 @@ async fn the_dashboard_names_no_metric_that_a_node_does_not_export() {
         let (metrics, durations) = crate::metrics::of(site, &inbox, &retriever, folder.path());
         // What has a label shows itself with the first relay that answers, and the first request.
         let queued = restante_relay_api::Queued { count: 1, bytes: 1, oldest_at: None };
-        retriever.answered(&RELAY.parse().unwrap(), Some(queued), site.clock.now());
+        let answer = RelayStatus {
+            last_collect_at: Some(site.clock.now()),
+            queued: Some(queued),
+            ..RelayStatus::default()
+        };
+        retriever.answered(&RELAY.parse().unwrap(), answer);
         let measured = axum::middleware::from_fn_with_state(durations, RequestDurations::measure);
         let requested = Router::new().fallback(async || "").layer(measured);
         assert_eq!(seen(requested, "/").await.0, 200);
