@@ -67,8 +67,7 @@ impl SqliteStore {
     /// Opens or creates the database at `path`, which seals bodies with `keys`.
     pub fn open_sealed(path: &Path, keys: &Keys) -> Result<Self, OpenError> {
         let take = |connection: &_| Seals::take(path, connection, keys);
-        let (database, seals) =
-            Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
+        let (database, seals) = Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
         let (seals, resealed_row) = (Arc::new(seals), Arc::default());
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
         let reserve = Arc::new(Reserve::open(path));
@@ -139,7 +138,8 @@ impl MailboxStore for SqliteStore {
         after: Option<EntryId>,
         page: Page,
     ) -> Result<Collected, StoreError> {
-        collect::collect((&self.database, &self.seals), (Reader::Owner, recipient), after, page).await
+        collect::collect((&self.database, &self.seals), (Reader::Owner, recipient), after, page)
+            .await
     }
 
     async fn acknowledge(

@@ -57,7 +57,8 @@ impl SealingKey {
     pub(crate) fn open(&self, sealed: &[u8], about: &[u8]) -> Option<Vec<u8>> {
         let (salt, sealed) = sealed.split_first_chunk::<SALT_BYTES>()?;
         let mut body = sealed.to_vec();
-        let length = self.body_key(salt).open_in_place(nonce(), Aad::from(about), &mut body).ok()?.len();
+        let length =
+            self.body_key(salt).open_in_place(nonce(), Aad::from(about), &mut body).ok()?.len();
         body.truncate(length);
         Some(body)
     }

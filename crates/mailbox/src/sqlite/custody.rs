@@ -84,7 +84,8 @@ impl Custody for SqliteStore {
         after: Option<EntryId>,
         page: Page,
     ) -> Result<Collected, StoreError> {
-        collect::collect((&self.database, &self.seals), (Reader::Operator, recipient), after, page).await
+        collect::collect((&self.database, &self.seals), (Reader::Operator, recipient), after, page)
+            .await
     }
 
     async fn import(&self, mail: Vec<Deposit>) -> Result<Imported, StoreError> {
@@ -134,6 +135,9 @@ struct Step {
 
 impl Walk {
     fn of(mailbox: &summary::Mailbox, condition: Condition, selection: &Selection) -> Option<Self> {
+        if condition == Condition::Quarantined && mailbox.quarantined == 0 {
+            return None;
+        }
         let quarantined = quarantined(condition);
         let (after, last) = match selection {
             Selection::All | Selection::Origin(_) => (0, mailbox.last_entry),

@@ -102,7 +102,8 @@ fn reseal(row: &Row<'_>, seals: &Seals, number: i64) -> Option<Outcome> {
         }
         let about = stored.about(&recipient);
         let plain = seals.open(stored.seal, stored.body, &about)?;
-        let (seal, bytes) = seals.seal(&plain, &about).unwrap_or_else(|| (seals::PLAIN, plain.into_owned()));
+        let (seal, bytes) =
+            seals.seal(&plain, &about).unwrap_or_else(|| (seals::PLAIN, plain.into_owned()));
         let (old_seal, old_checksum) = (stored.seal, checksum.to_vec());
         let checksum = super::body::Stored { body: &bytes, ..stored }.checksum(&recipient);
         Some(Body { row: number, old_seal, old_checksum, seal, checksum, bytes })

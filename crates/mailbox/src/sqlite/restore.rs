@@ -23,13 +23,17 @@ pub struct Restored {
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// There is a database.
-    #[error("{path} exists already; stop the relay and move it away, together with its -wal and -shm files, before restoring")]
+    #[error(
+        "{path} exists already; stop the relay and move it away, together with its -wal and -shm files, before restoring"
+    )]
     Exists {
         /// The file.
         path: PathBuf,
     },
     /// The files can't be read or written.
-    #[error("cannot restore {backup} to {path}; check that this user may read the one and write beside the other, and that the disk has room")]
+    #[error(
+        "cannot restore {backup} to {path}; check that this user may read the one and write beside the other, and that the disk has room"
+    )]
     Files {
         /// The backup.
         backup: PathBuf,
@@ -52,8 +56,7 @@ pub(super) fn restore(backup: &Path, path: &Path) -> Result<Restored, RestoreErr
         }
     }
     let part = beside(path, ".restoring");
-    let files =
-        |source| RestoreError::Files { backup: backup.into(), path: path.into(), source };
+    let files = |source| RestoreError::Files { backup: backup.into(), path: path.into(), source };
     clear(&part).and_then(|()| copy(backup, &part)).map_err(files)?;
     let restored = renumbered(&part);
     let published = restored.and_then(|restored| {
@@ -139,7 +142,11 @@ fn renumber(connection: &Connection) -> rusqlite::Result<Restored> {
                FROM mailboxes";
     let numbers = |row: &Row<'_>| {
         let last = row.get(1)?;
-        Ok(Numbers { mailbox: row.get(0)?, first: row.get::<_, Option<i64>>(2)?.unwrap_or(last), last })
+        Ok(Numbers {
+            mailbox: row.get(0)?,
+            first: row.get::<_, Option<i64>>(2)?.unwrap_or(last),
+            last,
+        })
     };
     let mut statement = transaction.prepare(sql)?;
     let mailboxes: Vec<Numbers> = statement.query_map([], numbers)?.collect::<Result<_, _>>()?;

@@ -29,7 +29,8 @@ impl Seals {
         connection: &Connection,
         keys: &Keys,
     ) -> Result<Self, OpenError> {
-        let unusable = |source: KeyError| OpenError::Unusable { path: path.into(), source: source.into() };
+        let unusable =
+            |source: KeyError| OpenError::Unusable { path: path.into(), source: source.into() };
         let broken = |source| OpenError::of_sqlite(path, source);
         for (id, envelopes) in in_use(connection).map_err(broken)? {
             if !keys.all().iter().any(|(known, _)| *known == id) {
