@@ -137,11 +137,11 @@ fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
 }
 
 fn open_stores(config: &RelayConfig) -> Result<Stores, StartError> {
-    let keys = match &config.at_rest.key_file {
-        Some(file) => Keys::read(file)?,
-        None => Keys::none(),
+    let path = config.data.join("relay.sqlite");
+    let store = match &config.at_rest.key_file {
+        Some(file) => SqliteStore::open_sealed(&path, &Keys::read(file)?)?,
+        None => SqliteStore::open(&path)?,
     };
-    let store = SqliteStore::open_sealed(&config.data.join("relay.sqlite"), &keys)?;
     Ok(Stores::of(Arc::new(store)))
 }
 

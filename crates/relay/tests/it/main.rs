@@ -16,6 +16,7 @@ mod hostile;
 mod key_change;
 mod keys;
 mod limits;
+mod logs;
 mod pressure;
 mod proof;
 mod registration;
