@@ -36,7 +36,13 @@ pub(crate) struct CameFrom(Option<Caller>);
 
 impl Callers {
     pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
-        Self { exempt, addresses: Rates::new(), newcomers: Rates::new(), origins: Rates::new(), warned: Mutex::new(None) }
+        Self {
+            exempt,
+            addresses: Rates::new(),
+            newcomers: Rates::new(),
+            origins: Rates::new(),
+            warned: Mutex::new(None),
+        }
     }
 
     /// Where the request with these extensions came from.

@@ -51,6 +51,9 @@ impl<'a> MakeWriter<'a> for Log {
 #[tokio::test]
 async fn a_delivery_is_found_by_its_id_at_deposit_and_collect_and_no_content_is_written() {
     let log = Log::default();
+    // As long as there is one subscriber alone, the tracing crate asks whichever thread meets a place in the code first
+    // whether anybody listens there; other tests' threads have none.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE);
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
     let relay = TestRelay::start().await;

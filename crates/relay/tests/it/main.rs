@@ -23,3 +23,4 @@ mod registration;
 mod relay_txn;
 mod restart;
 mod stock_dendrite;
+mod upkeep;
