@@ -78,3 +78,12 @@ fn every_file_that_a_document_links_to_is_there() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+#[test]
+fn no_example_in_a_comment_counts_on_being_run() {
+    // `cargo xtask test` runs no doc tests: each would be a program to link.
+    let fence = ["///", " ```"].concat();
+    let has_one = |path: &PathBuf| fs::read_to_string(path).unwrap().contains(&fence);
+    let found: Vec<_> = all("crates", "rs").into_iter().filter(has_one).collect();
+    assert!(found.is_empty(), "make these tests: {found:#?}");
+}
