@@ -10,7 +10,7 @@ use restante_federation::{
     ServeLimits, SqliteKeyStore, TrustedProxies, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
-use restante_mailbox::SqliteStore;
+use restante_mailbox::{KeyFileError, Keys, SqliteStore};
 use restante_operators::{ConfigSource, Reload, Token, TokenError};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,9 @@ pub enum StartError {
     /// The signing key can't be used.
     #[error(transparent)]
     Key(#[from] OwnKeyError),
+    /// The keys for mail on the disk can't be read.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// A database can't be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -196,8 +199,13 @@ fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
     }
 }
 
-fn open_stores(config: &RelayConfig) -> Result<Stores, OpenError> {
-    Ok(Stores::of(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"))?)))
+fn open_stores(config: &RelayConfig) -> Result<Stores, StartError> {
+    let path = config.data.join("relay.sqlite");
+    let store = match &config.at_rest.key_file {
+        Some(file) => SqliteStore::open_sealed(&path, &Keys::read(file)?)?,
+        None => SqliteStore::open(&path)?,
+    };
+    Ok(Stores::of(Arc::new(store)))
 }
 
 fn service_parts(
