@@ -17,7 +17,9 @@ mod sign;
 pub use authenticate::{Authenticated, VerifiedOrigin, authenticate, x_matrix_headers};
 pub use body::{Body, BodyError, BoxError, collect_limited, empty, full};
 pub use bounded_map::BoundedMap;
-pub use client::{AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient};
+pub use client::{
+    AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
+};
 pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
 pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};

@@ -167,7 +167,8 @@ fn changed(
     keys.filter(|key| running.get(*key) != wanted.get(*key)).cloned().collect()
 }
 
-fn is_applicable(applicable: &[&str], key: &str) -> bool {
+/// Whether `key` is one of the keys, or in one of the sections, that `applicable` lists.
+pub fn is_applicable(applicable: &[&str], key: &str) -> bool {
     let is_within = |known: &&str| {
         key.strip_prefix(*known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };

@@ -138,6 +138,7 @@ impl Subject {
             data: folder.path().to_owned(),
             ..RelayConfig::default()
         };
+        config.operators.listen = config.listen;
         config.federation.dns = DnsSection::Word(DnsWord::Off);
         // One server makes the whole load.
         config.limits.requests_per_origin_per_second = NonZeroU32::MAX;

@@ -70,6 +70,11 @@ impl Arrivals {
         Some(Place { arrivals: self, recipient: recipient.clone(), from, arrived })
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().total
+    }
+
     /// Mail arrived for `recipient`.
     pub(crate) fn announce(&self, recipient: &ServerName) {
         if let Some(waiters) = self.lock().by_recipient.get(recipient) {

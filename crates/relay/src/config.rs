@@ -133,6 +133,8 @@ pub struct AtRestSection {
 pub struct OperatorsSection {
     /// Address of health, readiness, metrics and the admin API.
     pub listen: SocketAddr,
+    /// Lets that address be another than a loopback one.
+    pub beyond_loopback: bool,
 }
 
 /// A node has a handful of connections, so that a site with twenty homeservers behind one address fits; and it takes 64
@@ -231,6 +233,6 @@ impl Default for StorageSection {
 
 impl Default for OperatorsSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)), beyond_loopback: false }
     }
 }

@@ -11,6 +11,7 @@ use restante_mailbox::{Full, StoreError};
 use restante_relay_api::{FULL_MEMBER, Fullness};
 
 use crate::memory::NoRoom;
+use crate::metrics::Refused;
 
 /// How long a caller should wait after a full disk or a busy store: an operator needs minutes, a queue seconds.
 const DISK_FULL_RETRY: Duration = Duration::from_secs(300);
@@ -112,6 +113,7 @@ impl IntoResponse for Refusal {
         self.log();
         let Self(error) = self;
         let mut response = json(error.status, error.to_json());
+        response.extensions_mut().insert(Refused::of(&error));
         if let Some(wait) = error.retry_after {
             let seconds = HeaderValue::from(wait.as_secs().max(1));
             response.headers_mut().insert(RETRY_AFTER, seconds);

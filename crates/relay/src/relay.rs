@@ -11,10 +11,11 @@ use restante_federation::{
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
 use restante_mailbox::{KeyFileError, Keys, SqliteStore};
+use restante_operators::{ConfigSource, Reload, Token, TokenError};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{RelayConfig, Serve};
+use crate::config::{OperatorsSection, RelayConfig, Serve};
 use crate::disk::FolderDisk;
 use crate::own_key::{self, OwnKeyError};
 use crate::service::{Service, ServiceParts, per_address};
@@ -43,6 +44,29 @@ pub enum StartError {
     /// The configuration of outgoing calls can't be used.
     #[error(transparent)]
     Client(#[from] ClientConfigError),
+    /// The operators' address would show the token to others.
+    #[error(
+        "the operators' address {address} is not a loopback address, and what goes there is not encrypted; set \
+         [operators] listen to 127.0.0.1:8091, or beyond_loopback = true if only you can reach it"
+    )]
+    OperatorsBeyondLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The operators' address can't be bound.
+    #[error(
+        "cannot listen on {address} for operators; each relay on a machine needs an address of its own for that: set \
+         [operators] listen to another port"
+    )]
+    OperatorsListener {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: ListenerError,
+    },
+    /// The operators' token can't be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The address can't be bound, or the certificate can't be used.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -52,6 +76,8 @@ pub enum StartError {
 pub struct Relay {
     service: Service,
     listener: Listener,
+    operators: Listener,
+    token: Token,
     limits: ServeLimits,
     shutdown: CancellationToken,
 }
@@ -87,7 +113,9 @@ impl Relay {
         warn_if_open_to_the_world(config.serve, listener.local_address());
         let proxies = TrustedProxies::new(config.trusted_proxies);
         let listener = listener.bounded(per_address).behind(proxies);
-        Ok(Self { service, listener, limits, shutdown })
+        let operators = bind_operators(&config.operators).await?;
+        let token = Token::load_or_create(&config.data.join("admin-token"))?;
+        Ok(Self { service, listener, operators, token, limits, shutdown })
     }
 
     /// The relay's name.
@@ -100,6 +128,21 @@ impl Relay {
         self.listener.local_address()
     }
 
+    /// The address that was bound for operators.
+    pub fn operators_address(&self) -> SocketAddr {
+        self.operators.local_address()
+    }
+
+    /// Takes up changes of `source` when [`Reload::reload`] or the operator says so; `keys` is what it said when the
+    /// relay was started.
+    pub fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<RelayConfig>>,
+        keys: &toml::Table,
+    ) -> Arc<dyn Reload> {
+        self.service.reloaded_from(source, keys, self.listener.certificate())
+    }
+
     /// The certificate in use, if it speaks TLS.
     pub fn certificate(&self) -> Option<Certificate> {
         self.listener.certificate()
@@ -107,10 +150,30 @@ impl Relay {
 
     /// Serves until the token given to [`Relay::start`] is cancelled, then lets requests under way finish.
     pub async fn run(self) {
-        let Self { service, listener, limits, shutdown } = self;
-        let routes = service.routes();
-        service.run(serve(listener, routes, limits, shutdown)).await;
+        let Self { service, listener, operators, token, limits, shutdown } = self;
+        let (routes, connections) = (service.routes(), listener.open_connections());
+        let admin = service.operators(token, connections);
+        let few = ServeLimits { connections_max: OPERATORS_CONNECTIONS_MAX, ..limits };
+        let serving = async {
+            tokio::join!(
+                serve(listener, routes, limits, shutdown.clone()),
+                serve(operators, admin, few, shutdown.clone()),
+            );
+        };
+        service.run(serving).await;
     }
+}
+
+/// Monitors and a few commands; strangers do not come here.
+const OPERATORS_CONNECTIONS_MAX: usize = 64;
+
+async fn bind_operators(section: &OperatorsSection) -> Result<Listener, StartError> {
+    let address = section.listen;
+    if !address.ip().is_loopback() && !section.beyond_loopback {
+        return Err(StartError::OperatorsBeyondLoopback { address });
+    }
+    let bound = Listener::bind(address, None).await;
+    bound.map_err(|source| StartError::OperatorsListener { address, source })
 }
 
 /// Readable by its owner alone: it holds strangers' mail and the signing key.

@@ -5,11 +5,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 use restante_federation::{
-    ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts, KeyStore,
+    BaseUrl, Certificate, ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts,
+    KeyStore, OpenConnections,
 };
-use restante_federation_proto::{Clock, Dice, ServerName};
+use restante_federation_proto::{Clock, Dice, ServerName, Timestamp};
+use restante_operators::{
+    ConfigSource, Metrics, Readiness, Reload, Reloader, RequestDurations, Token,
+};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,8 +25,11 @@ use crate::disk::{Disk, DiskWatch};
 use crate::expiry::{self, Sealing};
 use crate::mailboxes::Mailboxes;
 use crate::memory::Memory;
+use crate::metrics::{self, Counted, CountingStore};
+use crate::operators::{self, OperatorsState};
 use crate::own_key::OwnKey;
 use crate::registrations::Registrations;
+use crate::reload::{Changes, RELOADED_KEYS};
 use crate::router::router;
 use crate::rules::{Rules, RulesInForce};
 use crate::state::{AdmissionState, Parts, RelayState};
@@ -48,6 +56,12 @@ pub struct ServiceParts {
 /// A relay without a listener.
 pub struct Service {
     state: RelayState,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    durations: RequestDurations,
+    started_at: Timestamp,
+    public_url: watch::Sender<Option<BaseUrl>>,
+    reload: Option<Arc<dyn Reload>>,
     sealing: Sealing,
 }
 
@@ -63,6 +77,8 @@ impl Service {
             notaries: config.keys.notaries(),
             vouchers: Vec::new(),
         }));
+        let counted = Counted::default();
+        let stores = Stores { mail: CountingStore::around(stores.mail, counted.clone()), ..stores };
         let state = RelayState::new(Parts {
             own_key: OwnKey::new(identity.clone()),
             identity,
@@ -79,6 +95,7 @@ impl Service {
             dice,
             rules: RulesInForce::new(Rules::of(config)),
             arrivals: Arrivals::default(),
+            counted,
             request_memory: Memory::new(),
             answer_memory: Memory::new(),
             deposits: TaskTracker::new(),
@@ -88,7 +105,17 @@ impl Service {
             Some(_) => Sealing::MayBeOld,
             None => Sealing::UpToDate,
         };
-        Self { state, sealing }
+        let (metrics, durations) = metrics::of(&state);
+        Self {
+            readiness: operators::readiness(&state),
+            metrics,
+            durations,
+            started_at: state.clock.now(),
+            public_url: watch::Sender::new(config.public_url.clone()),
+            reload: None,
+            state,
+            sealing,
+        }
     }
 
     /// The relay's name.
@@ -96,14 +123,40 @@ impl Service {
         self.state.server_name()
     }
 
-    /// Requests that begin from here on go by `config`, as far as it can change while the relay runs.
-    pub fn take_up(&self, config: &RelayConfig) {
-        self.state.rules.replace(Rules::of(config));
+    /// Takes up changes of `source`; `keys` is what it said when the relay was started.
+    pub(crate) fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<RelayConfig>>,
+        keys: &toml::Table,
+        certificate: Option<Certificate>,
+    ) -> Arc<dyn Reload> {
+        let changes = Changes { relay: self.state.clone(), public_url: self.public_url.clone() };
+        let reloader = Reloader::new(source, keys, RELOADED_KEYS, changes);
+        let reload: Arc<dyn Reload> = Arc::new(reloader.with_certificate("tls", certificate));
+        self.reload = Some(reload.clone());
+        reload
+    }
+
+    /// The operators' door, which asks for `token`.
+    pub(crate) fn operators(&self, token: Token, connections: OpenConnections) -> Router {
+        let state = OperatorsState {
+            relay: self.state.clone(),
+            readiness: self.readiness.clone(),
+            started_at: self.started_at,
+            connections,
+            public_url: self.public_url.subscribe(),
+            importing: Arc::default(),
+            reload: self.reload.clone(),
+        };
+        operators::door(state, self.metrics.clone(), token).router()
     }
 
     /// All routes.
     pub fn routes(&self) -> Router {
-        router(self.state.clone())
+        let counted = middleware::from_fn_with_state(self.state.counted.clone(), metrics::count);
+        let timed =
+            middleware::from_fn_with_state(self.durations.clone(), RequestDurations::measure);
+        router(self.state.clone()).layer(counted).layer(timed)
     }
 
     /// Lets mail expire and watches the disk until shutdown, and `serve` as well, which answers requests meanwhile; then

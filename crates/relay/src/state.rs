@@ -10,9 +10,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::arrivals::Arrivals;
 use crate::callers::Callers;
+use crate::config::RelayConfig;
 use crate::disk::DiskWatch;
 use crate::mailboxes::Mailboxes;
 use crate::memory::Memory;
+use crate::metrics::Counted;
 use crate::own_key::OwnKey;
 use crate::registrations::Registrations;
 use crate::rules::{Rules, RulesInForce};
@@ -35,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) rules: RulesInForce,
     pub(crate) admission: AdmissionState,
     pub(crate) arrivals: Arrivals,
+    /// For monitors.
+    pub(crate) counted: Counted,
     /// Of all requests under way.
     pub(crate) request_memory: Memory,
     /// Of all answers that are not written yet.
@@ -61,6 +65,11 @@ impl RelayState {
     /// The relay's name.
     pub(crate) fn server_name(&self) -> &ServerName {
         &self.identity.server_name
+    }
+
+    /// Requests that begin from here on go by `config`, as far as it can change while the relay runs.
+    pub(crate) fn take_up(&self, config: &RelayConfig) {
+        self.rules.replace(Rules::of(config));
     }
 
     /// The rules that hold at present.

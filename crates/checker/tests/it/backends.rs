@@ -17,6 +17,7 @@ const CALLS: usize = 800;
 async fn hold_to_its_promises(folder: &Path, stores: Stores) {
     let mut config = RelayConfig { data: folder.join("data"), ..RelayConfig::default() };
     config.listen = ([127, 0, 0, 1], 0).into();
+    config.operators.listen = config.listen;
     config.federation.dns = DnsSection::Word(DnsWord::Off);
     let (clock, shutdown) = (Arc::new(SystemClock), CancellationToken::new());
     let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone());

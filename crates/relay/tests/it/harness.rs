@@ -1,7 +1,7 @@
 //! A relay on a free port, and servers that call it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use restante_federation_proto::{
     Clock, ManualClock, ServerName, SignableRequest, SigningKey, SystemClock, Timestamp,
     canonicalise, mint,
 };
+use restante_operators::{BASE, ConfigSource, FreshConfig};
 use restante_relay::{Relay, RelayConfig, Stores};
 use restante_relay_api::endpoints::{COLLECT, MAILBOX, mailbox_user_id, send_relay_target};
 use restante_relay_api::{
@@ -30,6 +31,7 @@ pub(crate) struct TestRelay {
     pub(crate) peer: Peer,
     pub(crate) clock: Arc<ManualClock>,
     client: Arc<FederationClient>,
+    operators: Peer,
     folder: Arc<tempfile::TempDir>,
     shutdown: CancellationToken,
     running: Option<tokio::task::JoinHandle<()>>,
@@ -68,6 +70,19 @@ impl TestRelay {
         Self::run(relay, folder, clock, shutdown)
     }
 
+    /// With a configuration file that the test may change.
+    pub(crate) async fn start_reloadable(text: &str) -> (Self, Arc<ConfigFile>) {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let file =
+            Arc::new(ConfigFile { text: Mutex::new(text.to_owned()), folder: folder.clone() });
+        let FreshConfig { config, keys } = file.read().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        relay.reloaded_from(file.clone(), &keys);
+        (Self::run(relay, folder, clock, shutdown), file)
+    }
+
     /// On stores of the test's own.
     pub(crate) async fn start_on(stores: Stores, config: &str) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
@@ -86,9 +101,11 @@ impl TestRelay {
     ) -> Self {
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
         let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let url = format!("http://{}", relay.operators_address()).parse().unwrap();
+        let operators = Peer { name: relay.server_name().clone(), url: Some(url) };
         let client = FederationClient::new(ClientConfig::default(), clock.clone()).unwrap();
         let running = Some(tokio::spawn(relay.run()));
-        Self { peer, clock, client: Arc::new(client), folder, shutdown, running }
+        Self { peer, clock, client: Arc::new(client), operators, folder, shutdown, running }
     }
 
     /// Stops softly and starts again on the same data.
@@ -127,6 +144,36 @@ impl TestRelay {
         self.send(request).await
     }
 
+    /// A request at the operators' door, with the token or without.
+    pub(crate) async fn at_operators(
+        &self,
+        method: Method,
+        target: &str,
+        token: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let patience =
+            Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(70) };
+        let request = Request::builder().method(method).uri(target).header("authorization", token);
+        let request = request.body(full(body.into())).unwrap();
+        let response = self.client.exchange(&self.operators, request, patience).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = collect_limited(body, 1 << 26).await.unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    /// What the operator of this relay has done, below the base of the admin API.
+    pub(crate) async fn operator(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let token = std::fs::read_to_string(self.data().join("data/admin-token")).unwrap();
+        let target = format!("{BASE}{target}");
+        self.at_operators(method, &target, &format!("Bearer {}", token.trim()), body).await
+    }
+
     /// An unsigned request.
     pub(crate) async fn plain(&self, method: Method, target: &str, body: &str) -> Answer {
         let request = Request::builder().method(method).uri(target);
@@ -134,9 +181,28 @@ impl TestRelay {
     }
 }
 
+/// A configuration file in memory.
+pub(crate) struct ConfigFile {
+    pub(crate) text: Mutex<String>,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl ConfigSource<RelayConfig> for ConfigFile {
+    fn read(&self) -> Result<FreshConfig<RelayConfig>, String> {
+        let text = self.text.lock().unwrap().clone();
+        let keys = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let config = toml::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(FreshConfig { config: at_free_ports(&self.folder, config), keys })
+    }
+}
+
 fn configuration(folder: &tempfile::TempDir, text: &str) -> RelayConfig {
-    let mut config: RelayConfig = toml::from_str(text).unwrap();
+    at_free_ports(folder, toml::from_str(text).unwrap())
+}
+
+fn at_free_ports(folder: &tempfile::TempDir, mut config: RelayConfig) -> RelayConfig {
     config.listen = ([127, 0, 0, 1], 0).into();
+    config.operators.listen = config.listen;
     config.data = folder.path().join("data");
     config.federation.dns = DnsSection::Word(DnsWord::Off);
     config

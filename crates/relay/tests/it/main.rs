@@ -17,6 +17,7 @@ mod key_change;
 mod keys;
 mod limits;
 mod logs;
+mod operators;
 mod pressure;
 mod proof;
 mod registration;

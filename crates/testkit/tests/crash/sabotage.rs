@@ -159,6 +159,7 @@ async fn relay_process() {
     let haste = if haste == HASTY { Haste::Hasty } else { Haste::Patient };
     let mut config = RelayConfig { data: data.into(), ..RelayConfig::default() };
     config.listen = ([127, 0, 0, 1], 0).into();
+    config.operators.listen = config.listen;
     config.federation.dns = DnsSection::Word(DnsWord::Off);
     std::fs::create_dir_all(&config.data).unwrap();
     let store = Arc::new(HastyStore::open(&config.data.join("relay.sqlite"), haste));
