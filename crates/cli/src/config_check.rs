@@ -16,8 +16,8 @@ use toml::de::DeTable;
 
 use crate::args::Program;
 use crate::environment::{self, Override};
-use finding::{Place, Remark};
 pub(crate) use finding::{Finding, Severity};
+use finding::{Place, Remark};
 
 /// What a check found.
 #[derive(Debug)]
@@ -75,8 +75,7 @@ pub(crate) fn check(
     }
     findings.sort_by(|a, b| a.place.cmp(&b.place));
     findings.dedup();
-    let set_by_environment =
-        overrides.into_iter().map(|set| (set.path, set.variable)).collect();
+    let set_by_environment = overrides.into_iter().map(|set| (set.path, set.variable)).collect();
     Ok(Checked { program, findings, set_by_environment })
 }
 
@@ -113,7 +112,8 @@ mod tests {
         let file = folder.path().join("restante.toml");
         let text = text.replace("FOLDER", folder.path().to_str().unwrap());
         std::fs::write(&file, text).unwrap();
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let checked = check(&file, None, variables).unwrap();
         checked.findings.iter().map(ToString::to_string).collect()
     }
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_node_lacks_what_has_no_default_unless_the_environment_has_it() {
-        let text = "server_name = \"a.example\"\nhomeserver = \"http://127.0.0.1:8008\"\n[outbound]\n";
+        let text =
+            "server_name = \"a.example\"\nhomeserver = \"http://127.0.0.1:8008\"\n[outbound]\n";
         let found = checked(text, &[]);
         assert_found(&found, &["signing_key is missing", "line 3: outbound.secret is missing"]);
         let variables = [
@@ -165,7 +166,10 @@ mod tests {
             ("RESTANTE_NODE__SIGNING_KEY", "/nowhere/signing.key"),
         ];
         let found = checked(text, &variables);
-        assert_found(&found, &["RESTANTE_NODE__SIGNING_KEY: signing_key: cannot read /nowhere/signing.key"]);
+        assert_found(
+            &found,
+            &["RESTANTE_NODE__SIGNING_KEY: signing_key: cannot read /nowhere/signing.key"],
+        );
     }
 
     #[test]
@@ -176,7 +180,13 @@ mod tests {
             ("RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE", "soon"),
         ];
         let found = checked("data = \"FOLDER\"\n", &variables[1..]);
-        assert_found(&found, &["RESTANTE_RELAY__LIMITS__CONNECTIONS_MAX: ", "RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE: "]);
+        assert_found(
+            &found,
+            &[
+                "RESTANTE_RELAY__LIMITS__CONNECTIONS_MAX: ",
+                "RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE: ",
+            ],
+        );
         let found = checked("data = \"FOLDER\"\n", &variables);
         assert!(found[0].contains("RESTANTE_RELAY__LISTN: there is no such key"), "{found:#?}");
     }
