@@ -72,7 +72,7 @@ impl RetrieverStatus {
         self.lock().get(relay).cloned()
     }
 
-    fn answered(&self, relay: &ServerName, status: RelayStatus) {
+    pub(crate) fn answered(&self, relay: &ServerName, status: RelayStatus) {
         self.lock().insert(relay.clone(), status);
     }
 
