@@ -17,6 +17,7 @@ use toml::de::DeTable;
 use crate::args::Program;
 use crate::environment::{self, Override};
 use finding::{Place, Remark};
+use form::Read;
 pub(crate) use finding::{Finding, Severity};
 
 /// What a check found.
@@ -59,25 +60,30 @@ pub(crate) fn check(
     };
     findings.extend(environment_values::check(program, &overrides));
     let form = form::Form { text: &text, table: &table, program, broken: !errors.is_empty() };
-    match program {
-        Program::Relay => {
-            let (config, wrong) = form.check::<RelayConfig>(&overrides);
-            findings.extend(wrong);
-            let remarks = config.iter().flat_map(|config| relay_values::remarks(config, file));
-            findings.extend(remarks.map(|remark| placed(remark, &text, &table, &overrides)));
-        }
-        Program::Node => {
-            let (config, wrong) = form.check::<NodeConfig>(&overrides);
-            findings.extend(wrong);
-            let remarks = config.iter().flat_map(node_values::remarks);
-            findings.extend(remarks.map(|remark| placed(remark, &text, &table, &overrides)));
-        }
-    }
+    let (wrong, remarks) = match program {
+        Program::Relay => judged(form.check::<RelayConfig>(&overrides), relay_values::remarks),
+        Program::Node => judged(form.check::<NodeConfig>(&overrides), node_values::remarks),
+    };
+    findings.extend(wrong);
+    findings.extend(remarks.into_iter().map(|remark| placed(remark, &text, &table, &overrides)));
     findings.sort_by(|a, b| a.place.cmp(&b.place));
     findings.dedup();
     let set_by_environment =
         overrides.into_iter().map(|set| (set.path, set.variable)).collect();
     Ok(Checked { program, findings, set_by_environment })
+}
+
+/// What is wrong with the form, and what is to be said about the values that stand in the file.
+fn judged<C>(read: Read<C>, remarks: fn(&C) -> Vec<Remark>) -> (Vec<Finding>, Vec<Remark>) {
+    let Read { config, findings, mended } = read;
+    let mut remarks = config.as_ref().map(remarks).unwrap_or_default();
+    remarks.retain(|remark| mended.iter().all(|key| !is_within(&remark.key, key)));
+    (findings, remarks)
+}
+
+/// Whether `key` is `outer`, or in the section `outer`.
+fn is_within(key: &str, outer: &str) -> bool {
+    key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// A node's file has sections that a relay's has not.
@@ -93,10 +99,7 @@ fn placed(
     table: &toml::Spanned<DeTable<'_>>,
     overrides: &[Override],
 ) -> Finding {
-    let within = |outer: &str| {
-        remark.key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let place = match overrides.iter().find(|set| within(&set.path)) {
+    let place = match overrides.iter().find(|set| is_within(&remark.key, &set.path)) {
         Some(set) => Place::Variable(set.variable.clone()),
         None => form::line_of_key(text, table.get_ref(), &remark.key)
             .map_or(Place::Default, Place::Line),
@@ -142,7 +145,6 @@ mod tests {
                 "line 5: there is no key limits.zzz; did you mean limits.",
                 "line 7: mailbox.time_to_live: \"soon\" is not a length of time",
                 "line 8: tls.key is missing",
-                "line 9: tls.certificate: cannot read /nowhere/chain.pem",
             ],
         );
     }
@@ -179,6 +181,23 @@ mod tests {
         assert_found(&found, &["RESTANTE_RELAY__LIMITS__CONNECTIONS_MAX: ", "RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE: "]);
         let found = checked("data = \"FOLDER\"\n", &variables);
         assert!(found[0].contains("RESTANTE_RELAY__LISTN: there is no such key"), "{found:#?}");
+    }
+
+    #[test]
+    fn files_that_can_not_be_read_are_named_with_their_lines() {
+        let found = checked(
+            "[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n\
+             [federation]\nextra_ca_files = [\"/nowhere/ca.pem\"]\n",
+            &[],
+        );
+        assert_found(
+            &found,
+            &[
+                "line 2: tls.certificate: cannot read /nowhere/chain.pem",
+                "line 3: tls.key: cannot read /nowhere/key.pem",
+                "line 5: federation.extra_ca_files: cannot read /nowhere/ca.pem",
+            ],
+        );
     }
 
     #[test]

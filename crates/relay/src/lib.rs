@@ -17,6 +17,6 @@ mod router;
 mod service;
 mod state;
 
-pub use config::{LimitsSection, MailboxSection, RelayConfig};
+pub use config::{LimitsSection, MailboxSection, RelayConfig, Serve};
 pub use relay::{Relay, StartError};
 pub use service::{Service, ServiceParts};
