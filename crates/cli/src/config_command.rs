@@ -133,6 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn the_generated_files_promise_of_each_key_what_the_programs_keep() {
+        for (program, reloaded) in [
+            (Program::Relay, restante_relay::RELOADED_KEYS),
+            (Program::Node, restante_node::RELOADED_KEYS),
+        ] {
+            for key in documented_keys::all(program) {
+                let Some(promised) = key.reload else { continue };
+                let kept = restante_operators::is_applicable(reloaded, &key.path);
+                assert_eq!(promised == documented_keys::Reloaded::Yes, kept, "{}", key.path);
+            }
+        }
+    }
+
+    #[test]
     fn a_check_counts_what_is_wrong_and_names_the_file_with_each() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("relay.toml");

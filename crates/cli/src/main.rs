@@ -6,6 +6,7 @@ mod args;
 mod config_check;
 mod config_command;
 mod config_file;
+mod config_source;
 mod confirmation;
 mod doctor;
 mod documented_keys;

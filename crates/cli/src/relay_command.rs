@@ -5,11 +5,13 @@ mod backup;
 use std::sync::Arc;
 
 use restante_federation_proto::SystemClock;
-use restante_relay::{Relay, RelayConfig};
+use restante_operators::{ConfigSource as _, FreshConfig};
+use restante_relay::Relay;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
 use crate::args::{RelayAction, RelayConfigOptions, RelayOptions, ReloadSubject};
+use crate::config_source::RelaySource;
 use crate::{logging, open_files, relay_status_text, reload_command, shutdown};
 
 /// Runs a relay until a signal, or carries out one command.
@@ -34,14 +36,16 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
 async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     logging::start(&options.log)?;
     open_files::raise_limit();
-    let config = config(&options)?;
+    let source = RelaySource(options);
+    let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
     let token = CancellationToken::new();
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let relay = Relay::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let mut relay = Relay::start(config, Arc::new(SystemClock), token.clone()).await?;
     println!("restante relay {}", env!("CARGO_PKG_VERSION"));
     println!("server name   {}", relay.server_name());
     println!("listening on  {scheme}://{}", relay.local_address());
+    println!("operators at  http://{}", relay.operators_address());
     println!("data in       {}", data.display());
     println!();
     println!("What next:");
@@ -52,16 +56,8 @@ async fn serve(options: RelayOptions) -> anyhow::Result<()> {
         relay.server_name(),
         relay.local_address()
     );
-    let certificate = relay.certificate();
-    shutdown::until_signal(relay.run(), certificate, token).await
-}
-
-fn config(options: &RelayOptions) -> anyhow::Result<RelayConfig> {
-    let mut config = options.config.read()?;
-    if let Some(listen) = options.listen {
-        config.listen = listen;
-    }
-    Ok(config)
+    let reload = relay.reloaded_from(Arc::new(source), &keys);
+    shutdown::until_signal(relay.run(), reload, token).await
 }
 
 async fn status(config: &RelayConfigOptions, as_json: bool) -> anyhow::Result<()> {

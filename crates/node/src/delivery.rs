@@ -23,6 +23,7 @@ use axum::response::Response;
 use http::StatusCode;
 use restante_federation::{Patience, Peer};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
+use restante_operators::Adjustable;
 use restante_relay_api::endpoints::send_relay_target;
 use restante_relay_api::hex;
 use restante_sqlite::StoreError;
@@ -33,7 +34,6 @@ pub(crate) use mail::{Mail, Outgoing};
 
 use crate::answer::{self, Answer};
 use crate::background::Background;
-use crate::config::DeliverySection;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
 use crate::site::Site;
@@ -61,7 +61,7 @@ pub(crate) struct Delivery {
 struct Inner {
     site: Site,
     ledger: Ledger,
-    schedule: Schedule,
+    schedule: Adjustable<Schedule>,
     deposits: Deposits,
     capsules: Capsules,
     turns: Turns,
@@ -91,15 +91,13 @@ impl Delivery {
     /// Opens the ledger; `background` owns the deposits that outlive their call.
     pub(crate) async fn open(
         site: Site,
-        section: &DeliverySection,
+        schedule: Adjustable<Schedule>,
         background: Background,
     ) -> Result<Self, StoreError> {
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
-        let schedule = Schedule::from(section);
-        let deposits =
-            Deposits::new(site.clone(), ledger.clone(), background, schedule.relay_deadline());
+        let deposits = Deposits::new(site.clone(), ledger.clone(), background, schedule.clone());
         let capsules = Capsules::new(site.clone());
         let inner = Inner { site, ledger, schedule, deposits, capsules, turns: Turns::default() };
         Ok(Self { shared: Arc::new(inner) })
@@ -129,7 +127,7 @@ impl Delivery {
 impl Inner {
     async fn carry(&self, mail: &Mail, begun: Instant) -> Result<Response, String> {
         let destination = mail.destination();
-        let wait = self.schedule.direct_time_left(begun.elapsed());
+        let wait = self.schedule.current().direct_time_left(begun.elapsed());
         let turn = tokio::time::timeout(wait, self.turns.take(destination)).await;
         let _turn =
             turn.map_err(|_| format!("another transaction to {destination} is under way"))?;
@@ -156,11 +154,11 @@ impl Inner {
     }
 
     async fn try_directly(&self, mail: &Mail, waybill: &[u8], begun: Instant) -> Direct {
-        let destinations = &self.site.destinations;
+        let (destinations, schedule) = (&self.site.destinations, self.schedule.current());
         let mut progress = Progress::new(destinations.admit(mail.destination()));
         let mut last = Direct::Unreachable(format!("{} is assumed offline", mail.destination()));
         loop {
-            let step = progress.next_step(&self.schedule, begun.elapsed());
+            let step = progress.next_step(&schedule, begun.elapsed());
             // A busy destination's own words are what is left when there is no time for another attempt.
             let Step::Attempt { pause, patience } = step else { return last };
             tokio::time::sleep(pause).await;
@@ -262,7 +260,7 @@ impl Inner {
         }
         self.site.passed.note(destination, packed.event_ids).await;
         self.site.counted.delivery(DeliveryOutcome::Relayed);
-        tokio::time::sleep(self.schedule.answer_hold()).await;
+        tokio::time::sleep(self.schedule.current().answer_hold()).await;
         Ok(json_response(StatusCode::OK, SENT))
     }
 }

@@ -18,6 +18,7 @@ mod outbound;
 mod own_keys;
 mod passed;
 mod relay_book;
+mod reload;
 mod restart;
 mod retriever;
 mod service;
@@ -37,6 +38,7 @@ pub use config::{
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};
 pub use node::{Addresses, Node, StartError};
+pub use reload::RELOADED_KEYS;
 pub use restante_operators::{Token, TokenError};
 pub use service::{Doors, Service, ServiceParts};
 pub use store::SCHEMA;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -23,7 +23,7 @@ pub(crate) struct Counted {
 }
 
 /// How a transaction of the homeserver's ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
     /// The destination took it.
     Direct,
@@ -37,7 +37,7 @@ pub(crate) enum DeliveryOutcome {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    outcome: DeliveryOutcome,
+    outcome: &'static str,
 }
 
 /// A relay that the operator named.
@@ -55,9 +55,22 @@ struct StateLabel {
 const INBOX_STATES: [&str; 5] =
     ["waiting", "unverified_first_contact", "delivered_unconfirmed", "parked", "parked_events"];
 
+impl DeliveryOutcome {
+    const ALL: [Self; 4] = [Self::Direct, Self::Relayed, Self::Refused, Self::Failed];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Counted {
     pub(crate) fn delivery(&self, outcome: DeliveryOutcome) {
-        self.deliveries.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.deliveries.get_or_create(&OutcomeLabel { outcome: outcome.word() }).inc();
     }
 }
 
@@ -68,18 +81,23 @@ pub(crate) fn of(
     retriever: &RetrieverStatus,
     data: &Path,
 ) -> (Arc<Metrics>, RequestDurations) {
-    let mut registry = Registry::with_prefix("restante_node");
+    let mut whole = Registry::default();
+    let registry = whole.sub_registry_with_prefix("restante_node");
     let help = "Transactions of the homeserver, by outcome";
+    for outcome in DeliveryOutcome::ALL {
+        // What has not happened yet is shown as 0.
+        drop(site.counted.deliveries.get_or_create(&OutcomeLabel { outcome: outcome.word() }));
+    }
     registry.register("deliveries", help, site.counted.deliveries.clone());
-    let durations = RequestDurations::register(&mut registry, "inbound");
+    let durations = RequestDurations::register(registry, "inbound");
     let look = Look {
         site: site.clone(),
         inbox: inbox.clone(),
         retriever: retriever.clone(),
         data: data.to_owned(),
-        values: Values::register(&mut registry),
+        values: Values::register(registry),
     };
-    let metrics = Metrics::of(registry, vec![Arc::new(look)], site.clock.now());
+    let metrics = Metrics::of(whole, vec![Arc::new(look)], site.clock.now());
     (Arc::new(metrics), durations)
 }
 

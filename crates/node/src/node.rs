@@ -11,7 +11,7 @@ use restante_federation::{
     ServeLimits, SqliteKeyStore, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, SigningKey, SystemDice};
-use restante_operators::TokenError;
+use restante_operators::{ConfigSource, Reload, TokenError};
 use restante_sqlite::{OpenError, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -123,6 +123,16 @@ impl Node {
     /// The certificate of the inbound address, if it speaks TLS.
     pub fn certificate(&self) -> Option<Certificate> {
         self.listeners.inbound.certificate()
+    }
+
+    /// Takes up changes of `source` when [`Reload::reload`] or the operator says so; `keys` is what it said when the
+    /// node was started.
+    pub fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<NodeConfig>>,
+        keys: &toml::Table,
+    ) -> Arc<dyn Reload> {
+        self.service.reloaded_from(source, keys, self.listeners.inbound.certificate())
     }
 
     /// Serves until the token given to [`Node::start`] is cancelled, then lets what is under way finish.

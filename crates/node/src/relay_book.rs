@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use restante_federation::Peer;
 use restante_federation_proto::ServerName;
@@ -10,6 +10,7 @@ use restante_sqlite::rusqlite::{self, Connection};
 use restante_sqlite::{Database, StoreError};
 use tokio::sync::watch;
 
+use crate::config::NodeConfig;
 use crate::store;
 
 /// Where a relay's entry came from.
@@ -41,7 +42,7 @@ pub(crate) struct RelayBook {
 
 struct Inner {
     database: Database,
-    configured: BTreeMap<ServerName, Vec<Peer>>,
+    configured: Mutex<BTreeMap<ServerName, Vec<Peer>>>,
     relays: watch::Sender<RelaysByServer>,
     /// Changes in the order in which the database made them, so that the newest is what is shown last.
     changes: AtomicU64,
@@ -58,7 +59,7 @@ impl RelayBook {
         let relays = watch::Sender::new(join(&configured, added));
         let inner = Inner {
             database,
-            configured,
+            configured: Mutex::new(configured),
             relays,
             changes: AtomicU64::new(0),
             shown: Mutex::new(0),
@@ -92,6 +93,23 @@ impl RelayBook {
         self.change(move |connection| store::relays::remove(connection, &server, &relay)).await
     }
 
+    /// Replaces what the configuration names; what the operator added stays.
+    pub(crate) async fn configure(
+        &self,
+        configured: BTreeMap<ServerName, Vec<Peer>>,
+    ) -> Result<(), StoreError> {
+        let before = std::mem::replace(&mut *self.configured(), configured);
+        let shown = self.change(|_| Ok(())).await;
+        if shown.is_err() {
+            *self.configured() = before;
+        }
+        shown
+    }
+
+    fn configured(&self) -> MutexGuard<'_, BTreeMap<ServerName, Vec<Peer>>> {
+        self.shared.configured.lock().expect("nothing panics while it reads them")
+    }
+
     async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -111,9 +129,17 @@ impl RelayBook {
         let mut shown = self.shared.shown.lock().expect("nothing panics while it shows a change");
         if *shown < number {
             *shown = number;
-            self.shared.relays.send_replace(join(&self.shared.configured, added));
+            self.shared.relays.send_replace(join(&self.configured(), added));
         }
     }
+}
+
+/// What the configuration names.
+pub(crate) fn configured(config: &NodeConfig) -> BTreeMap<ServerName, Vec<Peer>> {
+    let relays = config.relays.iter();
+    relays
+        .map(|(server, relays)| (server.clone(), relays.iter().cloned().map(Into::into).collect()))
+        .collect()
 }
 
 fn join(
@@ -183,6 +209,20 @@ mod tests {
         assert_eq!(names(&book.of(&b)), [("r1.test", RelaySource::Operator)]);
         assert!(book.remove(&b, &r1).await.unwrap());
         assert_eq!(names(&book.of(&b)), [("r1.test", RelaySource::Configuration)]);
+    }
+
+    #[tokio::test]
+    async fn a_changed_configuration_leaves_what_the_operator_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = open(&folder).await;
+        let b = name("b.test");
+        book.add(b.clone(), relay("r2.test", None)).await.unwrap();
+        let watch = book.watch();
+        let changed = BTreeMap::from([(b.clone(), vec![relay("r3.test", None)])]);
+        book.configure(changed).await.unwrap();
+        let expected =
+            [("r3.test", RelaySource::Configuration), ("r2.test", RelaySource::Operator)];
+        assert_eq!(names(&watch.borrow()[&b]), expected);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use restante_federation::Peer;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_operators::Adjustable;
 use restante_relay_api::Queued;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -90,7 +91,7 @@ impl RetrieverStatus {
 struct Retriever {
     site: Site,
     inbox: Inbox,
-    settings: CollectSettings,
+    settings: Adjustable<CollectSettings>,
     status: RetrieverStatus,
 }
 
@@ -103,12 +104,12 @@ struct Task {
 pub(crate) async fn run(
     site: Site,
     inbox: Inbox,
-    settings: CollectSettings,
+    settings: impl Into<Adjustable<CollectSettings>>,
     status: RetrieverStatus,
     shutdown: CancellationToken,
 ) {
     let mut book = site.relays.watch();
-    let retriever = Retriever { site, inbox, settings, status };
+    let retriever = Retriever { site, inbox, settings: settings.into(), status };
     let mut running: BTreeMap<ServerName, Task> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {

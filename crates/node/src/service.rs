@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Router, middleware};
-use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
+use restante_federation::{Certificate, Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
 use restante_federation_proto::{Clock, Dice, SigningKey};
-use restante_operators::{Metrics, Readiness, RequestDurations, Token};
+use restante_operators::{
+    ConfigSource, Metrics, Readiness, Reload, Reloader, RequestDurations, Token,
+};
 use restante_sqlite::{Database, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +20,7 @@ use crate::admin::{self, AdminState, ready};
 use crate::background::Background;
 use crate::config::NodeConfig;
 use crate::delivery::Delivery;
-use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
+use crate::destinations::{DestinationParts, Destinations};
 use crate::homeserver::Homeserver;
 use crate::inbound::{self, DoorSettings, Front};
 use crate::inbox::{self, Inbox};
@@ -26,7 +28,8 @@ use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
 use crate::passed::Passed;
-use crate::relay_book::RelayBook;
+use crate::relay_book::{RelayBook, configured};
+use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
 use crate::stand_in::StandIn;
@@ -70,6 +73,8 @@ pub struct Doors {
 /// A node without listeners.
 pub struct Service {
     config: NodeConfig,
+    settings: Settings,
+    reload: Option<Arc<dyn Reload>>,
     site: Site,
     delivery: Delivery,
     inbox: Inbox,
@@ -86,14 +91,18 @@ impl Service {
     pub async fn open(config: NodeConfig, parts: ServiceParts) -> Result<Self, StoreError> {
         let token = parts.admin_token.clone();
         let background = Background::default();
-        let site = open_site(&config, parts, &background).await?;
-        let delivery = Delivery::open(site.clone(), &config.delivery, background.clone()).await?;
-        let inbox = Inbox::open(site.clone(), config.inbox.clone().into()).await?;
+        let settings = Settings::of(&config);
+        let site = open_site(&config, &settings, parts, &background).await?;
+        let delivery =
+            Delivery::open(site.clone(), settings.schedule.clone(), background.clone()).await?;
+        let inbox = Inbox::open(site.clone(), settings.inbox.clone()).await?;
         let retriever = RetrieverStatus::default();
         let (metrics, durations) = metrics::of(&site, &inbox, &retriever, &config.data);
         let readiness = ready::readiness(site.database.clone());
         Ok(Self {
             config,
+            settings,
+            reload: None,
             site,
             delivery,
             inbox,
@@ -106,6 +115,21 @@ impl Service {
         })
     }
 
+    /// Takes up changes of `source`; `keys` is what it said when the node was started.
+    pub(crate) fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<NodeConfig>>,
+        keys: &toml::Table,
+        certificate: Option<Certificate>,
+    ) -> Arc<dyn Reload> {
+        let changes = Changes { settings: self.settings.clone(), relays: self.site.relays.clone() };
+        let reloader = Reloader::new(source, keys, RELOADED_KEYS, changes);
+        let reload: Arc<dyn Reload> =
+            Arc::new(reloader.with_certificate("inbound.tls", certificate));
+        self.reload = Some(reload.clone());
+        reload
+    }
+
     /// Its doors; to be called once.
     pub fn doors(&self) -> Doors {
         let admin = AdminState {
@@ -114,7 +138,7 @@ impl Service {
             inbox: self.inbox.clone(),
             retriever: self.retriever.clone(),
             readiness: self.readiness.clone(),
-            reload: None,
+            reload: self.reload.clone(),
         };
         let outbound = OutboundSettings {
             secret: self.config.outbound.secret.clone(),
@@ -141,10 +165,10 @@ impl Service {
     /// Collects and delivers until `shutdown`, and `serve` as well, which keeps the doors open meanwhile; then lets what
     /// is under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>, shutdown: CancellationToken) {
-        let Self { config, site, inbox, background, retriever, .. } = self;
+        let Self { settings, site, inbox, background, retriever, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
-        tasks.spawn(retriever::run(site, inbox, config.collect.into(), retriever, shutdown));
+        tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());
         background.stop(BACKGROUND_DRAIN).await;
@@ -157,6 +181,7 @@ fn timed(router: Router, durations: &RequestDurations, door: &'static str) -> Ro
 
 async fn open_site(
     config: &NodeConfig,
+    settings: &Settings,
     parts: ServiceParts,
     background: &Background,
 ) -> Result<Site, StoreError> {
@@ -172,20 +197,12 @@ async fn open_site(
     });
     let own_keys =
         OwnKeys::open(identity.clone(), homeserver.clone(), database.clone(), clock.clone());
-    let configured = config
-        .relays
-        .iter()
-        .map(|(server, relays)| (server.clone(), relays.iter().cloned().map(Into::into).collect()));
     let destinations = Destinations::open(DestinationParts {
         exchange: exchange.clone(),
         database: database.clone(),
         clock: clock.clone(),
         background: background.clone(),
-        policy: OfflinePolicy {
-            attempts_until_offline: config.delivery.attempts_until_offline,
-            probe_interval: config.delivery.probe_interval.0,
-            probe_connect: config.delivery.probe_connect.0,
-        },
+        policy: settings.offline.clone(),
     });
     let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
     Ok(Site {
@@ -198,7 +215,7 @@ async fn open_site(
         keys: Arc::new(keys),
         witness: Arc::default(),
         own_keys: Arc::new(own_keys.await?.signed_by_others(parts.other_keys)),
-        relays: RelayBook::open(database.clone(), configured.collect()).await?,
+        relays: RelayBook::open(database.clone(), configured(config)).await?,
         destinations: destinations.await?,
         database,
         clock,

@@ -97,11 +97,12 @@ impl TestSite {
             database: database.clone(),
             clock: clock.clone(),
             background: background.clone(),
-            policy: OfflinePolicy {
+            policy: (OfflinePolicy {
                 attempts_until_offline: 2,
                 probe_interval: Duration::from_secs(30),
                 probe_connect: Duration::from_secs(3),
-            },
+            })
+            .into(),
         });
         let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
         let site = Site {

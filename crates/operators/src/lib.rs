@@ -3,6 +3,7 @@
 //! [`Door::router`] has all routes. What the door shows is the program's: its [`Condition`]s, its [`Gauges`], its
 //! [`Routes`] and their OpenAPI document.
 
+mod adjustable;
 mod answer;
 mod bearer;
 mod disk;
@@ -16,6 +17,7 @@ mod reload;
 mod routes;
 mod token;
 
+pub use adjustable::Adjustable;
 pub use answer::{
     Refusal, bad_request, conflict, done, json, json_body, not_found, shown, unavailable,
 };
@@ -26,6 +28,6 @@ pub use metrics::{Gauges, Metrics, set_total};
 pub use openapi::{RefusalBody, tidy, undocumented};
 pub use page::{Page, PageQuery, PageQueryError};
 pub use readiness::{Condition, Readiness, ReadyReport, Unmet, UnmetCondition};
-pub use reload::{ConfigSource, FreshConfig, Reload, ReloadReport, Reloader, reload_answer};
+pub use reload::{Apply, ConfigSource, FreshConfig, Reload, ReloadReport, Reloader, is_applicable, reload_answer};
 pub use routes::{Endpoint, Routes};
 pub use token::{Token, TokenError};

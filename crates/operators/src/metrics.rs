@@ -28,7 +28,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics in `registry`, some of which are `gauges`. `started_at` is when the program started.
+    /// The metrics in `registry`, which has no prefix of its own, some of which are `gauges`. `started_at` is when the program started.
     pub fn of(mut registry: Registry, gauges: Vec<Arc<dyn Gauges>>, started_at: Timestamp) -> Self {
         let start: Gauge<f64, AtomicU64> = Gauge::default();
         start.set(started_at.as_millis() as f64 / 1000.0);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::response::Response;
 use http::StatusCode;
+use restante_federation::{Certificate, Reloaded};
 use restante_federation_proto::{ErrorCode, MatrixError};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -25,6 +26,13 @@ pub struct FreshConfig<C> {
 pub trait ConfigSource<C>: Send + Sync + 'static {
     /// The configuration now; the error says what is wrong in it, and where.
     fn read(&self) -> Result<FreshConfig<C>, String>;
+}
+
+/// Puts in force what can be changed while a program runs.
+#[async_trait]
+pub trait Apply<C>: Send + Sync + 'static {
+    /// All of it or nothing; the error says why nothing.
+    async fn apply(&self, config: &C) -> Result<(), String>;
 }
 
 /// Takes up a changed configuration.
@@ -50,23 +58,28 @@ pub struct Reloader<C> {
     source: Arc<dyn ConfigSource<C>>,
     /// Keys that `apply` puts in force; `limits` stands for all keys of that section.
     applicable: &'static [&'static str],
-    apply: Apply<C>,
+    apply: Box<dyn Apply<C>>,
+    certificate: Option<(&'static str, Certificate)>,
     /// What is in force.
     running: Mutex<BTreeMap<String, Value>>,
 }
 
-type Apply<C> = Box<dyn Fn(&C) -> Result<(), String> + Send + Sync>;
-
-impl<C: Send + 'static> Reloader<C> {
+impl<C: Send + Sync + 'static> Reloader<C> {
     /// Beginning with the configuration that the program was started with, which said `keys`.
     pub fn new(
         source: Arc<dyn ConfigSource<C>>,
         keys: &Table,
         applicable: &'static [&'static str],
-        apply: impl Fn(&C) -> Result<(), String> + Send + Sync + 'static,
+        apply: impl Apply<C>,
     ) -> Self {
         let running = Mutex::new(leaves(keys));
-        Self { source, applicable, apply: Box::new(apply), running }
+        Self { source, applicable, apply: Box::new(apply), certificate: None, running }
+    }
+
+    /// The same, which reads the files of `certificate`, which `section` names, again, too.
+    #[must_use]
+    pub fn with_certificate(self, section: &'static str, certificate: Option<Certificate>) -> Self {
+        Self { certificate: certificate.map(|certificate| (section, certificate)), ..self }
     }
 
     async fn changed(&self) -> Result<ReloadReport, String> {
@@ -79,8 +92,9 @@ impl<C: Send + 'static> Reloader<C> {
         let changed = changed(&running, &wanted);
         let (applied, needs_restart): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|key| is_applicable(self.applicable, key));
+        let certificate = self.renew_certificate().await?;
         if !applied.is_empty() {
-            (self.apply)(&fresh.config)?;
+            self.apply.apply(&fresh.config).await?;
         }
         for key in &applied {
             match wanted.get(key) {
@@ -88,12 +102,23 @@ impl<C: Send + 'static> Reloader<C> {
                 None => running.remove(key),
             };
         }
+        let applied = applied.into_iter().chain(certificate).collect();
         Ok(ReloadReport { applied, needs_restart, error: None })
+    }
+
+    /// The section whose files hold another certificate than before.
+    async fn renew_certificate(&self) -> Result<Option<String>, String> {
+        let Some((section, certificate)) = &self.certificate else { return Ok(None) };
+        match certificate.reload().await {
+            Ok(Reloaded::Renewed) => Ok(Some((*section).to_owned())),
+            Ok(Reloaded::Unchanged) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
 #[async_trait]
-impl<C: Send + 'static> Reload for Reloader<C> {
+impl<C: Send + Sync + 'static> Reload for Reloader<C> {
     async fn reload(&self) -> ReloadReport {
         let report = self.changed().await;
         let report = report
@@ -142,7 +167,8 @@ fn changed(
     keys.filter(|key| running.get(*key) != wanted.get(*key)).cloned().collect()
 }
 
-fn is_applicable(applicable: &[&str], key: &str) -> bool {
+/// Whether `key` is one of the keys, or in one of the sections, that `applicable` lists.
+pub fn is_applicable(applicable: &[&str], key: &str) -> bool {
     let is_within = |known: &&str| {
         key.strip_prefix(*known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };

@@ -7,10 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use restante_federation_proto::ServerName;
 use tokio::sync::Notify;
 
-/// Who waits for whose mail. Bounded: no more than `waiting_max` wait at once.
-pub(crate) struct Arrivals {
-    waiting_max: usize,
-    waiting: Mutex<Waiting>,
+/// Who waits for whose mail.
+#[derive(Default)]
+pub(crate) struct Arrivals(Mutex<Waiting>);
+
+/// How many collects may wait at once; one more is answered at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaitingLimits {
+    pub(crate) in_all: usize,
+    pub(crate) per_mailbox: usize,
 }
 
 #[derive(Default)]
@@ -32,14 +37,15 @@ pub(crate) struct Place<'a> {
 }
 
 impl Arrivals {
-    pub(crate) fn new(waiting_max: usize) -> Self {
-        Self { waiting_max, waiting: Mutex::default() }
-    }
-
     /// Takes a place; `None` when all are taken.
-    pub(crate) fn wait_for(&self, recipient: &ServerName) -> Option<Place<'_>> {
+    pub(crate) fn wait_for(
+        &self,
+        recipient: &ServerName,
+        limits: WaitingLimits,
+    ) -> Option<Place<'_>> {
         let mut waiting = self.lock();
-        if waiting.total >= self.waiting_max {
+        let here = waiting.by_recipient.get(recipient).map_or(0, |waiters| waiters.count);
+        if waiting.total >= limits.in_all || here >= limits.per_mailbox {
             return None;
         }
         waiting.total += 1;
@@ -48,6 +54,11 @@ impl Arrivals {
         waiters.count += 1;
         let arrived = waiters.arrived.clone();
         Some(Place { arrivals: self, recipient: recipient.clone(), arrived })
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().total
     }
 
     /// Mail arrived for `recipient`.
@@ -59,7 +70,7 @@ impl Arrivals {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Counters stay true even if a holder panicked: each change is one step.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,28 +101,41 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_given_back() {
-        let arrivals = Arrivals::new(2);
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 2, per_mailbox: 2 };
         let b: ServerName = "b.example".parse().unwrap();
         let c: ServerName = "c.example".parse().unwrap();
-        let first = arrivals.wait_for(&b);
-        let second = arrivals.wait_for(&c);
+        let first = arrivals.wait_for(&b, limits);
+        let second = arrivals.wait_for(&c, limits);
         assert!(first.is_some() && second.is_some());
-        assert!(arrivals.wait_for(&b).is_none());
+        assert!(arrivals.wait_for(&b, limits).is_none());
         drop(first);
-        assert!(arrivals.wait_for(&b).is_some());
+        assert!(arrivals.wait_for(&b, limits).is_some());
         drop(second);
         assert!(arrivals.lock().by_recipient.is_empty(), "nobody waits, nothing is kept");
     }
 
+    #[test]
+    fn one_mailbox_does_not_take_the_places_of_all() {
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 10, per_mailbox: 2 };
+        let b: ServerName = "b.example".parse().unwrap();
+        let c: ServerName = "c.example".parse().unwrap();
+        let _taken = [arrivals.wait_for(&b, limits), arrivals.wait_for(&b, limits)];
+        assert!(arrivals.wait_for(&b, limits).is_none());
+        assert!(arrivals.wait_for(&c, limits).is_some());
+    }
+
     #[tokio::test]
     async fn mail_wakes_every_collect_of_its_recipient_and_no_other() {
-        let arrivals = Arrivals::new(10);
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 10, per_mailbox: 10 };
         let b: ServerName = "b.example".parse().unwrap();
         let c: ServerName = "c.example".parse().unwrap();
         let (one, two, other) = (
-            arrivals.wait_for(&b).unwrap(),
-            arrivals.wait_for(&b).unwrap(),
-            arrivals.wait_for(&c).unwrap(),
+            arrivals.wait_for(&b, limits).unwrap(),
+            arrivals.wait_for(&b, limits).unwrap(),
+            arrivals.wait_for(&c, limits).unwrap(),
         );
         let (mut one, mut two, mut other) = (
             Box::pin(one.arrived().notified()),

@@ -83,8 +83,8 @@ pub struct LimitsSection {
     pub requests_per_origin_per_second: NonZeroU32,
     /// Requests that one server may make at once, above that rate.
     pub requests_per_origin_burst: NonZeroU32,
-    /// Requests of one address a minute for which the keys of a server have to be fetched that is not known yet.
-    pub unknown_origins_per_address_per_minute: NonZeroU32,
+    /// Requests of one address a minute that bring a server which is not known yet: its keys have to be fetched, or it registers.
+    pub newcomers_per_address_per_minute: NonZeroU32,
 }
 
 /// `[mailbox]`.
@@ -131,6 +131,8 @@ pub struct AtRestSection {
 pub struct OperatorsSection {
     /// Address of health, readiness, metrics and the admin API.
     pub listen: SocketAddr,
+    /// Lets that address be another than a loopback one.
+    pub beyond_loopback: bool,
 }
 
 /// A node has a handful of connections, so that a site with twenty homeservers behind one address fits; and it takes 64
@@ -190,7 +192,7 @@ impl Default for LimitsSection {
             requests_per_origin_burst: rate(2000),
             // An honest server is fetched once and then known, and few share an address; each of these may keep
             // one of 32 look-ups busy for some seconds.
-            unknown_origins_per_address_per_minute: rate(60),
+            newcomers_per_address_per_minute: rate(60),
         }
     }
 }
@@ -226,6 +228,6 @@ impl Default for StorageSection {
 
 impl Default for OperatorsSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)), beyond_loopback: false }
     }
 }

@@ -39,8 +39,8 @@ pub(crate) struct RateRules {
     pub(crate) address: Rate,
     /// By server, once its signature is verified.
     pub(crate) origin: Rate,
-    /// By address, with servers whose keys have to be fetched.
-    pub(crate) unknown_origins: Rate,
+    /// By address, with servers that are not known yet.
+    pub(crate) newcomers: Rate,
 }
 
 /// What becomes of a request that does not name its destination.
@@ -90,10 +90,10 @@ impl Rules {
                     period: Duration::from_secs(1),
                     burst: limits.requests_per_origin_burst,
                 },
-                unknown_origins: Rate {
-                    number: limits.unknown_origins_per_address_per_minute,
+                newcomers: Rate {
+                    number: limits.newcomers_per_address_per_minute,
                     period: Duration::from_secs(60),
-                    burst: limits.unknown_origins_per_address_per_minute,
+                    burst: limits.newcomers_per_address_per_minute,
                 },
             },
         }

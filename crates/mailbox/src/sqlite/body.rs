@@ -75,6 +75,8 @@ pub(super) struct Stored<'a> {
     pub(super) txn_id: &'a [u8],
     pub(super) content_hash: &'a [u8],
     pub(super) deposited_at: i64,
+    /// Not under the checksum: a hold prolongs it.
+    pub(super) expires_at: i64,
     pub(super) content_bytes: i64,
     pub(super) members_bytes: i64,
     pub(super) coding: i64,
@@ -119,6 +121,7 @@ impl Stored<'_> {
             content,
             members,
             deposited_at: Timestamp::from_millis(u64::try_from(self.deposited_at).ok()?),
+            expires_at: Timestamp::from_millis(u64::try_from(self.expires_at).unwrap_or(0)),
         })
     }
 }
@@ -137,6 +140,7 @@ mod tests {
             content,
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
+            expires_at: Timestamp::EPOCH,
         })
     }
 

@@ -6,16 +6,26 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 
 use super::body::Stored;
+use super::departures::{Departures, Leaving};
 use super::{signed, summary, unsigned};
-use crate::{Collected, Deposit, EntryId, Page, StoreError, StoredEnvelope};
+use crate::{Collected, Deposit, EntryId, Hold, Page, StoreError, StoredEnvelope};
 
 /// Damaged envelopes that one read meets before it stops to set them aside.
 const DAMAGED_MAX: usize = 256;
 
+/// Who looks into a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Its owner, who gets nothing while it is held.
+    Owner,
+    /// The operator, who gets everything.
+    Operator,
+}
+
 /// Reads until the page is full or the mailbox ends.
 pub(super) async fn collect(
     database: &Database,
-    recipient: &ServerName,
+    (reader, recipient): (Reader, &ServerName),
     after: Option<EntryId>,
     page: Page,
 ) -> Result<Collected, StoreError> {
@@ -23,8 +33,9 @@ pub(super) async fn collect(
     let mut quarantined = Vec::new();
     loop {
         let whose = recipient.clone();
-        let stretch =
-            database.read(move |connection| read(connection, &whose, cursor, page)).await?;
+        let stretch = database
+            .read(move |connection| read(connection, (reader, &whose), cursor, page))
+            .await?;
         cursor = stretch.damaged.last().map(|damaged| damaged.id).or(cursor);
         let stopped_early = stretch.damaged.len() >= DAMAGED_MAX && stretch.envelopes.is_empty();
         quarantined.extend(set_aside(database, recipient, stretch.damaged).await);
@@ -60,19 +71,22 @@ const IN_TABLE: &str = "
 
 fn read(
     connection: &Connection,
-    recipient: &ServerName,
+    (reader, recipient): (Reader, &ServerName),
     after: Option<EntryId>,
     page: Page,
 ) -> rusqlite::Result<Stretch> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else {
         return Ok(Stretch::default());
     };
-    let walk = Walk { connection, recipient, mailbox, after, page };
+    if reader == Reader::Owner && mailbox.hold == Hold::Held {
+        return Ok(Stretch::default());
+    }
+    let counted = mailbox.envelopes;
+    let walk = Walk { connection, recipient, mailbox: mailbox.mailbox, after, page };
     let stretch = walk.along(IN_ORDER)?;
     if after.is_some() || !stretch.is_at_end {
         return Ok(stretch);
     }
-    let counted = summary::count(connection, mailbox)?;
     let found = (stretch.envelopes.len() + stretch.damaged.len()) as u64;
     if found >= counted {
         return Ok(stretch);
@@ -146,7 +160,7 @@ fn envelope(
     let found = connection
         .prepare_cached(
             "SELECT origin, txn_id, content_hash, deposited_at, content_bytes, members_bytes,
-                 coding, body, checksum FROM envelopes WHERE row = ?1",
+                 coding, body, checksum, expires_at FROM envelopes WHERE row = ?1",
         )?
         .query_row([row], |row| Ok(check(row, recipient, room)));
     match found {
@@ -182,6 +196,7 @@ fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
         txn_id: bytes(1)?,
         content_hash: bytes(2)?,
         deposited_at: number(3)?,
+        expires_at: number(9).unwrap_or(number(3)?),
         content_bytes: number(4)?,
         members_bytes: number(5)?,
         coding: number(6)?,
@@ -224,24 +239,21 @@ fn mark(
 ) -> rusqlite::Result<Vec<EntryId>> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(Vec::new()) };
     let mut marked = Vec::new();
+    let mut departures = Departures::default();
     for Damaged { id, row } in damaged {
         // Meanwhile it may have been acknowledged, or set aside by another collect.
-        let bytes = connection
+        let leaving = connection
             .prepare_cached(
                 "UPDATE envelopes SET quarantined = 1, duplicate_key = NULL
                  WHERE row = ?1 AND mailbox = ?2 AND quarantined = 0
-                 RETURNING content_bytes + members_bytes",
+                 RETURNING row, mailbox, 0, content_bytes + members_bytes, origin, seal",
             )?
-            .query_map(params![row, mailbox], |row| Ok(summary::size(row, 0)))?
+            .query_map(params![row, mailbox.mailbox], Leaving::of)?
             .last();
-        let Some(bytes) = bytes else { continue };
-        summary::leave(connection, mailbox, bytes?)?;
-        connection
-            .prepare_cached(
-                "UPDATE mailboxes SET quarantined = quarantined + 1 WHERE mailbox = ?1",
-            )?
-            .execute([mailbox])?;
+        let Some(leaving) = leaving else { continue };
+        departures.set_aside(&leaving?);
         marked.push(*id);
     }
+    departures.settle(connection)?;
     Ok(marked)
 }

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::background::Background;
 use crate::config::DeliverySection;
+use crate::delivery::schedule::Schedule;
 use crate::test_inbound::{InboundSite, RELAY, ROOM, Writer, status_when};
 
 /// The operator of a site.
@@ -26,7 +27,10 @@ impl Operator {
         let token = open_token(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
         let policy = DeliverySection::default();
-        let delivery = Delivery::open(site.clone(), &policy, Background::default()).await.unwrap();
+        let delivery =
+            Delivery::open(site.clone(), Schedule::from(&policy).into(), Background::default())
+                .await
+                .unwrap();
         let retriever = RetrieverStatus::default();
         let (metrics, _) = crate::metrics::of(&site, &inbox, &retriever, folder.path());
         let readiness = ready::readiness(site.database.clone());

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use restante_federation::{Patience, Peer, signed_request};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
+use restante_operators::Adjustable;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::outcome::Outcome;
+use super::schedule::Schedule;
 use crate::answer::{self, AskError};
 use crate::background::Background;
 use crate::site::Site;
@@ -70,16 +71,16 @@ pub(crate) struct Deposits {
     background: Background,
     under_way: Arc<Semaphore>,
     refusals: Arc<Mutex<BTreeMap<ServerName, Refusal>>>,
-    deadline: Duration,
+    schedule: Adjustable<Schedule>,
 }
 
 impl Deposits {
-    /// Each relay gets `deadline`.
+    /// Each relay gets the time that `schedule` says.
     pub(crate) fn new(
         site: Site,
         ledger: Ledger,
         background: Background,
-        deadline: Duration,
+        schedule: Adjustable<Schedule>,
     ) -> Self {
         Self {
             site,
@@ -87,7 +88,7 @@ impl Deposits {
             background,
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
             refusals: Arc::default(),
-            deadline,
+            schedule,
         }
     }
 
@@ -116,7 +117,8 @@ impl Deposits {
     }
 
     async fn leave(&self, deposit: &Deposit, relay: &Peer) -> Result<ServerName, Refusal> {
-        let asked = tokio::time::timeout(self.deadline, self.ask(deposit, relay)).await;
+        let deadline = self.schedule.current().relay_deadline();
+        let asked = tokio::time::timeout(deadline, self.ask(deposit, relay)).await;
         let refused = match asked.unwrap_or(Err(AskError::Slow)) {
             Ok(answer) => match answer.outcome() {
                 Outcome::Delivered => {
@@ -127,7 +129,7 @@ impl Deposits {
                 Outcome::Permanent => (answer.summary(), Lasting::Permanent),
             },
             Err(AskError::Slow) => {
-                (format!("no answer within {} s", self.deadline.as_secs()), Lasting::Temporary)
+                (format!("no answer within {} s", deadline.as_secs()), Lasting::Temporary)
             }
             Err(error) => (error.text(), Lasting::Temporary),
         };
@@ -136,7 +138,8 @@ impl Deposits {
 
     async fn ask(&self, deposit: &Deposit, relay: &Peer) -> Result<answer::Answer, AskError> {
         let _permit = self.under_way.acquire().await;
-        let patience = Patience { connect: self.deadline, answer: self.deadline };
+        let deadline = self.schedule.current().relay_deadline();
+        let patience = Patience { connect: deadline, answer: deadline };
         let body = Some(deposit.body.clone());
         let request =
             signed_request(&self.site.identity, Method::PUT, &deposit.target, &relay.name, body);

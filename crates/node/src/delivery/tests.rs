@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::ledger::LedgerState;
 use super::*;
+use crate::config::DeliverySection;
 use crate::test_site::{OWN_NAME, Reply, Seen, TestSite, identity, name};
 
 const CONTENT: &str = r#"{"edus":[],"origin":"a.test","origin_server_ts":1700000000000,"pdus":[]}"#;
@@ -36,7 +37,12 @@ impl Node {
 
     async fn over(site: TestSite) -> Self {
         let section = DeliverySection::default();
-        let delivery = Delivery::open(site.site.clone(), &section, site.background.clone()).await;
+        let delivery = Delivery::open(
+            site.site.clone(),
+            Schedule::from(&section).into(),
+            site.background.clone(),
+        )
+        .await;
         Self { delivery: delivery.unwrap(), b: name("b.test"), site }
     }
 

@@ -156,7 +156,7 @@ impl Inbox {
         if self.are_known_to_wait(envelope, &rooms).await? {
             return Ok(Readiness::Ready { aside: rooms });
         }
-        let gap_wait = self.shared.settings.gap_wait;
+        let gap_wait = self.shared.settings.current().gap_wait;
         let mut heard = self.relays_heard();
         // What a join lacks comes from another server and not from a relay. Until it has come nothing can be
         // re-wrapped, while a replay helps the homeserver on as soon as the origin can be reached.

@@ -81,7 +81,7 @@ async fn collect_batches(retriever: &Retriever, relay: &Peer) {
     let mut failures = 0;
     let mut wanted = retriever.inbox.relays_wanted();
     loop {
-        let mut ask = course.next(retriever.settings.safety_interval, Instant::now());
+        let mut ask = course.next(retriever.settings.current().safety_interval, Instant::now());
         if wanted.has_changed().unwrap_or(false) {
             wanted.mark_unchanged();
             ask.waits = false;
@@ -118,7 +118,7 @@ fn continue_without_waiting(
 
 fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32) -> Duration {
     let relay = &relay.name;
-    let max = retriever.settings.safety_interval;
+    let max = retriever.settings.current().safety_interval;
     let wait = backoff(failures, RETRY_FIRST.min(max), max, retriever.site.dice.fraction());
     let asked = match error {
         RoundError::Call(CallError::Refused { retry_after, .. }) => retry_after.unwrap_or_default(),
@@ -176,12 +176,12 @@ async fn ask_relay(
 ) -> Result<CollectResponse, CallError> {
     let Retriever { site, settings, .. } = retriever;
     let signed_at = offset.apply(site.clock.now());
-    match call::collect(site, relay, ask, settings.wait, signed_at).await {
+    match call::collect(site, relay, ask, settings.current().wait, signed_at).await {
         Err(CallError::Clock { theirs }) => {
             *offset = ClockOffset::between(site.clock.now(), theirs);
             tracing::warn!(relay = %relay.name, ?offset, "the relay's clock differs from ours; requests to it are signed by its time");
             let signed_at = offset.apply(site.clock.now());
-            call::collect(site, relay, ask, settings.wait, signed_at).await
+            call::collect(site, relay, ask, settings.current().wait, signed_at).await
         }
         answer => answer,
     }

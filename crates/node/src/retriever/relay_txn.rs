@@ -54,7 +54,7 @@ pub(super) async fn collect(retriever: &Retriever, relay: &Peer) {
                 backoff(
                     failures,
                     POLL,
-                    retriever.settings.safety_interval.max(POLL),
+                    retriever.settings.current().safety_interval.max(POLL),
                     retriever.site.dice.fraction(),
                 )
             }

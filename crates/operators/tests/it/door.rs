@@ -63,10 +63,10 @@ async fn thing() -> Response<Body> {
 struct Document;
 
 fn door(conditions: Vec<Arc<dyn Condition>>) -> Door {
-    let mut registry = Registry::with_prefix("restante_test");
+    let mut registry = Registry::default();
     let things: Counter = Counter::default();
     things.inc_by(3);
-    registry.register("things", "Things so far", things);
+    registry.sub_registry_with_prefix("restante_test").register("things", "Things so far", things);
     Door {
         token: Token::of("secret"),
         readiness: Arc::new(Readiness::of(conditions)),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use restante_operators::{ConfigSource, FreshConfig, Reload as _, Reloader};
+use restante_operators::{Apply, ConfigSource, FreshConfig, Reload as _, Reloader};
 
 /// A file as a test writes it.
 struct File(Mutex<String>);
@@ -18,17 +18,24 @@ impl ConfigSource<u64> for File {
     }
 }
 
+/// What it goes by.
+struct Program(Arc<AtomicU64>);
+
+#[async_trait::async_trait]
+impl Apply<u64> for Program {
+    async fn apply(&self, config: &u64) -> Result<(), String> {
+        self.0.store(*config, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// A program whose `limits` can change while it runs.
 fn program(text: &str) -> (Arc<File>, Arc<AtomicU64>, Reloader<u64>) {
     let file = Arc::new(File(Mutex::new(text.to_owned())));
     let in_force = Arc::new(AtomicU64::new(0));
-    let applied = in_force.clone();
-    let apply = move |config: &u64| {
-        applied.store(*config, Ordering::Relaxed);
-        Ok(())
-    };
     let keys = file.read().unwrap().keys;
-    let reloader = Reloader::new(file.clone(), &keys, &["limits", "serve"], apply);
+    let reloader =
+        Reloader::new(file.clone(), &keys, &["limits", "serve"], Program(in_force.clone()));
     (file, in_force, reloader)
 }
 

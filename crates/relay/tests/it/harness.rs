@@ -1,7 +1,7 @@
 //! A relay on a free port, and servers that call it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use restante_federation::{
 use restante_federation_proto::{
     Clock, ManualClock, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise, mint,
 };
-use restante_mailbox::MailboxStore;
-use restante_relay::{Relay, RelayConfig};
+use restante_mailbox::{MailboxStore, MemoryStore};
+use restante_operators::{BASE, ConfigSource, FreshConfig};
+use restante_relay::{Relay, RelayConfig, Stores};
 use restante_relay_api::endpoints::{COLLECT, mailbox_user_id, send_relay_target};
 use restante_relay_api::{
     CollectAcknowledgement, CollectRequest, CollectResponse, Content, Extras, Proof, Waybill, hex,
@@ -28,6 +29,7 @@ pub(crate) struct TestRelay {
     pub(crate) peer: Peer,
     pub(crate) clock: Arc<ManualClock>,
     client: Arc<FederationClient>,
+    operators: Peer,
     folder: Arc<tempfile::TempDir>,
     shutdown: CancellationToken,
     running: Option<tokio::task::JoinHandle<()>>,
@@ -62,10 +64,24 @@ impl TestRelay {
         let mut config: RelayConfig = toml::from_str(config).unwrap();
         config.listen = ([127, 0, 0, 1], 0).into();
         config.data = folder.path().join("data");
+        config.operators.listen = ([127, 0, 0, 1], 0).into();
         config.federation.dns = DnsSection::Word(DnsWord::Off);
         let shutdown = CancellationToken::new();
         let relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
         Self::run(relay, folder, clock, shutdown)
+    }
+
+    /// With a configuration file that the test may change.
+    pub(crate) async fn start_reloadable(text: &str) -> (Self, Arc<ConfigFile>) {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let file =
+            Arc::new(ConfigFile { text: Mutex::new(text.to_owned()), folder: folder.clone() });
+        let FreshConfig { config, keys } = file.read().unwrap();
+        let shutdown = CancellationToken::new();
+        let mut relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        relay.reloaded_from(file.clone(), &keys);
+        (Self::run(relay, folder, clock, shutdown), file)
     }
 
     /// On a store of the test's own.
@@ -74,9 +90,11 @@ impl TestRelay {
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let mut config = RelayConfig { data: folder.path().join("data"), ..RelayConfig::default() };
         config.listen = ([127, 0, 0, 1], 0).into();
+        config.operators.listen = ([127, 0, 0, 1], 0).into();
         config.federation.dns = DnsSection::Word(DnsWord::Off);
         let shutdown = CancellationToken::new();
-        let relay = Relay::start_with_store(config, store, clock.clone(), shutdown.clone());
+        let stores = Stores { mail: store, ..Stores::of(Arc::new(MemoryStore::new())) };
+        let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone());
         Self::run(relay.await.unwrap(), folder, clock, shutdown)
     }
 
@@ -88,9 +106,11 @@ impl TestRelay {
     ) -> Self {
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
         let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let url = format!("http://{}", relay.operators_address()).parse().unwrap();
+        let operators = Peer { name: relay.server_name().clone(), url: Some(url) };
         let client = FederationClient::new(ClientConfig::default(), clock.clone()).unwrap();
         let running = Some(tokio::spawn(relay.run()));
-        Self { peer, clock, client: Arc::new(client), folder, shutdown, running }
+        Self { peer, clock, client: Arc::new(client), operators, folder, shutdown, running }
     }
 
     /// Stops softly and starts again on the same data.
@@ -123,10 +143,59 @@ impl TestRelay {
         Answer { status, body }
     }
 
+    /// A request at the operators' door, with the token or without.
+    pub(crate) async fn at_operators(
+        &self,
+        method: Method,
+        target: &str,
+        token: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let patience =
+            Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(70) };
+        let request = Request::builder().method(method).uri(target).header("authorization", token);
+        let request = request.body(full(body.into())).unwrap();
+        let response = self.client.exchange(&self.operators, request, patience).await.unwrap();
+        let status = response.status();
+        let body = collect_limited(response.into_body(), 1 << 26).await.unwrap();
+        Answer { status, body }
+    }
+
+    /// What the operator of this relay has done, below the base of the admin API.
+    pub(crate) async fn operator(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let token = std::fs::read_to_string(self.data().join("data/admin-token")).unwrap();
+        let target = format!("{BASE}{target}");
+        self.at_operators(method, &target, &format!("Bearer {}", token.trim()), body).await
+    }
+
     /// An unsigned request.
     pub(crate) async fn plain(&self, method: Method, target: &str, body: &str) -> Answer {
         let request = Request::builder().method(method).uri(target);
         self.send(request.body(full(body.to_owned())).unwrap()).await
+    }
+}
+
+/// A configuration file in memory.
+pub(crate) struct ConfigFile {
+    pub(crate) text: Mutex<String>,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl ConfigSource<RelayConfig> for ConfigFile {
+    fn read(&self) -> Result<FreshConfig<RelayConfig>, String> {
+        let text = self.text.lock().unwrap().clone();
+        let keys = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let mut config: RelayConfig = toml::from_str(&text).map_err(|error| error.to_string())?;
+        config.listen = ([127, 0, 0, 1], 0).into();
+        config.operators.listen = ([127, 0, 0, 1], 0).into();
+        config.data = self.folder.path().join("data");
+        config.federation.dns = DnsSection::Word(DnsWord::Off);
+        Ok(FreshConfig { config, keys })
     }
 }
 

@@ -13,6 +13,7 @@ mod deposit;
 mod harness;
 mod key_change;
 mod keys;
+mod operators;
 mod pressure;
 mod proof;
 mod relay_txn;

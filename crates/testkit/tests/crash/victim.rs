@@ -30,7 +30,11 @@ impl Recipe {
     /// `restante relay` with its data in `folder`.
     pub(crate) fn relay(folder: &Path) -> Self {
         let config = folder.join("relay.toml");
-        std::fs::write(&config, "[federation]\ndns = \"off\"\n").unwrap();
+        std::fs::write(
+            &config,
+            "[operators]\nlisten = \"127.0.0.1:0\"\n[federation]\ndns = \"off\"\n",
+        )
+        .unwrap();
         let arguments = ["relay", "--listen", "127.0.0.1:0", "--log", "warn", "--config"];
         let mut arguments: Vec<OsString> = arguments.map(Into::into).into();
         arguments.extend([config.into(), "--data".into(), folder.join("data").into()]);

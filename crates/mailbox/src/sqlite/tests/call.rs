@@ -12,7 +12,7 @@ pub(super) enum Call {
     Deposit(Deposit),
     Collect(ServerName, Option<EntryId>, Page),
     Acknowledge(ServerName, Vec<Acknowledgement>),
-    Expire(Timestamp, usize),
+    Expire(Due, usize),
     Health,
 }
 
@@ -76,7 +76,7 @@ impl Call {
 
     pub(super) async fn on(&self, store: &SqliteStore) -> Result<Answer, StoreError> {
         Ok(match self {
-            Self::Deposit(deposit) => Answer::Deposit(store.deposit(deposit.clone()).await?),
+            Self::Deposit(deposit) => Answer::Deposit(store.deposit(deposit.clone(), ROOMY).await?),
             Self::Collect(recipient, after, page) => {
                 Answer::Collect(store.collect(recipient, *after, *page).await?)
             }

@@ -50,7 +50,7 @@ impl Found {
     fn take_over(&self, deposits: &[Call], model: &mut Model) -> Outcome<()> {
         let left = |held: &&StoredEnvelope| {
             let is_it = |call: &Call| matches!(call, Call::Deposit(mail) if *mail == held.deposit);
-            deposits.iter().any(is_it) && model.verdict(&held.deposit) == Verdict::Stored
+            deposits.iter().any(is_it) && model.verdict(&held.deposit, ROOMY) == Verdict::Stored
         };
         let mut left: Vec<_> = self.envelopes.iter().filter(left).cloned().collect();
         left.sort_by_key(|held| held.id);
@@ -78,7 +78,7 @@ impl Trial {
             tally: Tally::default(),
             rng: StdRng::seed_from_u64(seed),
             store: None,
-            model: Model::new(LIMITS),
+            model: Model::default(),
             unanswered: Vec::new(),
             errors: Vec::new(),
             shown: Vec::new(),
@@ -89,7 +89,7 @@ impl Trial {
 
     /// Opens the store; whether that was possible.
     pub(super) async fn start(&mut self) -> bool {
-        let opened = SqliteStore::open(&self.site.path().join("relay.sqlite"), LIMITS);
+        let opened = SqliteStore::open(&self.site.path().join("relay.sqlite"));
         self.tell(format!("start: {:?}", opened.as_ref().map(drop)));
         let Ok(store) = opened else { return false };
         // So that losses and faults fall into the moving of the log as well.
@@ -168,11 +168,11 @@ impl Trial {
     fn check(&mut self, before: (&Model, &[EntryId]), call: Call, answer: Answer) -> Outcome<()> {
         match (call, answer) {
             (Call::Deposit(deposit), Answer::Deposit(deposited)) => {
-                let expected = self.model.verdict(&deposit);
+                let expected = self.model.verdict(&deposit, ROOMY);
                 match (deposited, expected) {
                     (Deposited::Stored(id), Verdict::Stored) => self.model.store(id, deposit)?,
                     (Deposited::Duplicate, Verdict::Duplicate)
-                    | (Deposited::MailboxFull, Verdict::MailboxFull) => {}
+                    | (Deposited::Full(_), Verdict::Full(_)) => {}
                     _ => return Err(format!("{deposited:?} where it is {expected:?}")),
                 }
             }
@@ -278,10 +278,10 @@ impl Trial {
     async fn recognise(&mut self) -> Outcome<()> {
         let Some(store) = self.store.clone() else { return Err("no store".to_owned()) };
         for held in self.model.held().iter().rev().take(3) {
-            let mut again = store.deposit(held.deposit.clone()).await;
+            let mut again = store.deposit(held.deposit.clone(), ROOMY).await;
             if again.is_err() && self.site.disk().failed() > 0 {
                 self.site.disk().heal();
-                again = store.deposit(held.deposit.clone()).await;
+                again = store.deposit(held.deposit.clone(), ROOMY).await;
             }
             let again = again.map_err(|error| format!("{error:?}"))?;
             ensure(again == Deposited::Duplicate, &format!("{:?} left anew", key(&held.deposit)))?;
@@ -296,7 +296,7 @@ impl Trial {
             6 | 7 => vec![self.acknowledgement()],
             8 => vec![self.mail(), self.collect(), self.acknowledgement()],
             9 => vec![self.collect()],
-            10 => vec![Call::Expire(self.time(), self.rng.random_range(0..4))],
+            10 => vec![Call::Expire(self.due(), self.rng.random_range(0..4))],
             _ => vec![self.again(), Call::Health],
         }
     }
@@ -318,6 +318,7 @@ impl Trial {
             content: content.into(),
             members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
             deposited_at: Timestamp::from_millis(self.deposits * 10),
+            expires_at: Timestamp::from_millis(self.deposits * 10),
         })
     }
 
@@ -351,8 +352,8 @@ impl Trial {
         RECIPIENTS[self.rng.random_range(0..RECIPIENTS.len())].parse().unwrap()
     }
 
-    fn time(&mut self) -> Timestamp {
-        Timestamp::from_millis(self.rng.random_range(0..self.deposits * 10 + 10))
+    fn due(&mut self) -> Due {
+        due(self.rng.random_range(0..self.deposits * 10 + 10))
     }
 
     fn tell(&mut self, line: String) {
