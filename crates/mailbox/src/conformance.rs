@@ -7,11 +7,15 @@
 
 mod acknowledge;
 mod collect;
+mod custody;
 mod deposit;
 mod expire;
 mod fixtures;
 pub mod histories;
+mod losses;
 pub(crate) mod model;
+mod quotas;
+mod registry;
 mod summary;
 mod together;
 
@@ -120,6 +124,52 @@ pub const CHECKS: &[Check] = &[
     check("a deposit that returned is in the next collect", |s| {
         Box::pin(together::seen_at_once(s))
     }),
+    check("an origin that fills its share hinders no other", |s| Box::pin(quotas::share_full(s))),
+    check("a share is bounded in bytes, too", |s| Box::pin(quotas::share_of_bytes(s))),
+    check("a full relay refuses mail for any mailbox and creates none", |s| {
+        Box::pin(quotas::relay_full(s))
+    }),
+    check("shares are counted by origin, and those of nothing go away", |s| {
+        Box::pin(quotas::shares_are_counted(s))
+    }),
+    check("what is turned away from a mailbox is counted by reason and origin", |s| {
+        Box::pin(losses::turned_away(s))
+    }),
+    check("a duplicate is no loss, and neither is what its owner has", |s| {
+        Box::pin(losses::no_loss(s))
+    }),
+    check("what expires is counted as lost", |s| Box::pin(losses::expired(s))),
+    check("losses of more origins than are counted apart are summed up", |s| {
+        Box::pin(losses::bounded(s))
+    }),
+    check("losses that their owner knows are forgotten, and none that came after", |s| {
+        Box::pin(losses::forgotten(s))
+    }),
+    check("mail expires at its own time", |s| Box::pin(custody::at_its_own_time(s))),
+    check("a held mailbox takes mail and hands none out", |s| Box::pin(custody::hold(s))),
+    check("mail that comes due in a held mailbox stays", |s| Box::pin(custody::held_mail_stays(s))),
+    check("what an operator drops is counted, and may be left anew", |s| {
+        Box::pin(custody::drop_all(s))
+    }),
+    check("an operator drops one envelope, or those of one origin", |s| {
+        Box::pin(custody::drop_some(s))
+    }),
+    check("envelopes are listed without their content", |s| Box::pin(custody::envelopes(s))),
+    check("what was exported is imported once, under later ids", |s| {
+        Box::pin(custody::exported_and_imported(s))
+    }),
+    check("an import asks for no quota", |s| Box::pin(custody::import_asks_no_quota(s))),
+    check("totals are the sum over all mailboxes", |s| Box::pin(custody::totals(s))),
+    check("a registration stands until it is replaced", |s| Box::pin(registry::registered(s))),
+    check("who leaves has its mail dropped or kept, as it says", |s| Box::pin(registry::left(s))),
+    check("ids are not given out again to who left", |s| Box::pin(registry::ids_after_leaving(s))),
+    check("an invite admits one server", |s| Box::pin(registry::invite_once(s))),
+    check("an expired, revoked, unknown or another server's invite admits nobody", |s| {
+        Box::pin(registry::invite_refused(s))
+    }),
+    check("an invite used by many at once admits one", |s| Box::pin(registry::invite_together(s))),
+    check("invites are listed until they are used", |s| Box::pin(registry::invites_listed(s))),
+    check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),
 ];
 
 const fn check(name: &'static str, run: fn(Store) -> Running) -> Check {

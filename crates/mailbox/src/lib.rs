@@ -2,6 +2,7 @@
 //!
 //! Knows no HTTP and reads no clock.
 
+mod at_rest;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod custody;
@@ -15,6 +16,7 @@ mod sqlite;
 mod store;
 mod upkeep;
 
+pub use at_rest::{KEYS_MAX, KeyError, KeyFileError, Keys};
 pub use custody::{
     Condition, Custody, EnvelopeLine, Found, HOLD_GRACE, Imported, Selection, Share,
 };
@@ -27,7 +29,7 @@ pub use registry::{
     Revoked, Senders,
 };
 pub use rules::{EnvelopeAge, EnvelopeAgeError, Full, MailboxLimits, Quotas, envelope_age};
-pub use sqlite::SqliteStore;
+pub use sqlite::{RestoreError, Restored, SqliteStore};
 pub use store::{
     Acknowledged, Acknowledgement, Collected, Deposited, Depth, Due, Expired, Hold, MailboxStore,
     MailboxSummary, Page, Registered, StoreError,

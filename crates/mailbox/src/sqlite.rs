@@ -9,13 +9,17 @@ mod deposit;
 mod expire;
 mod losses;
 mod registry;
+mod reseal;
 mod reserve;
+mod restore;
 mod schema;
+mod seals;
 mod summary;
 mod upkeep;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
@@ -23,6 +27,7 @@ use restante_sqlite::{Database, Limits, OpenError};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::at_rest::Keys;
 use crate::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
     Loss, MailboxStore, MailboxSummary, Page, Quotas, StoreError,
@@ -30,6 +35,9 @@ use crate::{
 use collect::Reader;
 use deposit::Row;
 use reserve::Reserve;
+use seals::Seals;
+
+pub use restore::{RestoreError, Restored};
 
 /// Bytes of deposits that may wait for the disk; one more is [`StoreError::Busy`]. The database
 /// bounds their number, and a thousand of the largest would fill the memory.
@@ -45,15 +53,31 @@ pub struct SqliteStore {
     database: Database,
     waiting_bytes: Arc<Semaphore>,
     reserve: Arc<Reserve>,
+    seals: Arc<Seals>,
+    /// The last row that sealing anew looked at.
+    resealed_row: Arc<AtomicI64>,
 }
 
 impl SqliteStore {
-    /// Opens or creates the database at `path`.
+    /// Opens or creates the database at `path`, in which nothing is sealed.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let database = Database::open(path, &schema::SCHEMA, Limits::default())?;
+        Self::open_sealed(path, &Keys::none())
+    }
+
+    /// Opens or creates the database at `path`, which seals bodies with `keys`.
+    pub fn open_sealed(path: &Path, keys: &Keys) -> Result<Self, OpenError> {
+        let take = |connection: &_| Seals::take(path, connection, keys);
+        let (database, seals) = Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
+        let (seals, resealed_row) = (Arc::new(seals), Arc::default());
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
         let reserve = Arc::new(Reserve::open(path));
-        Ok(Self { database, waiting_bytes, reserve })
+        Ok(Self { database, waiting_bytes, reserve, seals, resealed_row })
+    }
+
+    /// Makes the database at `path`, where there is none, of a backup; no relay may use either meanwhile. Ids begin anew, far above
+    /// those that were given out. Bodies stay sealed as they are.
+    pub fn restore(backup: &Path, path: &Path) -> Result<Restored, RestoreError> {
+        restore::restore(backup, path)
     }
 
     /// A write that removes something: on a full disk it may use what is kept back.
@@ -96,7 +120,8 @@ impl SqliteStore {
 impl MailboxStore for SqliteStore {
     async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError> {
         let reserved = self.reserve_memory(deposit.bytes())?;
-        let row = pack(deposit.bytes(), move || Row::of(deposit)).await?;
+        let seals = self.seals.clone();
+        let row = pack(deposit.bytes(), move || Row::of(deposit, &seals)).await?;
         let random = rand::random();
         self.add(move |connection| {
             let deposited = deposit::deposit(connection, &row, quotas, random);
@@ -113,7 +138,8 @@ impl MailboxStore for SqliteStore {
         after: Option<EntryId>,
         page: Page,
     ) -> Result<Collected, StoreError> {
-        collect::collect(&self.database, (Reader::Owner, recipient), after, page).await
+        collect::collect((&self.database, &self.seals), (Reader::Owner, recipient), after, page)
+            .await
     }
 
     async fn acknowledge(

@@ -53,15 +53,26 @@ impl Database {
     /// Opens or creates the database at `path` (file mode 0600) and brings it to the newest schema.
     /// The file is locked against a second process.
     pub fn open(path: &Path, schema: &Schema, limits: Limits) -> Result<Self, OpenError> {
+        Self::open_and(path, schema, limits, |_| Ok(())).map(|(database, ())| database)
+    }
+
+    /// The same; `first` sees the database before anybody else does, at the newest schema, and may write.
+    pub fn open_and<T>(
+        path: &Path,
+        schema: &Schema,
+        limits: Limits,
+        first: impl FnOnce(&Connection) -> Result<T, OpenError>,
+    ) -> Result<(Self, T), OpenError> {
         let lock = lock::acquire(path)?;
         let mut writing = connection::open_writing(path)?;
         migrations::check(path, &writing, schema)?;
         connection::configure_writing(path, &writing)?;
         migrations::migrate(path, &mut writing, schema)?;
+        let found = first(&writing)?;
         let readers = Readers::open(path, limits.readers)?;
         let writer = Writer::start(path, writing, lock, limits)?;
         let path = path.to_owned();
-        Ok(Self { shared: Arc::new(Shared::Threads { readers, writer, path }) })
+        Ok((Self { shared: Arc::new(Shared::Threads { readers, writer, path }) }, found))
     }
 
     /// A database in memory for simulations in virtual time: reads and writes run on the caller's own task, and take

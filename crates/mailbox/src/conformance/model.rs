@@ -231,6 +231,12 @@ impl Model {
         self.registered.insert(recipient.clone());
     }
 
+    /// It leaves, and its mail stays.
+    #[cfg(test)]
+    pub(crate) fn unregister(&mut self, recipient: &ServerName) {
+        self.registered.remove(recipient);
+    }
+
     /// It leaves, and its mail with it.
     pub(crate) fn leave(&mut self, recipient: &ServerName) -> u64 {
         self.registered.remove(recipient);

@@ -84,13 +84,15 @@ impl Custody for SqliteStore {
         after: Option<EntryId>,
         page: Page,
     ) -> Result<Collected, StoreError> {
-        collect::collect(&self.database, (Reader::Operator, recipient), after, page).await
+        collect::collect((&self.database, &self.seals), (Reader::Operator, recipient), after, page)
+            .await
     }
 
     async fn import(&self, mail: Vec<Deposit>) -> Result<Imported, StoreError> {
         let bytes = mail.iter().map(Deposit::bytes).sum();
         let reserved = self.reserve_memory(bytes)?;
-        let rows = move || mail.into_iter().map(Row::of).collect::<Vec<_>>();
+        let seals = self.seals.clone();
+        let rows = move || mail.into_iter().map(|mail| Row::of(mail, &seals)).collect::<Vec<_>>();
         let rows = pack(bytes, rows).await?;
         self.add(move |connection| {
             let imported = deposit::import(connection, &rows, rand::random);
@@ -133,6 +135,9 @@ struct Step {
 
 impl Walk {
     fn of(mailbox: &summary::Mailbox, condition: Condition, selection: &Selection) -> Option<Self> {
+        if condition == Condition::Quarantined && mailbox.quarantined == 0 {
+            return None;
+        }
         let quarantined = quarantined(condition);
         let (after, last) = match selection {
             Selection::All | Selection::Origin(_) => (0, mailbox.last_entry),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use restante_federation_proto::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{losses, signed, unsigned};
+use super::{losses, seals, signed, unsigned};
 use crate::LossKind;
 
 /// What the counters know of an envelope. Each value may be damaged, so that none but the first is believed to exist.
@@ -160,11 +160,7 @@ impl Gone {
             ])?;
         self.settle_shares(connection, mailbox, after.envelopes)?;
         for (seal, count) in &self.seals {
-            connection
-                .prepare_cached(
-                    "UPDATE seals SET envelopes = max(0, envelopes - ?2) WHERE seal = ?1",
-                )?
-                .execute(params![seal, signed(*count)])?;
+            seals::count(connection, *seal, -signed(*count))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::{Connection, named_params, params};
 
 use super::body::{self, Body, Stored};
+use super::seals::{self, Seals};
 use super::{losses, signed, unsigned};
 use crate::duplicate::DuplicateKey;
 use crate::rules::{Held, Load};
@@ -22,11 +23,12 @@ pub(super) struct Row {
     content_bytes: i64,
     members_bytes: i64,
     body: Body,
+    seal: i64,
     checksum: [u8; 32],
 }
 
 impl Row {
-    pub(super) fn of(deposit: Deposit) -> Self {
+    pub(super) fn of(deposit: Deposit, seals: &Seals) -> Self {
         let mut row = Self {
             duplicate_key: DuplicateKey::of(&deposit),
             body: body::pack(&deposit),
@@ -38,8 +40,14 @@ impl Row {
             recipient: deposit.recipient,
             origin: deposit.origin,
             txn_id: deposit.txn_id,
+            seal: seals::PLAIN,
             checksum: [0; 32],
         };
+        let about = row.stored().about(&row.recipient);
+        if let Some((seal, sealed)) = seals.seal(&row.body.bytes, &about) {
+            row.seal = seal;
+            row.body.bytes = sealed.into();
+        }
         row.checksum = row.stored().checksum(&row.recipient);
         row
     }
@@ -54,6 +62,7 @@ impl Row {
             content_bytes: self.content_bytes,
             members_bytes: self.members_bytes,
             coding: self.body.coding as i64,
+            seal: self.seal,
             body: &self.body.bytes,
         }
     }
@@ -241,7 +250,7 @@ fn append(
             ":content_bytes": row.content_bytes,
             ":members_bytes": row.members_bytes,
             ":coding": row.body.coding as i64,
-            ":seal": 0,
+            ":seal": row.seal,
             ":checksum": row.checksum,
             ":body": &row.body.bytes[..],
         })
@@ -270,5 +279,5 @@ fn count_in(
     connection
         .prepare_cached("UPDATE totals SET envelopes = envelopes + 1, bytes = bytes + ?1")?
         .execute([row.bytes()])?;
-    Ok(())
+    seals::count(connection, row.seal, 1)
 }

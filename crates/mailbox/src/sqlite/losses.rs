@@ -10,6 +10,9 @@ use crate::{Loss, LossKind};
 /// Stands for the origins beyond [`LOSS_ORIGINS_MAX`], and for those that damage made unreadable.
 const OTHERS: &str = "";
 
+/// 2^53 ms, the year 287,396.
+const TIME_MAX: i64 = 1 << 53;
+
 /// Envelopes of one origin.
 pub(super) struct Lost<'a> {
     pub(super) kind: LossKind,
@@ -30,7 +33,8 @@ pub(super) fn count(
         LossKind::Dropped => (0, lost.count),
         LossKind::MailboxFull | LossKind::ShareFull | LossKind::RelayFull => (0, 0),
     };
-    let now = signed(now.as_millis());
+    // A clock at the end of time leaves room for what is lost after it.
+    let now = signed(now.as_millis()).min(TIME_MAX);
     let until = connection
         .prepare_cached(
             "UPDATE mailboxes SET last_loss = max(?2, coalesce(last_loss + 1, ?2)),

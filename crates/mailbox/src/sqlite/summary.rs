@@ -91,6 +91,7 @@ pub(super) struct Mailbox {
     pub(super) last_entry: i64,
     /// How many envelopes it counts.
     pub(super) envelopes: u64,
+    pub(super) quarantined: u64,
     pub(super) hold: Hold,
 }
 
@@ -99,13 +100,15 @@ pub(super) fn mailbox(
     connection: &Connection,
     recipient: &ServerName,
 ) -> rusqlite::Result<Option<Mailbox>> {
-    let sql = "SELECT mailbox, last_entry, envelopes, held FROM mailboxes WHERE recipient = ?1";
+    let sql = "SELECT mailbox, last_entry, envelopes, quarantined, held
+               FROM mailboxes WHERE recipient = ?1";
     let mailbox = |row: &Row<'_>| {
         Ok(Mailbox {
             mailbox: row.get(0)?,
             last_entry: row.get(1)?,
             envelopes: unsigned(row.get(2)?),
-            hold: hold_of(row.get(3)?),
+            quarantined: unsigned(row.get(3)?),
+            hold: hold_of(row.get(4)?),
         })
     };
     connection.prepare_cached(sql)?.query_row([recipient.as_str()], mailbox).optional()

@@ -1,11 +1,12 @@
 //! The operator's hand on the database as a whole.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Row};
 
-use super::{SqliteStore, unsigned};
+use super::{SqliteStore, reseal, unsigned};
 use crate::{Backup, BackupError, KeyUse, Resealed, StoreError, Totals, Upkeep};
 
 #[async_trait]
@@ -19,8 +20,22 @@ impl Upkeep for SqliteStore {
         Ok(Backup { bytes })
     }
 
-    async fn reseal(&self, _batch_max: usize) -> Result<Resealed, StoreError> {
-        Ok(Resealed::default())
+    async fn reseal(&self, batch_max: usize) -> Result<Resealed, StoreError> {
+        if self.seals.are_unused() {
+            return Ok(Resealed::default());
+        }
+        let (seals, after) = (self.seals.clone(), self.resealed_row.load(Ordering::Relaxed));
+        let find = move |connection: &_| reseal::find(connection, &seals, after, batch_max);
+        let found = self.database.read(find).await?;
+        let last_row = if found.looked_at == 0 { 0 } else { found.last_row };
+        let done = if found.bodies.is_empty() && found.damaged.is_empty() {
+            Resealed { looked_at: found.looked_at, resealed: 0 }
+        } else {
+            self.add(move |connection| reseal::put(connection, &found)).await?
+        };
+        // After the write: what failed gets another turn.
+        self.resealed_row.store(last_row, Ordering::Relaxed);
+        Ok(done)
     }
 }
 
