@@ -27,7 +27,10 @@ pub(crate) struct Terms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It is taken, and kept no longer than the mailbox's owner wants.
-    Admitted { time_to_live: Option<Duration>, mailbox: MailboxKind },
+    Admitted {
+        time_to_live: Option<Duration>,
+        mailbox: MailboxKind,
+    },
     Refused(Unwelcome),
 }
 
@@ -164,10 +167,8 @@ mod tests {
         let senders = |json: &str| serde_json::from_str::<Senders>(json).unwrap();
         let open = Terms { senders: Senders::default(), time_to_live: Some(DAY) };
         for serve in [Serve::Open, Serve::Invited, Serve::Listed] {
-            let kept = Admission::Admitted {
-                time_to_live: Some(DAY),
-                mailbox: MailboxKind::Expected,
-            };
+            let kept =
+                Admission::Admitted { time_to_live: Some(DAY), mailbox: MailboxKind::Expected };
             assert_eq!(admit(serve, "b.example", Some(&open)), kept);
             for closed in [r#"{"allow":["d.example"]}"#, r#"{"block":["a.*"]}"#, r#"{"allow":[]}"#]
             {

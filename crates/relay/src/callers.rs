@@ -29,12 +29,7 @@ pub(crate) struct CameFrom(Option<Caller>);
 
 impl Callers {
     pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
-        Self {
-            exempt,
-            addresses: Rates::new(),
-            newcomers: Rates::new(),
-            origins: Rates::new(),
-        }
+        Self { exempt, addresses: Rates::new(), newcomers: Rates::new(), origins: Rates::new() }
     }
 
     /// Where the request with these extensions came from.
@@ -56,7 +51,8 @@ impl Callers {
     /// One more request that brings a server which is not known.
     pub(crate) fn newcomer(&self, from: CameFrom, rate: Rate) -> Result<(), Refusal> {
         let CameFrom(Some(caller)) = from else { return Ok(()) };
-        let too_many = |too_soon| refusal("servers that are not known, from this address", too_soon);
+        let too_many =
+            |too_soon| refusal("servers that are not known, from this address", too_soon);
         self.newcomers.admit(&caller, rate).map_err(too_many)
     }
 

@@ -62,7 +62,8 @@ pub(crate) async fn deposit(
     let signed_at = check_age(rules.age, relay.clock.now(), &content)?;
     let (origin, content) = match &extras.proof {
         Some(proof) => {
-            let origin = proven_origin(relay, carrier, proof, &address, &content, signed_at).await?;
+            let origin =
+                proven_origin(relay, carrier, proof, &address, &content, signed_at).await?;
             (origin, content)
         }
         None => own_mail(&carrier.caller, content)?,
@@ -135,11 +136,7 @@ fn quotas(relay: &RelayState, rules: &Rules) -> Quotas {
 
 /// Stores and announces in a task of its own: a write once begun ends, whether or not the caller hangs up
 /// meanwhile, and whoever waits for the mail must hear of it all the same.
-async fn store(
-    relay: &RelayState,
-    deposit: Deposit,
-    quotas: Quotas,
-) -> Result<Deposited, Refusal> {
+async fn store(relay: &RelayState, deposit: Deposit, quotas: Quotas) -> Result<Deposited, Refusal> {
     let line = DepositLine::of(&deposit);
     let state = relay.clone();
     let storing = async move {

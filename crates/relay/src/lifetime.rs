@@ -48,11 +48,8 @@ pub(crate) fn worth(content: &[u8]) -> Worth {
         return Worth::Lasting;
     };
     let edus = edus.unwrap_or_default();
-    let of_the_moment =
-        |edu: &Edu<'_>| matches!(edu.edu_type.as_ref(), "m.typing" | "m.presence");
-    if pdus.is_none_or(|pdus| pdus.is_empty())
-        && !edus.is_empty()
-        && edus.iter().all(of_the_moment)
+    let of_the_moment = |edu: &Edu<'_>| matches!(edu.edu_type.as_ref(), "m.typing" | "m.presence");
+    if pdus.is_none_or(|pdus| pdus.is_empty()) && !edus.is_empty() && edus.iter().all(of_the_moment)
     {
         Worth::OfTheMoment
     } else {

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
-use restante_mailbox::{
-    InviteHash, LeftMail as StoredLeftMail, RegisterOutcome, Registration,
-};
+use restante_mailbox::{InviteHash, LeftMail as StoredLeftMail, RegisterOutcome, Registration};
 use restante_relay_api::limits::{REGISTRATION_BYTES_MAX, SENDERS_MAX};
 use restante_relay_api::{
     LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest, RelayRecord, RelayRecordError,
@@ -101,7 +99,9 @@ fn check_form(
         return invalid("This server is a relay: it has no users, and no mail of its own".into());
     }
     if !request.senders.fit() {
-        return invalid(format!("The lists of senders hold at most {SENDERS_MAX} patterns together"));
+        return invalid(format!(
+            "The lists of senders hold at most {SENDERS_MAX} patterns together"
+        ));
     }
     if request.time_to_live().is_some_and(|kept| kept < TIME_TO_LIVE_MIN) {
         let min = TIME_TO_LIVE_MIN.as_millis();

@@ -92,9 +92,7 @@ impl Registrations {
     ) -> Result<bool, StoreError> {
         let invites = self.registry.invites().await?;
         Ok(invites.iter().map(|open| &open.invite).any(|invite| {
-            invite.hash == hash
-                && invite.server.as_ref() == Some(server)
-                && invite.expires_at > now
+            invite.hash == hash && invite.server.as_ref() == Some(server) && invite.expires_at > now
         }))
     }
 
@@ -153,7 +151,8 @@ fn terms(registration: &Registration) -> Terms {
     let patterns = |texts: &[String]| {
         texts.iter().map(|text| text.parse::<ServerGlob>().ok()).collect::<Option<Vec<_>>>()
     };
-    let allow = allow.as_ref().map_or_else(|| Some(Senders::default().allow), |allow| patterns(allow));
+    let allow =
+        allow.as_ref().map_or_else(|| Some(Senders::default().allow), |allow| patterns(allow));
     let senders = match (allow, patterns(block)) {
         (Some(allow), Some(block)) => Senders { allow, block },
         _ => {

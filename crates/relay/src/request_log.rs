@@ -5,7 +5,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use restante_federation::Connection;
-use restante_federation_proto::{Dice, members};
+use restante_federation_proto::members;
 use restante_relay_api::endpoints::REQUEST_ID_MEMBER;
 use restante_relay_api::{REQUEST_ID_HEADER, RequestId};
 use tracing::Instrument as _;
@@ -61,9 +61,12 @@ mod tests {
     fn a_delivery_has_the_name_that_its_node_gave_it() {
         let added = br#"{"org.restante.proof":{},"org.restante.request_id":"d-1"}"#;
         assert_eq!(delivery_id(added).unwrap().as_str(), "d-1");
-        for none in
-            [&b""[..], b"{}", br#"{"org.restante.request_id":"a b"}"#, br#"{"org.restante.request_id":7}"#]
-        {
+        for none in [
+            &b""[..],
+            b"{}",
+            br#"{"org.restante.request_id":"a b"}"#,
+            br#"{"org.restante.request_id":7}"#,
+        ] {
             assert_eq!(delivery_id(none), None);
         }
     }

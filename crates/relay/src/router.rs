@@ -8,9 +8,7 @@ use restante_federation_proto::{ErrorCode, MatrixError};
 
 use crate::callers::count_request;
 use crate::errors::Refusal;
-use crate::handlers::{
-    collect, keys, mailbox, relay_record, relay_txn, send_relay, version,
-};
+use crate::handlers::{collect, keys, mailbox, relay_record, relay_txn, send_relay, version};
 use crate::request_log::name_request;
 use crate::state::RelayState;
 

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn who_can_not_be_read_is_taken_for_the_proxy_that_wrote_it() {
-        for line in ["unknown", "_hidden", "203.0.113.9.1", "[203.0.113.9", "\"203.0.113.9\"", ",,"] {
+        for line in ["unknown", "_hidden", "203.0.113.9.1", "[203.0.113.9", "\"203.0.113.9\"", ",,"]
+        {
             assert_eq!(client_of("127.0.0.1", &[line.as_bytes()]), "127.0.0.1", "{line}");
         }
         assert_eq!(client_of("127.0.0.1", &[b"10.0.0.1, unknown, 192.0.2.7"]), "192.0.2.7");

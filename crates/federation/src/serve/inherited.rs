@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_name_goes_before_an_address_and_no_socket_fits_two_doors() {
-        let offered = [("unit.socket", "0.0.0.0:8090"), ("public", "[::]:443"), ("", "127.0.0.1:8091")];
+        let offered =
+            [("unit.socket", "0.0.0.0:8090"), ("public", "[::]:443"), ("", "127.0.0.1:8091")];
         assert_eq!(chosen("public", "0.0.0.0:8090", &offered), Some(1));
         assert_eq!(chosen("operators", "127.0.0.1:8091", &offered), Some(2));
         assert_eq!(chosen("inbound", "127.0.0.1:8448", &offered), None);

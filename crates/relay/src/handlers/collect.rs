@@ -60,12 +60,17 @@ async fn answer(
     {
         relay.store.forget_losses(owner, heard_until).await?;
     }
-    let summary = relay.stores.custody.summary(owner).await?;
-    let (depth, hold) = summary
-        .map_or((Depth::default(), Hold::Released), |summary| (summary.depth, summary.hold));
+    let hold = if envelopes.is_empty() { hold(relay, owner).await? } else { Hold::Released };
+    let depth = relay.store.depth(owner).await?;
     let envelopes = envelopes.into_iter().map(wire_envelope).collect();
     let told = told(losses, request.heard_until, hold);
     Ok(CollectResponse { envelopes, queued: queued(depth), told })
+}
+
+/// Whether the operator holds the mailbox; one that hands mail out is not held.
+async fn hold(relay: &RelayState, owner: &ServerName) -> Result<Hold, StoreError> {
+    let summary = relay.stores.custody.summary(owner).await?;
+    Ok(summary.map_or(Hold::Released, |summary| summary.hold))
 }
 
 fn log(owner: &ServerName, envelopes: &[StoredEnvelope]) {

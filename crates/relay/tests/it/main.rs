@@ -6,6 +6,7 @@
     reason = "a test that cannot go on stops where it stands"
 )]
 
+mod admission;
 mod bad_input;
 mod capsule;
 mod collect;
@@ -13,9 +14,11 @@ mod deposit;
 mod harness;
 mod key_change;
 mod keys;
+mod limits;
 mod operators;
 mod pressure;
 mod proof;
+mod registration;
 mod relay_txn;
 mod restart;
 mod stock_dendrite;
