@@ -89,7 +89,7 @@ fn forwarded(headers: &mut HeaderMap, peer: Option<Connection>, front: Front) {
     } else {
         headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
     }
-    let Some(Connection { peer }) = peer else { return };
+    let Some(Connection { peer, .. }) = peer else { return };
     let before: Vec<&str> =
         headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
     let peer = peer.ip().to_string();
