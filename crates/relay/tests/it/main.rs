@@ -12,6 +12,7 @@ mod capsule;
 mod collect;
 mod deposit;
 mod harness;
+mod hostile;
 mod key_change;
 mod keys;
 mod limits;

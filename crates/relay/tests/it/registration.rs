@@ -320,40 +320,6 @@ async fn a_server_that_cannot_be_asked_for_its_keys_registers_with_an_invite_in_
 }
 
 #[tokio::test]
-async fn oversized_lists_and_pattern_bombs_are_refused() {
-    let site = Site::start("").await;
-    let (relay, b) = (&site.relay, TestServer::new(2));
-    let register = async |senders: Value| {
-        let mut body = serde_json::to_value(b.registration(relay)).unwrap();
-        body["senders"] = senders;
-        b.call(relay, Method::PUT, MAILBOX, &body.to_string()).await
-    };
-    let many: Vec<String> = (0..257).map(|n| format!("s{n}.example")).collect();
-    register(json!({ "allow": many })).await.assert_refused(400, "M_INVALID_PARAM");
-    for bad in [json!(["a b"]), json!([""]), json!(["*".repeat(256)]), json!("*"), json!([7])] {
-        register(json!({ "allow": bad })).await.assert_refused(400, "M_BAD_JSON");
-    }
-    register(json!({ "alow": [] })).await.assert_refused(400, "M_BAD_JSON");
-    let huge = "x".repeat(200_000);
-    let answer = b.call(relay, Method::PUT, MAILBOX, &json!({ "x": huge }).to_string()).await;
-    answer.assert_refused(413, "M_TOO_LARGE");
-}
-
-#[tokio::test]
-async fn worst_case_patterns_cost_a_deposit_no_noticeable_time() {
-    let site = Site::start("").await;
-    let (relay, a, b) = (&site.relay, TestServer::new(1), TestServer::new(2));
-    let mut request = b.registration(relay);
-    let bomb = format!("{}b", "*a".repeat(60));
-    let block = vec![bomb.parse().unwrap(); 255];
-    request.senders.block = block;
-    b.register(relay, &request).await.assert_ok();
-    let begun = std::time::Instant::now();
-    site.leave(&a, &b, "m").await.assert_ok();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
 async fn requests_to_leave_must_be_signed_and_say_what_becomes_of_the_mail() {
     let site = Site::start("").await;
     let b = TestServer::new(2);
