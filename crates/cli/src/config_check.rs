@@ -12,13 +12,15 @@ use std::path::Path;
 use anyhow::Context as _;
 use restante_node::NodeConfig;
 use restante_relay::RelayConfig;
+use serde::de::DeserializeOwned;
+use toml::Table;
 use toml::de::DeTable;
 
 use crate::args::Program;
 use crate::environment::{self, Override};
+pub(crate) use finding::{Finding, Severity};
 use finding::{Place, Remark};
 use form::Read;
-pub(crate) use finding::{Finding, Severity};
 
 /// What a check found.
 #[derive(Debug)]
@@ -61,24 +63,42 @@ pub(crate) fn check(
     findings.extend(environment_values::check(program, &overrides));
     let form = form::Form { text: &text, table: &table, program, broken: !errors.is_empty() };
     let (wrong, remarks) = match program {
-        Program::Relay => judged(form.check::<RelayConfig>(&overrides), relay_values::remarks),
-        Program::Node => judged(form.check::<NodeConfig>(&overrides), node_values::remarks),
+        Program::Relay => judged::<RelayConfig>(&form, &overrides, relay_values::remarks),
+        Program::Node => judged::<NodeConfig>(&form, &overrides, node_values::remarks),
     };
     findings.extend(wrong);
     findings.extend(remarks.into_iter().map(|remark| placed(remark, &text, &table, &overrides)));
     findings.sort_by(|a, b| a.place.cmp(&b.place));
     findings.dedup();
-    let set_by_environment =
-        overrides.into_iter().map(|set| (set.path, set.variable)).collect();
+    let set_by_environment = overrides.into_iter().map(|set| (set.path, set.variable)).collect();
     Ok(Checked { program, findings, set_by_environment })
 }
 
-/// What is wrong with the form, and what is to be said about the values that stand in the file.
-fn judged<C>(read: Read<C>, remarks: fn(&C) -> Vec<Remark>) -> (Vec<Finding>, Vec<Remark>) {
-    let Read { config, findings, mended } = read;
+/// What is wrong with the form, and what is to be said about the values that are set.
+fn judged<C: DeserializeOwned>(
+    form: &form::Form<'_>,
+    overrides: &[Override],
+    remarks: fn(&C) -> Vec<Remark>,
+) -> (Vec<Finding>, Vec<Remark>) {
+    let Read { config, findings, mended } = form.check::<C>(overrides);
+    if let Some(config) = merged::<C>(form.text, overrides) {
+        return (findings, remarks(&config));
+    }
+    // Something is wrong: of the rest, only what stands in the file is judged.
     let mut remarks = config.as_ref().map(remarks).unwrap_or_default();
-    remarks.retain(|remark| mended.iter().all(|key| !is_within(&remark.key, key)));
+    let is_set = |key: &str| {
+        let mut others = mended.iter().chain(overrides.iter().map(|set| &set.path));
+        others.all(|other| !is_within(key, other))
+    };
+    remarks.retain(|remark| is_set(&remark.key));
     (findings, remarks)
+}
+
+/// The configuration as the program would read it, if it would.
+fn merged<C: DeserializeOwned>(text: &str, overrides: &[Override]) -> Option<C> {
+    let mut table: Table = text.parse().ok()?;
+    environment::apply(overrides.to_vec(), &mut table).ok()?;
+    table.try_into().ok()
 }
 
 /// Whether `key` is `outer`, or in the section `outer`.
@@ -116,7 +136,8 @@ mod tests {
         let file = folder.path().join("restante.toml");
         let text = text.replace("FOLDER", folder.path().to_str().unwrap());
         std::fs::write(&file, text).unwrap();
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let checked = check(&file, None, variables).unwrap();
         checked.findings.iter().map(ToString::to_string).collect()
     }
@@ -142,7 +163,7 @@ mod tests {
                 "line 1: there is no key listn; did you mean listen?",
                 "line 2: server_name: \"a b\" is not a Matrix server name",
                 "line 4: limits.body_bytes_max: invalid type: string \"many\", expected usize",
-                "line 5: there is no key limits.zzz; did you mean limits.",
+                "line 5: there is no key limits.zzz; did you mean limits?",
                 "line 7: mailbox.time_to_live: \"soon\" is not a length of time",
                 "line 8: tls.key is missing",
             ],
@@ -159,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_node_lacks_what_has_no_default_unless_the_environment_has_it() {
-        let text = "server_name = \"a.example\"\nhomeserver = \"http://127.0.0.1:8008\"\n[outbound]\n";
+        let text =
+            "server_name = \"a.example\"\nhomeserver = \"http://127.0.0.1:8008\"\n[outbound]\n";
         let found = checked(text, &[]);
         assert_found(&found, &["signing_key is missing", "line 3: outbound.secret is missing"]);
         let variables = [
@@ -167,7 +189,10 @@ mod tests {
             ("RESTANTE_NODE__SIGNING_KEY", "/nowhere/signing.key"),
         ];
         let found = checked(text, &variables);
-        assert_found(&found, &["RESTANTE_NODE__SIGNING_KEY: signing_key: cannot read /nowhere/signing.key"]);
+        assert_found(
+            &found,
+            &["RESTANTE_NODE__SIGNING_KEY: signing_key: cannot read /nowhere/signing.key"],
+        );
     }
 
     #[test]
@@ -178,7 +203,13 @@ mod tests {
             ("RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE", "soon"),
         ];
         let found = checked("data = \"FOLDER\"\n", &variables[1..]);
-        assert_found(&found, &["RESTANTE_RELAY__LIMITS__CONNECTIONS_MAX: ", "RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE: "]);
+        assert_found(
+            &found,
+            &[
+                "RESTANTE_RELAY__LIMITS__CONNECTIONS_MAX: ",
+                "RESTANTE_RELAY__MAILBOX__TIME_TO_LIVE: ",
+            ],
+        );
         let found = checked("data = \"FOLDER\"\n", &variables);
         assert!(found[0].contains("RESTANTE_RELAY__LISTN: there is no such key"), "{found:#?}");
     }

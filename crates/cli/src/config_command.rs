@@ -142,7 +142,8 @@ mod tests {
     fn every_key_of_a_generated_file_says_whether_it_reloads() {
         for program in [Program::Relay, Program::Node] {
             let keys = documented_keys::all(program);
-            let is_section = |path: &str| keys.iter().any(|key| key.path.starts_with(&format!("{path}.")));
+            let is_section =
+                |path: &str| keys.iter().any(|key| key.path.starts_with(&format!("{path}.")));
             for key in &keys {
                 assert!(key.reload.is_some() || is_section(&key.path), "{key:?}");
             }
@@ -173,7 +174,8 @@ mod tests {
         for (program, reloaded) in programs {
             let is_reloaded = |path: &str| {
                 reloaded.iter().any(|key| {
-                    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                    path.strip_prefix(key)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
                 })
             };
             for key in documented_keys::all(program) {

@@ -40,7 +40,10 @@ impl ConfigSource<NodeConfig> for NodeSource {
     fn read(&self) -> Result<FreshConfig<NodeConfig>, String> {
         let read = || {
             let config = config_file::node(&self.0)?;
-            anyhow::Ok(FreshConfig { config, keys: config_file::keys(Program::Node, Some(&self.0))? })
+            anyhow::Ok(FreshConfig {
+                config,
+                keys: config_file::keys(Program::Node, Some(&self.0))?,
+            })
         };
         read().map_err(|error| format!("{error:#}"))
     }

@@ -21,7 +21,10 @@ pub(crate) struct DocumentedKey {
     /// Whether the value in the generated file is a string.
     pub(crate) is_text: bool,
     /// What the comment above says of a running program; a section says nothing unless it is a key itself.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold the files to what the programs apply"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests hold the files to what the programs apply")
+    )]
     pub(crate) reload: Option<Reloaded>,
 }
 

@@ -132,7 +132,8 @@ mod tests {
         let error = leave(door.client(), &relay, mail, consent).await.unwrap_err();
         assert!(error.to_string().contains("lost for good"), "{error}");
         assert_eq!(door.asked().len(), 1);
-        let (relay, mail, consent) = leave_options("restante relays leave r.example --mail drop --yes");
+        let (relay, mail, consent) =
+            leave_options("restante relays leave r.example --mail drop --yes");
         leave(door.client(), &relay, mail, consent).await.unwrap();
         assert_eq!(door.asked()[1].body, r#"{"mail":"drop"}"#);
     }

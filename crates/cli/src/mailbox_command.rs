@@ -44,8 +44,7 @@ pub(crate) async fn run(action: MailboxAction) -> anyhow::Result<()> {
             say(invite::revoke(&AdminClient::of_relay(&config)?, &id).await)
         }
         MailboxAction::Export { server, file, config } => {
-            let Some(text) =
-                export::run(&AdminClient::of_relay(&config)?, &server, &file).await?
+            let Some(text) = export::run(&AdminClient::of_relay(&config)?, &server, &file).await?
             else {
                 return Ok(());
             };

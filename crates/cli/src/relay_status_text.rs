@@ -80,7 +80,8 @@ pub(crate) fn render(status: &Value) -> anyhow::Result<String> {
         writeln!(text, "damaged     {}, set aside; see each mailbox", envelopes(quarantined))?;
     }
     let free = status.disk.free_bytes.map_or_else(|| "unknown".to_owned(), bytes);
-    let low = if status.disk.low { "; too low: no new mail is taken until there is more" } else { "" };
+    let low =
+        if status.disk.low { "; too low: no new mail is taken until there is more" } else { "" };
     writeln!(text, "disk        {free} free{low}")?;
     let (connections, collects) = (status.connections, status.waiting_collects);
     writeln!(text, "connections {connections}, of which {collects} wait for mail")?;
@@ -97,7 +98,12 @@ fn ready(text: &mut String, ready: &Ready) -> std::fmt::Result {
     }
     writeln!(text, "NOT READY")?;
     for NotMet { condition, problem, what_to_do } in &ready.not_met {
-        writeln!(text, "  {condition}: {}\n    what to do: {}", printable(problem), printable(what_to_do))?;
+        writeln!(
+            text,
+            "  {condition}: {}\n    what to do: {}",
+            printable(problem),
+            printable(what_to_do)
+        )?;
     }
     Ok(())
 }
@@ -145,7 +151,8 @@ mod tests {
             { "condition": "storage", "problem": "read-only", "what_to_do": "mend the disk" },
         ] });
         status["disk"]["low"] = true.into();
-        status["at_rest"] = json!({ "keys": [{ "id": "k2", "envelopes": 1 }, { "id": "k1", "envelopes": 9 }] });
+        status["at_rest"] =
+            json!({ "keys": [{ "id": "k2", "envelopes": 1 }, { "id": "k1", "envelopes": 9 }] });
         let text = render(&status).unwrap();
         for expected in [
             "NOT READY\n  storage: read-only\n    what to do: mend the disk\n",

@@ -62,7 +62,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_could_not_be_applied_is_said_beside_what_was() {
-        let answer = r#"{"applied":["limits.connections_max"],"needs_restart":["listen"],"error":null}"#;
+        let answer =
+            r#"{"applied":["limits.connections_max"],"needs_restart":["listen"],"error":null}"#;
         assert_eq!(
             reloaded(200, answer).await.unwrap(),
             "in force now: limits.connections_max\nnot in force before a restart of the relay: listen"

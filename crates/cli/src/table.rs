@@ -33,7 +33,8 @@ impl Table {
 
     /// The lines, each with its end.
     pub(crate) fn render(&self) -> String {
-        let width = |column: usize| self.rows.iter().map(|row| length(&row[column])).max().unwrap_or(0);
+        let width =
+            |column: usize| self.rows.iter().map(|row| length(&row[column])).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.aligns.len()).map(width).collect();
         let mut text = String::new();
         for row in &self.rows {
@@ -80,10 +81,7 @@ mod tests {
         let mut table = Table::new([("mailbox", Align::Left), ("waiting", Align::Right)]);
         table.row(["a.example".to_owned(), "7".to_owned()]);
         table.row(["é".to_owned(), "1200000".to_owned()]);
-        assert_eq!(
-            table.render(),
-            "mailbox    waiting\na.example        7\né          1200000\n"
-        );
+        assert_eq!(table.render(), "mailbox    waiting\na.example        7\né          1200000\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use restante_federation::config::TlsSection;
 use restante_federation_proto::SigningKey;
+use restante_mailbox::Keys;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -31,7 +32,8 @@ pub(super) fn certificates(key: &str, file: &Path) -> Option<Remark> {
         return Some(remark);
     }
     let mut found = CertificateDer::pem_file_iter(file).ok()?;
-    let is_good = found.next().is_some_and(|first| first.is_ok()) && found.all(|other| other.is_ok());
+    let is_good =
+        found.next().is_some_and(|first| first.is_ok()) && found.all(|other| other.is_ok());
     let text = || format!("{} holds no certificates in PEM, or a broken one", file.display());
     (!is_good).then(|| Remark::wrong(key, text()))
 }
@@ -43,7 +45,10 @@ pub(super) fn signing_key(key: &str, file: &Path) -> Vec<Remark> {
         Err(remark) => return vec![remark],
     };
     if SigningKey::from_file_text(&text).is_err() {
-        let text = format!("{} is no signing key; expected one line: ed25519 VERSION SEED", file.display());
+        let text = format!(
+            "{} is no signing key; expected one line: ed25519 VERSION SEED",
+            file.display()
+        );
         return vec![Remark::wrong(key, text)];
     }
     private(key, file).into_iter().collect()
@@ -70,15 +75,11 @@ pub(super) fn data_folder(key: &str, folder: &Path) -> Option<Remark> {
 }
 
 fn read(key: &str, file: &Path) -> Result<String, Remark> {
-    fs::read_to_string(file).map_err(|error| {
-        Remark::wrong(key, format!("cannot read {}: {error}", file.display()))
-    })
+    fs::read_to_string(file)
+        .map_err(|error| Remark::wrong(key, format!("cannot read {}: {error}", file.display())))
 }
 
 /// What a file with keys for mail at rest lacks.
-pub(super) fn at_rest_keys(key: &str, file: &Path) -> Vec<Remark> {
-    match read(key, file) {
-        Ok(_) => private(key, file).into_iter().collect(),
-        Err(remark) => vec![remark],
-    }
+pub(super) fn at_rest_keys(key: &str, file: &Path) -> Option<Remark> {
+    Keys::read(file).err().map(|error| Remark::wrong(key, error.to_string()))
 }

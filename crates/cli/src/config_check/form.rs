@@ -12,8 +12,8 @@ use super::finding::{Finding, Place, Severity, line};
 use crate::args::Program;
 use crate::documented_keys::{self, DocumentedKey};
 use crate::environment::Override;
-use place::{Step, locate, path_text};
 pub(super) use place::line_of_key;
+use place::{Step, locate, path_text};
 
 /// More mistakes than anybody mends in one go.
 const MISTAKES_MAX: usize = 200;
@@ -37,7 +37,8 @@ impl Form<'_> {
         let mut table = self.table.clone();
         for set in overrides {
             // Its own mistakes are found apart from the file's.
-            let steps: Vec<Step> = set.path.split('.').map(|key| Step::Key(key.to_owned())).collect();
+            let steps: Vec<Step> =
+                set.path.split('.').map(|key| Step::Key(key.to_owned())).collect();
             if let Some(default) = place::value(defaults.get_ref(), &steps) {
                 place::set(table.get_mut(), &steps, default.clone());
             }
@@ -142,7 +143,9 @@ impl Mistake {
             Self::Value(steps) => {
                 // A default that is refused as well is none.
                 let mended = default(steps)
-                    .filter(|default| place::value(table, steps).is_none_or(|is| is.span() != default.span()))
+                    .filter(|default| {
+                        place::value(table, steps).is_none_or(|is| is.span() != default.span())
+                    })
                     .is_some_and(|default| place::set(table, steps, default));
                 mended || place::remove(table, steps)
             }

@@ -19,7 +19,9 @@ pub(super) fn remarks(config: &NodeConfig) -> Vec<Remark> {
     remarks.extend(files::signing_key("signing_key", &config.signing_key));
     remarks.extend(files::tls("inbound.tls", config.inbound.tls.as_ref()));
     let authorities = config.federation.extra_ca_files.iter();
-    remarks.extend(authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)));
+    remarks.extend(
+        authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)),
+    );
     remarks.extend(files::data_folder("data", &config.data));
     remarks
 }
@@ -35,7 +37,8 @@ fn doors(config: &NodeConfig) -> Vec<Remark> {
         if let Some((other, _)) = doors[..index].iter().find(|(_, other)| other == address)
             && address.port() != 0
         {
-            let text = format!("this is the address of {other}, too; give one of them another port");
+            let text =
+                format!("this is the address of {other}, too; give one of them another port");
             remarks.push(Remark::wrong(*key, text));
         }
     }
@@ -74,7 +77,8 @@ fn times(config: &NodeConfig) -> Vec<Remark> {
     }
     if config.collect.wait.0 > COLLECT_WAIT_MAX {
         let most = COLLECT_WAIT_MAX.as_secs();
-        let text = format!("a relay waits for {most} s at most, so that proxies do not cut the request");
+        let text =
+            format!("a relay waits for {most} s at most, so that proxies do not cut the request");
         remarks.push(Remark::odd("collect.wait", text));
     }
     remarks
@@ -88,7 +92,8 @@ fn relays(config: &NodeConfig) -> Vec<Remark> {
                 && relay.url.is_none()
                 && !config.federation.routes.contains_key(&relay.server_name)
             {
-                let text = format!("the relay {} is named by its key; it needs a url", relay.server_name);
+                let text =
+                    format!("the relay {} is named by its key; it needs a url", relay.server_name);
                 remarks.push(Remark::wrong(format!("relays.{server}"), text));
             }
         }
@@ -109,27 +114,45 @@ mod tests {
     #[test]
     fn the_secret_of_the_generated_file_is_none() {
         let found = remarks_on("[outbound]\nsecret = \"change me\"\n");
-        assert!(found[0].starts_with("outbound.secret: it is the text of the generated file"), "{found:#?}");
+        assert!(
+            found[0].starts_with("outbound.secret: it is the text of the generated file"),
+            "{found:#?}"
+        );
     }
 
     #[test]
     fn doors_need_addresses_of_their_own() {
-        let found = remarks_on("[outbound]\nsecret = \"s\"\n[admin]\nlisten = \"127.0.0.1:8470\"\n");
-        assert!(found[0].starts_with("admin.listen: this is the address of outbound.listen"), "{found:#?}");
+        let found =
+            remarks_on("[outbound]\nsecret = \"s\"\n[admin]\nlisten = \"127.0.0.1:8470\"\n");
+        assert!(
+            found[0].starts_with("admin.listen: this is the address of outbound.listen"),
+            "{found:#?}"
+        );
     }
 
     #[test]
     fn impossible_times_and_relays_are_named() {
         let name = "0".repeat(64);
-        let key = restante_federation_proto::SigningKey::from_seed("ed25519:1".parse().unwrap(), &[1; 32]);
+        let key = restante_federation_proto::SigningKey::from_seed(
+            "ed25519:1".parse().unwrap(),
+            &[1; 32],
+        );
         let relay = restante_federation_proto::ServerName::of_key(&key.public_key());
         assert_eq!(relay.as_str().len(), name.len());
         let found = remarks_on(&format!(
             "[outbound]\nsecret = \"s\"\n[delivery]\nattempts_until_offline = 0\nprobe_connect = \"0s\"\n\
              [collect]\nwait = \"2m\"\n[relays]\n\"b.example\" = [{{ server_name = \"{relay}\" }}]\n"
         ));
-        for key in ["delivery.attempts_until_offline", "delivery.probe_connect", "collect.wait", "relays.b.example"] {
-            assert!(found.iter().any(|found| found.starts_with(&format!("{key}: "))), "{key}: {found:#?}");
+        for key in [
+            "delivery.attempts_until_offline",
+            "delivery.probe_connect",
+            "collect.wait",
+            "relays.b.example",
+        ] {
+            assert!(
+                found.iter().any(|found| found.starts_with(&format!("{key}: "))),
+                "{key}: {found:#?}"
+            );
         }
     }
 }

@@ -30,7 +30,9 @@ fn doors(config: &RelayConfig) -> Vec<Remark> {
         let text = "whoever reaches this address reads the metrics and may try tokens; keep it on loopback";
         remarks.push(Remark::odd("operators.listen", text));
     }
-    if is_open_to_the_world(config.listen) && config.tls.is_none() && config.trusted_proxies.is_empty()
+    if is_open_to_the_world(config.listen)
+        && config.tls.is_none()
+        && config.trusted_proxies.is_empty()
     {
         let text = "the relay speaks plain HTTP on an address that others reach; add [tls], or put a reverse proxy in front and listen on loopback";
         remarks.push(Remark::odd("listen", text));
@@ -96,11 +98,36 @@ fn bounds(config: &RelayConfig) -> Vec<Remark> {
 fn containment(config: &RelayConfig) -> Vec<Remark> {
     let (limits, mailbox, storage) = (&config.limits, &config.mailbox, &config.storage);
     let pairs = [
-        ("mailbox.origin_envelopes_max", mailbox.origin_envelopes_max, "mailbox.envelopes_max", mailbox.envelopes_max),
-        ("mailbox.origin_bytes_max", mailbox.origin_bytes_max, "mailbox.bytes_max", mailbox.bytes_max),
-        ("mailbox.envelopes_max", mailbox.envelopes_max, "storage.total_envelopes_max", storage.total_envelopes_max),
-        ("mailbox.bytes_max", mailbox.bytes_max, "storage.total_bytes_max", storage.total_bytes_max),
-        ("limits.body_bytes_max", limits.body_bytes_max as u64, "mailbox.origin_bytes_max", mailbox.origin_bytes_max),
+        (
+            "mailbox.origin_envelopes_max",
+            mailbox.origin_envelopes_max,
+            "mailbox.envelopes_max",
+            mailbox.envelopes_max,
+        ),
+        (
+            "mailbox.origin_bytes_max",
+            mailbox.origin_bytes_max,
+            "mailbox.bytes_max",
+            mailbox.bytes_max,
+        ),
+        (
+            "mailbox.envelopes_max",
+            mailbox.envelopes_max,
+            "storage.total_envelopes_max",
+            storage.total_envelopes_max,
+        ),
+        (
+            "mailbox.bytes_max",
+            mailbox.bytes_max,
+            "storage.total_bytes_max",
+            storage.total_bytes_max,
+        ),
+        (
+            "limits.body_bytes_max",
+            limits.body_bytes_max as u64,
+            "mailbox.origin_bytes_max",
+            mailbox.origin_bytes_max,
+        ),
         (
             "limits.waiting_collects_max",
             limits.waiting_collects_max as u64,
@@ -127,7 +154,9 @@ fn named_files(config: &RelayConfig) -> Vec<Remark> {
         remarks.extend(files::at_rest_keys("at_rest.key_file", file));
     }
     let authorities = config.federation.extra_ca_files.iter();
-    remarks.extend(authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)));
+    remarks.extend(
+        authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)),
+    );
     remarks.extend(files::data_folder("data", &config.data));
     remarks
 }
@@ -154,7 +183,12 @@ mod tests {
              [operators]\nlisten = \"127.0.0.1:8090\"\n",
         );
         let keys: Vec<&str> = found.iter().filter_map(|found| found.split(": ").next()).collect();
-        for key in ["operators.listen", "mailbox.envelopes_max", "mailbox.time_to_live", "limits.body_bytes_max"] {
+        for key in [
+            "operators.listen",
+            "mailbox.envelopes_max",
+            "mailbox.time_to_live",
+            "limits.body_bytes_max",
+        ] {
             assert!(keys.contains(&key), "{key} is not in {found:#?}");
         }
     }
@@ -163,6 +197,9 @@ mod tests {
     fn an_open_relay_on_a_public_address_is_worth_a_word() {
         let found = remarks_on("listen = \"0.0.0.0:8090\"\nserve = \"open\"\n");
         assert!(found.iter().any(|found| found.starts_with("serve: everybody")), "{found:#?}");
-        assert!(found.iter().any(|found| found.starts_with("listen: the relay speaks plain")), "{found:#?}");
+        assert!(
+            found.iter().any(|found| found.starts_with("listen: the relay speaks plain")),
+            "{found:#?}"
+        );
     }
 }

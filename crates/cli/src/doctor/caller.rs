@@ -64,7 +64,8 @@ impl Callee<'_> {
         let answered = self.client.exchange(&self.peer, request, PATIENCE).await;
         let (head, body) = answered.map_err(|error| with_causes(&error))?.into_parts();
         let body = collect_limited(body, ANSWER_BYTES_MAX).await;
-        let body = body.map_err(|error| format!("the answer broke off: {}", with_causes(&error)))?;
+        let body =
+            body.map_err(|error| format!("the answer broke off: {}", with_causes(&error)))?;
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
@@ -84,7 +85,10 @@ impl Answer {
                 let server = self.headers.get(http::header::SERVER);
                 let server = server.and_then(|name| name.to_str().ok());
                 let server = server.map_or_else(String::new, |name| format!(" (from {name})"));
-                format!("{} without a Matrix error{server}: what is in front of the server answers", self.status)
+                format!(
+                    "{} without a Matrix error{server}: what is in front of the server answers",
+                    self.status
+                )
             }
         }
     }

@@ -37,7 +37,10 @@ async fn look(client: &AdminClient) -> Outcome {
     let said = |name: &str| {
         not_met.and_then(|unmet| unmet[name].as_str()).unwrap_or("see the log").to_owned()
     };
-    Outcome::failed(format!("not ready: {}: {}", said("condition"), said("problem")), said("what_to_do"))
+    Outcome::failed(
+        format!("not ready: {}: {}", said("condition"), said("problem")),
+        said("what_to_do"),
+    )
 }
 
 #[cfg(test)]
@@ -51,7 +54,10 @@ mod tests {
         door.answer("GET", "/_restante/admin/v1/status", 200, "{}");
         let not_ready = r#"{"ready":false,"not_met":[{"condition":"storage","problem":"read-only","what_to_do":"mend it"}]}"#;
         door.answer("GET", "/ready", 503, not_ready);
-        assert_eq!(look(&door.client()).await, Outcome::failed("not ready: storage: read-only", "mend it"));
+        assert_eq!(
+            look(&door.client()).await,
+            Outcome::failed("not ready: storage: read-only", "mend it")
+        );
         door.answer("GET", "/ready", 200, r#"{"ready":true,"not_met":[]}"#);
         assert_eq!(look(&door.client()).await, Outcome::ok("alive and ready"));
         door.answer("GET", "/_restante/admin/v1/status", 401, r#"{"error":"Send the token"}"#);

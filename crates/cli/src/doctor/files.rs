@@ -22,13 +22,20 @@ pub(super) fn configuration(file: &Path, program: Program) -> Outcome {
     let checked = config_check::check(file, Some(program), config_file::variables());
     let checked = match checked {
         Ok(checked) => checked,
-        Err(error) => return Outcome::failed(format!("{error:#}"), "give the right file with --config"),
+        Err(error) => {
+            return Outcome::failed(format!("{error:#}"), "give the right file with --config");
+        }
     };
     let of = |severity| checked.findings.iter().filter(move |found| found.severity == severity);
-    let shown = |found: Vec<String>| found.into_iter().take(FINDINGS_SHOWN_MAX).collect::<Vec<_>>().join("; ");
+    let shown = |found: Vec<String>| {
+        found.into_iter().take(FINDINGS_SHOWN_MAX).collect::<Vec<_>>().join("; ")
+    };
     let what_to_do = format!("restante config check {}", file.display());
     if checked.errors() > 0 {
-        return Outcome::failed(shown(of(Severity::Wrong).map(ToString::to_string).collect()), what_to_do);
+        return Outcome::failed(
+            shown(of(Severity::Wrong).map(ToString::to_string).collect()),
+            what_to_do,
+        );
     }
     let odd: Vec<String> = of(Severity::Odd).map(ToString::to_string).collect();
     if odd.is_empty() {
@@ -97,7 +104,8 @@ pub(super) fn signing_key(file: &Path) -> (Outcome, Option<SigningKey>) {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
-            let what_to_do = "let the program's user read it, and run the doctor as that user or as root";
+            let what_to_do =
+                "let the program's user read it, and run the doctor as that user or as root";
             return (Outcome::failed(format!("cannot read {shown}: {error}"), what_to_do), None);
         }
     };
@@ -110,7 +118,9 @@ pub(super) fn signing_key(file: &Path) -> (Outcome, Option<SigningKey>) {
         Outcome::ok(format!("{} in {shown}", key.id()))
     } else {
         Outcome::failed(
-            format!("everybody on this machine can read {shown} (mode {mode:03o}), and speak in this server's name"),
+            format!(
+                "everybody on this machine can read {shown} (mode {mode:03o}), and speak in this server's name"
+            ),
             format!("chmod 600 {shown}; if others have accounts here, make a new key"),
         )
     };

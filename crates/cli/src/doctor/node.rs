@@ -41,13 +41,14 @@ pub(super) async fn examine(report: &mut Report, file: &Path) {
     report.step("key file", outcome);
     let admin = AdminClient::open("node", config.admin.listen, &config.data);
     door::examine(report, admin.as_ref()).await;
-    let client = match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {
-        Ok(client) => client,
-        Err(error) => {
-            let outcome = Outcome::failed(error.to_string(), "correct [federation]");
-            return report.step("client", outcome);
-        }
-    };
+    let client =
+        match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {
+            Ok(client) => client,
+            Err(error) => {
+                let outcome = Outcome::failed(error.to_string(), "correct [federation]");
+                return report.step("client", outcome);
+            }
+        };
     homeserver(report, &client, &config, key.as_ref()).await;
     let Some(key) = key else { return };
     let identity = Identity { server_name: config.server_name.clone(), key: Arc::new(key) };
@@ -95,11 +96,18 @@ fn key_matches(answer: Answer, config: &NodeConfig, key: &SigningKey) -> Outcome
         );
     }
     let Ok(document) = KeyDocument::parse(answer.body) else {
-        return Outcome::failed("the homeserver serves no key document", "see that homeserver in node.toml leads to it");
+        return Outcome::failed(
+            "the homeserver serves no key document",
+            "see that homeserver in node.toml leads to it",
+        );
     };
     if *document.server_name() != config.server_name {
         return Outcome::failed(
-            format!("the homeserver is {}, and node.toml says {}", document.server_name(), config.server_name),
+            format!(
+                "the homeserver is {}, and node.toml says {}",
+                document.server_name(),
+                config.server_name
+            ),
             "correct server_name or homeserver in node.toml",
         );
     }
@@ -108,7 +116,11 @@ fn key_matches(answer: Answer, config: &NodeConfig, key: &SigningKey) -> Outcome
             Outcome::ok(format!("{} is the one in the file", key.id()))
         }
         _ => Outcome::failed(
-            format!("the homeserver does not sign with {}, which is the first key in {}", key.id(), config.signing_key.display()),
+            format!(
+                "the homeserver does not sign with {}, which is the first key in {}",
+                key.id(),
+                config.signing_key.display()
+            ),
             "name the homeserver's own signing_key_path in node.toml, and restart whichever was started before the key was changed",
         ),
     }

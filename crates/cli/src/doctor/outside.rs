@@ -70,18 +70,24 @@ async fn connect(report: &mut Report, addresses: &[IpAddr], port: u16) -> Option
         match timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => connected = connected.or(Some(stream)),
             Ok(Err(error)) => closed.push(format!("{address}: {error}")),
-            Err(_) => closed.push(format!("{address}: no answer in {} s", CONNECT_PATIENCE.as_secs())),
+            Err(_) => {
+                closed.push(format!("{address}: no answer in {} s", CONNECT_PATIENCE.as_secs()))
+            }
         }
     }
     let what_to_do = "start what listens there (reverse proxy or relay), open the port in the firewall, and forward it to this machine";
     let outcome = match (&connected, closed.is_empty()) {
-        (Some(stream), true) => {
-            Outcome::ok(stream.peer_addr().map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")))
-        }
+        (Some(stream), true) => Outcome::ok(
+            stream
+                .peer_addr()
+                .map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")),
+        ),
         // `localhost` has two addresses, and few programs listen on both.
-        (Some(stream), false) if addresses.iter().all(IpAddr::is_loopback) => {
-            Outcome::ok(stream.peer_addr().map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")))
-        }
+        (Some(stream), false) if addresses.iter().all(IpAddr::is_loopback) => Outcome::ok(
+            stream
+                .peer_addr()
+                .map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")),
+        ),
         (Some(_), false) => Outcome::warn(
             format!("only some addresses take connections; {}", closed.join("; ")),
             "listen there as well, or take the address out of the DNS",
@@ -92,7 +98,12 @@ async fn connect(report: &mut Report, addresses: &[IpAddr], port: u16) -> Option
     connected
 }
 
-async fn tls(report: &mut Report, client: &FederationClient, stream: TcpStream, name: &str) -> bool {
+async fn tls(
+    report: &mut Report,
+    client: &FederationClient,
+    stream: TcpStream,
+    name: &str,
+) -> bool {
     let host = name.trim_start_matches('[').trim_end_matches(']').to_owned();
     let Ok(name) = TlsName::try_from(host.clone()) else {
         let what_to_do = "use a DNS name or an address";
@@ -102,7 +113,10 @@ async fn tls(report: &mut Report, client: &FederationClient, stream: TcpStream, 
     let connector = TlsConnector::from(Arc::clone(&client.tls()));
     let connected = timeout(CONNECT_PATIENCE, connector.connect(name, stream)).await;
     let outcome = match connected {
-        Err(_) => Outcome::failed("no TLS handshake in time", "see that the port speaks TLS, and is not plain HTTP"),
+        Err(_) => Outcome::failed(
+            "no TLS handshake in time",
+            "see that the port speaks TLS, and is not plain HTTP",
+        ),
         Ok(Err(error)) => Outcome::failed(error.to_string(), advice(&error.to_string(), &host)),
         Ok(Ok(stream)) => {
             let (_, session) = stream.get_ref();

@@ -42,7 +42,11 @@ impl LongPoll {
 }
 
 /// All steps. One that can't be taken for want of an earlier one is left out, or says so.
-pub(super) async fn examine(report: &mut Report, options: &RelayConfigOptions, long_poll: LongPoll) {
+pub(super) async fn examine(
+    report: &mut Report,
+    options: &RelayConfigOptions,
+    long_poll: LongPoll,
+) {
     let Some(config) = configuration(report, options) else { return };
     report.step("data folder", files::data_folder(&config.data));
     report.step("disk", files::disk(&config.data, config.storage.free_disk_bytes_min));
@@ -53,13 +57,14 @@ pub(super) async fn examine(report: &mut Report, options: &RelayConfigOptions, l
     let operators = AdminClient::open("relay", config.operators.listen, &config.data);
     door::examine(report, operators.as_ref()).await;
     let Some(key) = key else { return };
-    let client = match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {
-        Ok(client) => client,
-        Err(error) => {
-            report.step("client", Outcome::failed(error.to_string(), "correct [federation]"));
-            return;
-        }
-    };
+    let client =
+        match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {
+            Ok(client) => client,
+            Err(error) => {
+                report.step("client", Outcome::failed(error.to_string(), "correct [federation]"));
+                return;
+            }
+        };
     let name = config.server_name.clone().unwrap_or_else(|| ServerName::of_key(&key.public_key()));
     let Some((peer, place)) = address(report, &config, &client, name).await else { return };
     if !outside::reach(report, &client, &place).await {
@@ -83,7 +88,9 @@ fn configuration(report: &mut Report, options: &RelayConfigOptions) -> Option<Re
                 return None;
             }
         }
-        None => report.step("configuration", Outcome::skipped("no file is given; the defaults count")),
+        None => {
+            report.step("configuration", Outcome::skipped("no file is given; the defaults count"))
+        }
     }
     match options.read() {
         Ok(config) => Some(config),
@@ -113,7 +120,9 @@ async fn address(
             port: config.listen.port(),
         };
         let outcome = Outcome::warn(
-            format!("no public_url is set; what follows only shows that the relay answers at {url}"),
+            format!(
+                "no public_url is set; what follows only shows that the relay answers at {url}"
+            ),
             "set public_url to what others call, with your reverse proxy in front",
         );
         report.step("address", outcome);
@@ -201,7 +210,9 @@ fn version_outcome(answer: &Answer) -> Outcome {
 fn clock(answer: &Answer) -> Outcome {
     let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
     let Some(date) = date else {
-        return Outcome::skipped("the answer has no date; a deposit below shows whether the clock is right");
+        return Outcome::skipped(
+            "the answer has no date; a deposit below shows whether the clock is right",
+        );
     };
     let now = SystemClock.now();
     let apart = now.since(date).max(date.since(now));

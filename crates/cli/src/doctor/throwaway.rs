@@ -9,10 +9,12 @@ use restante_federation_proto::{
     Clock as _, KeyId, RequestTarget, ServerName, SignableRequest, SigningKey, SystemClock,
     canonicalise,
 };
-use restante_relay_api::endpoints::{COLLECT, MAILBOX, PROOF_MEMBER, RELAY_TXN, SEND, send_relay_target};
+use restante_relay_api::endpoints::{
+    COLLECT, MAILBOX, PROOF_MEMBER, RELAY_TXN, SEND, send_relay_target,
+};
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Content, Extras, LeaveRequest, LeftMail,
-    Proof, RecordedRelay, RegistrationRequest, RelayRecord, Senders,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Content, Extras, LeaveRequest,
+    LeftMail, Proof, RecordedRelay, RegistrationRequest, RelayRecord, Senders,
 };
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -60,7 +62,8 @@ impl Throwaway {
             }],
             version: now,
         };
-        let record = String::from_utf8(record.signed(&recipient.key)).map_err(|error| error.to_string())?;
+        let record =
+            String::from_utf8(record.signed(&recipient.key)).map_err(|error| error.to_string())?;
         let sender = self.sender.server_name.as_str().parse();
         let request = RegistrationRequest {
             record: RawValue::from_string(record).map_err(|error| error.to_string())?,
@@ -85,13 +88,18 @@ impl Throwaway {
             "pdus": [],
             "edus": [{ "edu_type": "org.restante.doctor", "content": { "padding": "x".repeat(padding) } }],
         });
-        let content = Content::parse(content.to_string().into()).map_err(|error| error.to_string())?;
+        let content =
+            Content::parse(content.to_string().into()).map_err(|error| error.to_string())?;
         let txn_id = format!("doctor{}", rand::rng().random::<u64>());
         Ok(Parcel { txn_id, content })
     }
 
     /// Leaves a parcel at the relay, with the proof that it is the sender's.
-    pub(super) async fn deposit(&self, relay: &Callee<'_>, parcel: &Parcel) -> Result<Answer, String> {
+    pub(super) async fn deposit(
+        &self,
+        relay: &Callee<'_>,
+        parcel: &Parcel,
+    ) -> Result<Answer, String> {
         let Self { sender, recipient } = self;
         let uri = format!("{SEND}{}", parcel.txn_id);
         let send = SignableRequest {
@@ -111,7 +119,11 @@ impl Throwaway {
     }
 
     /// Asks for the oldest envelope as Dendrite does: a GET with a body. `path` ends the target.
-    pub(super) async fn get_with_body(&self, relay: &Callee<'_>, path: &str) -> Result<Answer, String> {
+    pub(super) async fn get_with_body(
+        &self,
+        relay: &Callee<'_>,
+        path: &str,
+    ) -> Result<Answer, String> {
         let body = br#"{"entry_id":0}"#.to_vec();
         let target = target(&format!("{RELAY_TXN}{path}"));
         relay.signed(&self.recipient, Method::GET, &target, body).await

@@ -165,7 +165,8 @@ mod tests {
         let door = door().await;
         let error = dropped(&door, &["--origin", "d.example", "--yes"]).await.unwrap_err();
         assert_eq!(error.to_string(), "no mail from d.example waits for b.example");
-        let page = r#"{"items":[{"id":9,"origin":"a.example","txn_id":"t","bytes":1}],"next":null}"#;
+        let page =
+            r#"{"items":[{"id":9,"origin":"a.example","txn_id":"t","bytes":1}],"next":null}"#;
         door.answer("GET", &format!("{MAILBOX}/envelopes?after=6&limit=1"), 200, page);
         let error = dropped(&door, &["--envelope", "7", "--yes"]).await.unwrap_err();
         assert_eq!(error.to_string(), "b.example has no envelope 7");

@@ -39,7 +39,10 @@ pub(super) async fn run(
         }
         let size = batch.len() as u64;
         let answer = send(client, server, batch).await.with_context(|| {
-            format!("stopped after {}; those stay, and importing the file again skips them", envelopes(imported))
+            format!(
+                "stopped after {}; those stay, and importing the file again skips them",
+                envelopes(imported)
+            )
         })?;
         imported += number(&answer, "imported")?;
         duplicates += number(&answer, "duplicates")?;
@@ -96,7 +99,8 @@ mod tests {
             text,
             "800 envelopes put into the mailbox of b.example; 2 envelopes that had come before skipped"
         );
-        let lines: Vec<usize> = door.asked().iter().map(|asked| asked.body.lines().count()).collect();
+        let lines: Vec<usize> =
+            door.asked().iter().map(|asked| asked.body.lines().count()).collect();
         assert_eq!(lines, [BATCH_LINES_MAX, 2]);
     }
 
@@ -107,6 +111,9 @@ mod tests {
         let file = folder.path().join("mail");
         std::fs::write(&file, "{}\n").unwrap();
         let error = run(&door.client(), &"b.example".parse().unwrap(), &file).await.unwrap_err();
-        assert!(format!("{error:#}").starts_with("stopped after 0 envelopes; those stay"), "{error:#}");
+        assert!(
+            format!("{error:#}").starts_with("stopped after 0 envelopes; those stay"),
+            "{error:#}"
+        );
     }
 }

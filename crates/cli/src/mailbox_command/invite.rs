@@ -59,7 +59,8 @@ fn what_next(made: &Value, options: &InviteOptions) -> String {
         .server
         .as_ref()
         .map_or_else(|| "one server".to_owned(), |server| format!("{server} alone"));
-    let until = made["expires_at"].as_i64().map_or_else(String::new, |at| format!(" until {}", time(at)));
+    let until =
+        made["expires_at"].as_i64().map_or_else(String::new, |at| format!(" until {}", time(at)));
     format!(
         "It lets {whom} register{until}, once. Its operator runs, beside the node:\n  restante relays join LINE"
     )
@@ -67,7 +68,8 @@ fn what_next(made: &Value, options: &InviteOptions) -> String {
 
 /// The code for a camera, dark on light whatever the terminal's colours: it brings its own quiet border.
 fn qr(line: &str) -> anyhow::Result<String> {
-    let code = QrCode::new(line.as_bytes()).context("the line is too long for a QR code; use --no-qr")?;
+    let code =
+        QrCode::new(line.as_bytes()).context("the line is too long for a QR code; use --no-qr")?;
     Ok(code
         .render::<Dense1x2>()
         .dark_color(Dense1x2::Light)
@@ -136,10 +138,13 @@ mod tests {
         door.answer("POST", "/_restante/admin/v1/invites", 200, &answer.to_string());
         let arguments = "restante mailbox invite --server b.example --expires 2d --note friend";
         let args = Args::try_parse_from(arguments.split(' ')).unwrap();
-        let Command::Mailbox(MailboxAction::Invite(options)) = args.command else { panic!("{args:?}") };
+        let Command::Mailbox(MailboxAction::Invite(options)) = args.command else {
+            panic!("{args:?}")
+        };
         let made = ask(&door.client(), &options).await.unwrap();
         let body: Value = serde_json::from_str(&door.asked()[0].body).unwrap();
-        let expected = json!({ "server": "b.example", "expires_in_ms": 172_800_000, "note": "friend" });
+        let expected =
+            json!({ "server": "b.example", "expires_in_ms": 172_800_000, "note": "friend" });
         assert_eq!(body, expected);
         let text = what_next(&made, &options);
         assert!(text.starts_with("It lets b.example alone register until 1970-"), "{text}");
@@ -159,7 +164,8 @@ mod tests {
 
     #[test]
     fn open_invites_show_for_whom_they_are() {
-        let invites = vec![json!({ "id": "i1", "server": null, "expires_at": 0, "note": "for Ann" })];
+        let invites =
+            vec![json!({ "id": "i1", "server": null, "expires_at": 0, "note": "for Ann" })];
         let text = render(invites).unwrap();
         assert!(text.ends_with("i1      anyone  1970-01-01T00:00:00Z  for Ann\n"), "{text}");
         assert!(render(Vec::new()).unwrap().contains("restante mailbox invite"));

@@ -71,7 +71,8 @@ fn render(listed: Listed, now: Timestamp) -> anyhow::Result<String> {
 impl MailboxLine {
     /// What is particular about it, in words.
     pub(super) fn state(&self) -> String {
-        let mut words = vec![if self.registered { "registered" } else { "not registered" }.to_owned()];
+        let mut words =
+            vec![if self.registered { "registered" } else { "not registered" }.to_owned()];
         if self.held {
             words.push("held".to_owned());
         }

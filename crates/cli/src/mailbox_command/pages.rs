@@ -27,9 +27,11 @@ pub(super) async fn first(
     let mut after = None::<String>;
     while items.len() < limit {
         let count = PAGE_ITEMS.min(limit - items.len());
-        let after_text = after.as_ref().map(|after| format!("&after={}", escape_path_segment(after)));
-        let page =
-            client.get(&format!("{target}?limit={count}{}", after_text.unwrap_or_default())).await?;
+        let after_text =
+            after.as_ref().map(|after| format!("&after={}", escape_path_segment(after)));
+        let page = client
+            .get(&format!("{target}?limit={count}{}", after_text.unwrap_or_default()))
+            .await?;
         let found = page["items"].as_array().context("the relay's answer is not a list")?;
         items.extend(found.iter().cloned());
         match page["next"].as_str() {
@@ -51,7 +53,12 @@ mod tests {
         let door = ScriptedDoor::open().await;
         let base = "/_restante/admin/v1/mailboxes";
         door.answer("GET", &format!("{base}?limit=3"), 200, r#"{"items":[1,2],"next":"b:1"}"#);
-        door.answer("GET", &format!("{base}?limit=1&after=b:1"), 200, r#"{"items":[3],"next":"c"}"#);
+        door.answer(
+            "GET",
+            &format!("{base}?limit=1&after=b:1"),
+            200,
+            r#"{"items":[3],"next":"c"}"#,
+        );
         let listed = first(&door.client(), "/mailboxes", 3).await.unwrap();
         assert_eq!((listed.items.len(), listed.goes_on), (3, true));
         door.answer("GET", &format!("{base}?limit=9"), 200, r#"{"items":[1,2],"next":null}"#);

@@ -81,8 +81,10 @@ fn render(mailbox: &Value, listed: Listed, now: Timestamp) -> anyhow::Result<Str
     let line = list::line(mailbox)?;
     let about = Mailbox::deserialize(mailbox)?;
     let mut text = format!("mailbox of {}: {}\n", printable(&line.recipient), line.state());
-    let oldest =
-        line.oldest_at.map(|at| format!(", the oldest for {}", length(now.since(at)))).unwrap_or_default();
+    let oldest = line
+        .oldest_at
+        .map(|at| format!(", the oldest for {}", length(now.since(at))))
+        .unwrap_or_default();
     writeln!(text, "waiting: {}, {}{oldest}", envelopes(line.envelopes), bytes(line.bytes))?;
     writeln!(
         text,
@@ -124,11 +126,8 @@ fn shares(text: &mut String, shares: &[Share]) {
     if shares.is_empty() {
         return;
     }
-    let mut table = Table::new([
-        ("SENDER", Align::Left),
-        ("WAITING", Align::Right),
-        ("SIZE", Align::Right),
-    ]);
+    let mut table =
+        Table::new([("SENDER", Align::Left), ("WAITING", Align::Right), ("SIZE", Align::Right)]);
     for share in shares {
         table.row([share.origin.clone(), share.envelopes.to_string(), bytes(share.bytes)]);
     }

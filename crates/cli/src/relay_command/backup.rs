@@ -62,11 +62,10 @@ pub(super) async fn restore(
         format!("\nwhat was there before is in {}; delete it when all is well", before.display())
     });
     Ok(format!(
-        "{} holds what was backed up: {} in {} mailboxes, with new numbers{before}\n\
+        "{} holds what was backed up: {}, with new numbers{before}\n\
          start the relay as you usually do",
         database.display(),
-        envelopes(restored.envelopes),
-        restored.mailboxes
+        envelopes(restored.envelopes)
     ))
 }
 
@@ -85,7 +84,8 @@ struct Stopped {
 impl Stopped {
     fn of(database: &Path) -> anyhow::Result<Self> {
         let path = beside(database, ".lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -143,8 +143,9 @@ fn give_to_owner_of_folder(file: &Path) -> anyhow::Result<()> {
     if (is.uid(), is.gid()) == (owner.uid(), owner.gid()) {
         return Ok(());
     }
-    chown(file, Some(owner.uid()), Some(owner.gid()))
-        .with_context(|| format!("cannot give {} to the relay's user; run this as root", file.display()))
+    chown(file, Some(owner.uid()), Some(owner.gid())).with_context(|| {
+        format!("cannot give {} to the relay's user; run this as root", file.display())
+    })
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -2,4 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 #![cfg(target_os = "linux")]
 
+mod ready;
+mod relay;
 mod systemd;

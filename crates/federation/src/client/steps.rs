@@ -23,7 +23,8 @@ impl FederationClient {
     /// Where discovery leads from `server`: its well-known file and its SRV records. The error says what is missing.
     pub async fn way(&self, server: &ServerName, patience: Duration) -> Result<Way, String> {
         let named = self.discovery.named(server, patience).await;
-        let named = named.ok_or_else(|| format!("{server} is neither a DNS name nor an address"))?;
+        let named =
+            named.ok_or_else(|| format!("{server} is neither a DNS name nor an address"))?;
         let destinations = self.discovery.destinations(&named).await;
         let destinations = destinations.map_err(|error| error.to_string())?;
         let destinations = destinations.into_iter().map(|to| match to.host {

@@ -32,7 +32,9 @@ impl Recipe {
         let config = folder.join("relay.toml");
         // A handful of servers make the whole load.
         let rates = "requests_per_origin_per_second = 1000000\nrequests_per_origin_burst = 1000000";
-        let text = format!("[limits]\n{rates}\n[operators]\nlisten = \"127.0.0.1:0\"\n[federation]\ndns = \"off\"\n");
+        let text = format!(
+            "[limits]\n{rates}\n[operators]\nlisten = \"127.0.0.1:0\"\n[federation]\ndns = \"off\"\n"
+        );
         std::fs::write(&config, text).unwrap();
         let arguments = ["relay", "--listen", "127.0.0.1:0", "--log", "warn", "--config"];
         let mut arguments: Vec<OsString> = arguments.map(Into::into).into();

@@ -49,12 +49,7 @@ pub(super) fn locate(table: &DeTable<'_>, span: &Range<usize>) -> Option<Vec<Ste
 
 type Best = Option<(usize, Vec<Step>)>;
 
-fn search_table(
-    table: &DeTable<'_>,
-    span: &Range<usize>,
-    steps: &mut Vec<Step>,
-    best: &mut Best,
-) {
+fn search_table(table: &DeTable<'_>, span: &Range<usize>, steps: &mut Vec<Step>, best: &mut Best) {
     for (key, value) in table {
         steps.push(Step::Key(key.get_ref().to_string()));
         note(&key.span(), span, steps, best);
@@ -105,11 +100,7 @@ pub(super) fn value<'t, 'a>(
 }
 
 /// Puts `new` at `steps`, in sections that are made where they are missing; `false` where there is no such place.
-pub(super) fn set<'a>(
-    table: &mut DeTable<'a>,
-    steps: &[Step],
-    new: Spanned<DeValue<'a>>,
-) -> bool {
+pub(super) fn set<'a>(table: &mut DeTable<'a>, steps: &[Step], new: Spanned<DeValue<'a>>) -> bool {
     let Some((Step::Key(first), rest)) = steps.split_first() else { return false };
     let known = table.iter_mut().find(|(key, _)| key.get_ref() == first);
     match (rest, known) {

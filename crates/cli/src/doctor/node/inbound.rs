@@ -57,7 +57,10 @@ async fn by_name(client: &FederationClient, identity: &Identity) -> Outcome {
         Ok(document) if document.server_name() == own && has_key(&document, identity) => {
             Outcome::ok(format!("{own} leads to this server"))
         }
-        _ => Outcome::failed(format!("{own} leads to another server, or to one with another key"), what_to_do),
+        _ => Outcome::failed(
+            format!("{own} leads to another server, or to one with another key"),
+            what_to_do,
+        ),
     }
 }
 

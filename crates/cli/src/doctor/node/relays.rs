@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use restante_federation::BaseUrl;
 use restante_federation::{FederationClient, Identity, Peer};
 use restante_federation_proto::{Clock as _, NotaryResponse, ServerName, SystemClock, Timestamp};
-use restante_federation::BaseUrl;
 use restante_node::NodeConfig;
 use restante_relay_api::endpoints::{COLLECT, KEY_QUERY};
 use restante_relay_api::{CollectRequest, CollectResponse};
@@ -81,9 +81,15 @@ async fn collect(relay: &Callee<'_>, identity: &Identity) -> Outcome {
     let body = request.to_canonical_json();
     let Ok(target) = COLLECT.parse() else { return Outcome::skipped("no target") };
     match relay.signed(identity, Method::POST, &target, body).await {
-        Ok(answer) if answer.status == StatusCode::OK => match CollectResponse::parse(&answer.body) {
-            Ok(collected) => Outcome::ok(format!("answers; {} waiting there", envelopes(collected.queued.count))),
-            Err(_) => Outcome::failed("the answer is none to a collect", "see that the relay is of the same version"),
+        Ok(answer) if answer.status == StatusCode::OK => match CollectResponse::parse(&answer.body)
+        {
+            Ok(collected) => {
+                Outcome::ok(format!("answers; {} waiting there", envelopes(collected.queued.count)))
+            }
+            Err(_) => Outcome::failed(
+                "the answer is none to a collect",
+                "see that the relay is of the same version",
+            ),
         },
         Ok(answer) => refused(&answer, &relay.peer.name),
         Err(error) => Outcome::failed(
@@ -133,16 +139,24 @@ async fn reached(relay: &Callee<'_>, identity: &Identity) -> Outcome {
     let documents = NotaryResponse::parse(&answer.body).map(|response| response.server_keys);
     let documents = documents.unwrap_or_default();
     let Some(document) = documents.iter().find(|document| document.server_name() == own) else {
-        return Outcome::warn("it has no key document of this server, so it can't have reached it", what_to_do);
+        return Outcome::warn(
+            "it has no key document of this server, so it can't have reached it",
+            what_to_do,
+        );
     };
     if !has_key(document, identity) {
         return Outcome::failed(
             "it has a key document of this server without the key in use",
-            format!("{what_to_do}; it fetched the document elsewhere, or before the key was changed"),
+            format!(
+                "{what_to_do}; it fetched the document elsewhere, or before the key was changed"
+            ),
         );
     }
     if document.valid_until() < fresh {
-        return Outcome::warn("it has an older key document, and could not fetch a newer one now", what_to_do);
+        return Outcome::warn(
+            "it has an older key document, and could not fetch a newer one now",
+            what_to_do,
+        );
     }
     Outcome::ok("it has fetched this server's keys")
 }

@@ -23,8 +23,7 @@ const LONG_POLL_MS: u64 = 30_000;
 const INVITE_MS: u64 = 600_000;
 
 /// What to do where a signed request is refused that was signed well.
-const CHANGED_ON_THE_WAY: &str =
-    "have the proxy pass requests on as they come: nginx with proxy_pass without a path and proxy_request_buffering as in contrib/nginx, Caddy as in contrib/caddy";
+const CHANGED_ON_THE_WAY: &str = "have the proxy pass requests on as they come: nginx with proxy_pass without a path and proxy_request_buffering as in contrib/nginx, Caddy as in contrib/caddy";
 
 /// Registers, tries everything, and leaves in any case.
 pub(super) async fn examine(
@@ -121,7 +120,9 @@ async fn paths(report: &mut Report, throwaway: &Throwaway, relay: &Callee<'_>) {
     ];
     for (step, path) in steps {
         let outcome = match throwaway.get_with_body(relay, &path).await {
-            Ok(answer) if answer.status == StatusCode::OK => Outcome::ok("came through as it was sent"),
+            Ok(answer) if answer.status == StatusCode::OK => {
+                Outcome::ok("came through as it was sent")
+            }
             Ok(answer) if answer.status == StatusCode::FORBIDDEN => refused(&answer),
             Ok(answer) => Outcome::failed(answer.refusal(), CHANGED_ON_THE_WAY),
             Err(error) => Outcome::failed(error, CHANGED_ON_THE_WAY),
@@ -152,12 +153,18 @@ async fn parcel(
                 (Outcome::ok(format!("{size} taken")), Some(parcel))
             }
             Ok(answer) if answer.status == StatusCode::PAYLOAD_TOO_LARGE => (
-                Outcome::failed(answer.refusal(), "raise the proxy's limit: nginx client_max_body_size, Caddy request_body"),
+                Outcome::failed(
+                    answer.refusal(),
+                    "raise the proxy's limit: nginx client_max_body_size, Caddy request_body",
+                ),
                 None,
             ),
             Ok(answer) => (refused(&answer), None),
             Err(error) => (
-                Outcome::failed(error, "raise the proxy's limits for bodies and time, see contrib/nginx"),
+                Outcome::failed(
+                    error,
+                    "raise the proxy's limits for bodies and time, see contrib/nginx",
+                ),
                 None,
             ),
         },
@@ -203,7 +210,9 @@ async fn collect(
 
 fn emptied_outcome(emptied: Result<(Answer, Option<CollectResponse>), String>) -> Outcome {
     match emptied {
-        Ok((_, Some(collected))) if collected.queued.count == 0 => Outcome::ok("the mailbox is empty again"),
+        Ok((_, Some(collected))) if collected.queued.count == 0 => {
+            Outcome::ok("the mailbox is empty again")
+        }
         Ok((_, Some(collected))) => Outcome::failed(
             format!("{} envelopes are left after acknowledging", collected.queued.count),
             "see the relay's log",
@@ -229,9 +238,7 @@ async fn wait(report: &mut Report, throwaway: &Throwaway, relay: &Callee<'_>) {
 
 async fn leave(report: &mut Report, throwaway: &Throwaway, relay: &Callee<'_>) {
     let outcome = match throwaway.leave(relay).await {
-        Ok(answer) if answer.status.is_success() => {
-            Outcome::ok("the throw-away server is gone, with its mailbox")
-        }
+        Ok(answer) if answer.status.is_success() => Outcome::ok("the throw-away server is gone"),
         Ok(answer) => refused(&answer),
         Err(error) => Outcome::failed(error, "see the log of the reverse proxy"),
     };
@@ -250,7 +257,9 @@ fn refused(answer: &Answer) -> Outcome {
     }
     let what_to_do = match answer.status {
         StatusCode::UNAUTHORIZED => CHANGED_ON_THE_WAY,
-        StatusCode::TOO_MANY_REQUESTS => "see what is full with restante relay status, or try again later",
+        StatusCode::TOO_MANY_REQUESTS => {
+            "see what is full with restante relay status, or try again later"
+        }
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => "see the log of the reverse proxy",
         _ => "see the relay's log",
     };
