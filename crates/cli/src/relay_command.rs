@@ -4,6 +4,7 @@ mod backup;
 
 use std::sync::Arc;
 
+use restante_federation::InheritedSockets;
 use restante_federation_proto::{ServerName, SystemClock};
 use restante_operators::{ConfigSource as _, FreshConfig};
 use restante_relay::{Relay, Serve};
@@ -35,6 +36,7 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
 
 async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     logging::start(&options.log)?;
+    let sockets = InheritedSockets::of_process();
     open_files::raise_limit();
     let source = RelaySource(options);
     let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
@@ -42,7 +44,7 @@ async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let (serve, public_url) = (config.serve, config.public_url.clone());
-    let mut relay = Relay::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let mut relay = Relay::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;
     println!("restante relay {}", env!("CARGO_PKG_VERSION"));
     println!("server name   {}", relay.server_name());
     println!("listening on  {scheme}://{}", relay.local_address());

@@ -2,6 +2,7 @@
 
 mod document;
 mod keys;
+mod membership;
 mod parked;
 pub(crate) mod ready;
 mod relays;
@@ -17,6 +18,7 @@ use restante_operators::{Door, Metrics, Readiness, Reload, Routes, Token, TokenE
 
 use crate::delivery::Delivery;
 use crate::inbox::Inbox;
+use crate::registration::Registrations;
 use crate::retriever::RetrieverStatus;
 use crate::site::Site;
 
@@ -27,6 +29,7 @@ pub(crate) struct AdminState {
     pub(crate) delivery: Delivery,
     pub(crate) inbox: Inbox,
     pub(crate) retriever: RetrieverStatus,
+    pub(crate) registrations: Registrations,
     pub(crate) readiness: Arc<Readiness>,
     /// Absent where there is no file to read again.
     pub(crate) reload: Option<Arc<dyn Reload>>,
@@ -46,6 +49,8 @@ fn routes() -> Routes<AdminState> {
         .get("/relays", relays::list)
         .put("/relays/{server}/{relay}", relays::add)
         .delete("/relays/{server}/{relay}", relays::remove)
+        .post("/relays/join", membership::join)
+        .post("/relays/{relay}/leave", membership::leave)
         .get("/keys", keys::list)
         .get("/keys/{server}", keys::show)
         .put("/keys/{server}", keys::trust)

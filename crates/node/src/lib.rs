@@ -12,12 +12,15 @@ mod destinations;
 mod homeserver;
 mod inbound;
 mod inbox;
+mod losses;
 mod metrics;
 mod node;
 mod outbound;
 mod own_keys;
 mod passed;
+mod registration;
 mod relay_book;
+mod relay_call;
 mod reload;
 mod restart;
 mod retriever;
@@ -32,8 +35,8 @@ mod test_site;
 mod witness;
 
 pub use config::{
-    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig,
-    OutboundSection,
+    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, MailboxSection,
+    NodeConfig, OutboundSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use restante_operators::{Adjustable, Apply};
+use tokio::sync::watch;
 
-use crate::config::NodeConfig;
+use crate::config::{MailboxSection, NodeConfig};
 use crate::delivery::schedule::Schedule;
 use crate::destinations::OfflinePolicy;
 use crate::inbox::InboxSettings;
@@ -11,7 +12,7 @@ use crate::relay_book::{RelayBook, configured};
 use crate::retriever::CollectSettings;
 
 /// Keys and sections whose changes take effect without a restart.
-pub const RELOADED_KEYS: &[&str] = &["delivery", "collect", "inbox", "relays"];
+pub const RELOADED_KEYS: &[&str] = &["delivery", "collect", "mailbox", "inbox", "relays"];
 
 /// What a reload may change; whoever goes by it shares it.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
 pub(crate) struct Changes {
     pub(crate) settings: Settings,
     pub(crate) relays: RelayBook,
+    pub(crate) mailbox: watch::Sender<MailboxSection>,
 }
 
 impl Settings {
@@ -50,6 +52,11 @@ impl Apply<NodeConfig> for Changes {
         offline.set(OfflinePolicy::from(&config.delivery));
         collect.set(config.collect.clone().into());
         inbox.set(config.inbox.clone().into());
+        self.mailbox.send_if_modified(|mailbox| {
+            let is_changed = *mailbox != config.mailbox;
+            mailbox.clone_from(&config.mailbox);
+            is_changed
+        });
         Ok(())
     }
 }
@@ -72,11 +79,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let before = config("");
         let database = store::open(folder.path()).unwrap();
-        let relays = RelayBook::open(database, configured(&before)).await.unwrap();
-        let changes = Changes { settings: Settings::of(&before), relays: relays.clone() };
+        let relays =
+            RelayBook::open(database, before.server_name.clone(), configured(&before)).await;
+        let relays = relays.unwrap();
+        let mailbox = watch::Sender::new(before.mailbox.clone());
+        let (settings, relays) = (Settings::of(&before), relays.clone());
+        let changes = Changes { settings, relays: relays.clone(), mailbox: mailbox.clone() };
         let after = config(
             "[delivery]\nattempts_until_offline = 7\nrelay_deadline = \"4s\"\n[collect]\nwait = \"9s\"\n\
-             [inbox]\ngap_wait = \"1m\"\n[relays]\n\"b.test\" = [{ server_name = \"r.test\" }]\n",
+             [mailbox]\nblock = [\"*.evil.test\"]\n[inbox]\ngap_wait = \"1m\"\n[relays]\n\"b.test\" = [{ server_name = \"r.test\" }]\n",
         );
         changes.apply(&after).await.unwrap();
         let Settings { schedule, offline, collect, inbox } = &changes.settings;
@@ -85,5 +96,7 @@ mod tests {
         assert_eq!(collect.current().wait, Duration::from_secs(9));
         assert_eq!(inbox.current().gap_wait, Duration::from_secs(60));
         assert_eq!(relays.of(&"b.test".parse().unwrap()).len(), 1);
+        let spam = "x.evil.test".parse().unwrap();
+        assert!(!mailbox.borrow().senders().permit(&spam));
     }
 }

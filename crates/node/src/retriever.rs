@@ -27,6 +27,8 @@ use crate::relay_book::RelaysByServer;
 use crate::restart::kept_running;
 use crate::site::Site;
 
+pub(crate) use relay::chain;
+
 /// Own relays that are collected from; each may hold one long answer in memory.
 const RELAYS_MAX: usize = 32;
 
@@ -54,6 +56,8 @@ pub(crate) struct RelayStatus {
     pub(crate) last_error: Option<String>,
     /// What waits there for us.
     pub(crate) queued: Option<Queued>,
+    /// Whether the relay's operator holds the mailbox: it takes mail and hands none over.
+    pub(crate) held: bool,
 }
 
 /// The state of collecting, by relay. Clones share it.
@@ -68,8 +72,7 @@ impl RetrieverStatus {
         self.lock().get(relay).cloned()
     }
 
-    fn answered(&self, relay: &ServerName, queued: Option<Queued>, now: Timestamp) {
-        let status = RelayStatus { last_collect_at: Some(now), last_error: None, queued };
+    pub(crate) fn answered(&self, relay: &ServerName, status: RelayStatus) {
         self.lock().insert(relay.clone(), status);
     }
 

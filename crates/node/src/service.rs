@@ -28,6 +28,7 @@ use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
 use crate::passed::Passed;
+use crate::registration::Registrations;
 use crate::relay_book::{RelayBook, configured};
 use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
@@ -84,6 +85,7 @@ pub struct Service {
     durations: RequestDurations,
     background: Background,
     retriever: RetrieverStatus,
+    registrations: Registrations,
 }
 
 impl Service {
@@ -97,6 +99,7 @@ impl Service {
             Delivery::open(site.clone(), settings.schedule.clone(), background.clone()).await?;
         let inbox = Inbox::open(site.clone(), settings.inbox.clone()).await?;
         let retriever = RetrieverStatus::default();
+        let registrations = Registrations::new(site.clone(), config.mailbox.clone());
         let (metrics, durations) = metrics::of(&site, &inbox, &retriever, &config.data);
         let readiness = ready::readiness(site.database.clone());
         Ok(Self {
@@ -112,6 +115,7 @@ impl Service {
             durations,
             background,
             retriever,
+            registrations,
         })
     }
 
@@ -122,7 +126,11 @@ impl Service {
         keys: &toml::Table,
         certificate: Option<Certificate>,
     ) -> Arc<dyn Reload> {
-        let changes = Changes { settings: self.settings.clone(), relays: self.site.relays.clone() };
+        let changes = Changes {
+            settings: self.settings.clone(),
+            relays: self.site.relays.clone(),
+            mailbox: self.registrations.terms(),
+        };
         let reloader = Reloader::new(source, keys, RELOADED_KEYS, changes);
         let reload: Arc<dyn Reload> =
             Arc::new(reloader.with_certificate("inbound.tls", certificate));
@@ -137,6 +145,7 @@ impl Service {
             delivery: self.delivery.clone(),
             inbox: self.inbox.clone(),
             retriever: self.retriever.clone(),
+            registrations: self.registrations.clone(),
             readiness: self.readiness.clone(),
             reload: self.reload.clone(),
         };
@@ -165,9 +174,10 @@ impl Service {
     /// Collects and delivers until `shutdown`, and `serve` as well, which keeps the doors open meanwhile; then lets what
     /// is under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>, shutdown: CancellationToken) {
-        let Self { settings, site, inbox, background, retriever, .. } = self;
+        let Self { settings, site, inbox, background, retriever, registrations, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
+        tasks.spawn(registrations.run(shutdown.clone()));
         tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());
@@ -215,7 +225,8 @@ async fn open_site(
         keys: Arc::new(keys),
         witness: Arc::default(),
         own_keys: Arc::new(own_keys.await?.signed_by_others(parts.other_keys)),
-        relays: RelayBook::open(database.clone(), configured(config)).await?,
+        relays: RelayBook::open(database.clone(), config.server_name.clone(), configured(config))
+            .await?,
         destinations: destinations.await?,
         database,
         clock,

@@ -115,7 +115,9 @@ impl TestSite {
             keys: Arc::new(keys),
             witness: Arc::default(),
             own_keys: Arc::new(own_keys.await.unwrap()),
-            relays: RelayBook::open(database.clone(), BTreeMap::new()).await.unwrap(),
+            relays: RelayBook::open(database.clone(), name(OWN_NAME), BTreeMap::new())
+                .await
+                .unwrap(),
             destinations: destinations.await.unwrap(),
             database,
             clock: clock.clone(),

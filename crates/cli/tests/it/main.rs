@@ -4,4 +4,6 @@
 
 mod ready;
 mod relay;
+mod reload;
+mod sockets;
 mod systemd;

@@ -3,7 +3,7 @@
 use restante_operators::tidy;
 use utoipa::OpenApi;
 
-use super::{keys, parked, relays, reload, status};
+use super::{keys, membership, parked, relays, reload, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,6 +17,8 @@ use super::{keys, parked, relays, reload, status};
         relays::list,
         relays::add,
         relays::remove,
+        membership::join,
+        membership::leave,
         keys::list,
         keys::show,
         keys::trust,

@@ -32,3 +32,16 @@ impl Condition for Storage {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    #[tokio::test]
+    async fn a_node_that_can_write_is_ready_though_nothing_else_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = readiness(store::open(folder.path()).unwrap()).look().await;
+        assert!(report.ready, "{report:?}");
+    }
+}

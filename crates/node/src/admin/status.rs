@@ -5,13 +5,16 @@ use axum::response::Response;
 use restante_federation::BaseUrl;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::{ReadyReport, shown, unavailable};
+use restante_relay_api::{Fullness, LeftMail};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AdminState;
-use crate::delivery::{Lasting, Refusal};
+use crate::delivery::{Lasting, Refusal, meaning};
 use crate::destinations::DestinationState;
 use crate::inbox::InboxStatus;
+use crate::losses::{self, Lost};
+use crate::registration::Standing;
 use crate::retriever::RelayStatus;
 
 /// How a node is.
@@ -27,6 +30,9 @@ pub(super) struct Status {
     destinations: Vec<Destination>,
     /// Relays that did not take our mail.
     refusals: Vec<RelayRefusal>,
+    /// Mail for us that relays say was lost, the newest first.
+    #[schema(value_type = [Object])]
+    losses: Vec<Lost>,
     /// What came in and is not delivered yet, and why.
     #[schema(value_type = Object)]
     inbox: InboxStatus,
@@ -41,6 +47,12 @@ struct OwnRelay {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     status: RelayStatus,
+    /// Whether the relay serves us; absent before it was asked.
+    #[schema(value_type = Option<Object>)]
+    registration: Option<Standing>,
+    /// What becomes of the mail there, while the relay is being left: `drop` or `keep`.
+    #[schema(value_type = Option<String>)]
+    leaving: Option<LeftMail>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -69,6 +81,7 @@ pub(super) async fn handle(
         relays: own_relays(&state),
         destinations: state.site.destinations.all().into_iter().map(Into::into).collect(),
         refusals: state.delivery.refusals().into_iter().map(Into::into).collect(),
+        losses: losses::all(&state.site.database).await.map_err(unavailable)?,
         inbox: state.inbox.status().await.map_err(unavailable)?,
     };
     Ok(shown(&status))
@@ -79,7 +92,18 @@ pub(super) async fn handle(
 struct RelayRefusal {
     #[schema(value_type = String)]
     relay: ServerName,
+    /// Whose mail it was for.
+    #[schema(value_type = String)]
+    destination: ServerName,
     reason: String,
+    /// Which bound was met: `mailbox`, `share` or `relay`.
+    #[schema(value_type = Option<String>)]
+    full: Option<Fullness>,
+    /// What that means, and who can change it.
+    meaning: Option<&'static str>,
+    /// Until when the relay is not asked again.
+    #[schema(value_type = Option<u64>)]
+    rests_until: Option<Timestamp>,
     /// `temporary` or `permanent`.
     lasting: &'static str,
     /// Milliseconds since 1970.
@@ -92,6 +116,8 @@ fn own_relays(state: &AdminState) -> Vec<OwnRelay> {
     let own = state.site.relays.of(state.site.server_name()).into_iter();
     own.map(|known| OwnRelay {
         status: state.retriever.of(&known.peer.name).unwrap_or_default(),
+        registration: state.registrations.of(&known.peer.name),
+        leaving: known.departure.map(|departure| departure.mail),
         server_name: known.peer.name,
         url: known.peer.url,
     })
@@ -115,6 +141,15 @@ impl From<Refusal> for RelayRefusal {
             Lasting::Temporary => "temporary",
             Lasting::Permanent => "permanent",
         };
-        Self { relay: refusal.relay, reason: refusal.reason, lasting, at: refusal.at }
+        Self {
+            relay: refusal.relay,
+            destination: refusal.destination,
+            reason: refusal.reason,
+            full: refusal.full,
+            meaning: refusal.full.map(meaning),
+            rests_until: refusal.rests_until,
+            lasting,
+            at: refusal.at,
+        }
     }
 }
