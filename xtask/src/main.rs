@@ -5,6 +5,7 @@ mod cargo;
 mod crash;
 mod disk;
 mod fuzz;
+mod jobs;
 mod mutants;
 mod powerloss;
 mod python;

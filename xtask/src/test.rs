@@ -1,33 +1,36 @@
 //! `cargo xtask test`: everything, and one line at the end that says how it went.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::cargo::TestProgram;
+use crate::jobs::Job;
 use crate::scenarios::Programs;
 use crate::tally::Tally;
-use crate::{cargo, python, scenarios};
+use crate::{cargo, jobs, python, scenarios};
 
-/// The feature with everything that runs the built program, and its test targets.
-const SCENARIOS_FEATURE: &str = "restante-testkit/homeservers";
-const SCENARIOS_TARGET: &str = "scenarios";
-const CRASH_TARGET: &str = "crash";
+/// The feature with everything that runs the built program, and its test targets: one process for each test.
+const PROCESSES_FEATURE: &str = "restante-testkit/homeservers";
+const PROCESSES_TARGETS: [&str; 2] = ["scenarios", "crash"];
+
+/// The longest of the others takes two minutes on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(900);
 
 /// Runs all tests whose name contains `filter`. A step that can't run counts as one failure.
 pub(crate) fn run(filter: Option<&str>) -> ExitCode {
     let mut tally = Tally::default();
-    let mut troubles = Vec::new();
-    for step in [run_cargo_tests, run_scenarios, run_crashes] {
-        match step(filter) {
-            Ok(counted) => tally += counted,
-            Err(trouble) => {
-                tally += Tally::ONE_FAILED;
-                troubles.push(trouble);
-            }
+    let (mut jobs, mut troubles) = (Vec::new(), Vec::new());
+    match prepare(filter, &mut jobs) {
+        Ok(()) => {}
+        Err(trouble) => {
+            tally += Tally::ONE_FAILED;
+            troubles.push(trouble);
         }
     }
+    tally += jobs::run(jobs);
     for trouble in troubles {
         println!("{trouble:#}");
     }
@@ -37,39 +40,38 @@ pub(crate) fn run(filter: Option<&str>) -> ExitCode {
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What needs neither a network nor another program.
-fn run_cargo_tests(filter: Option<&str>) -> Result<Tally> {
-    let mut arguments = vec!["--workspace", "--no-fail-fast"];
-    arguments.extend(filter);
-    cargo::test(&arguments)
+/// Builds everything and lists it in `jobs`: whole systems first, since they take longest and wait most. What does not
+/// need what is missing on this machine is listed before that is told.
+fn prepare(filter: Option<&str>, jobs: &mut Vec<Job>) -> Result<()> {
+    let (workspace, target) = cargo::folders()?;
+    let (built, python) = std::thread::scope(|threads| {
+        // Most of it is waiting for a registry, while the compiler has the processors.
+        let python = threads.spawn(|| python::environment(&workspace, &target));
+        (build(), python.join())
+    });
+    let (restante, tests) = built?;
+    let of_processes = |test: &&TestProgram| PROCESSES_TARGETS.contains(&&*test.target);
+    let ordinary = tests.iter().filter(|test| !of_processes(test)).map(|test| job(test, filter));
+    jobs.extend(ordinary);
+    let python =
+        python.map_err(|_| anyhow::anyhow!("making the Python environment panicked"))??;
+    let programs = Programs { restante, python };
+    let mut first = Vec::new();
+    for test in tests.iter().filter(of_processes) {
+        first.extend(scenarios::jobs(test, &programs, filter)?);
+    }
+    jobs.splice(0..0, first);
+    Ok(())
 }
 
-fn run_scenarios(filter: Option<&str>) -> Result<Tally> {
-    run_with_processes(SCENARIOS_TARGET, filter)
+/// The program, and all test programs, built with the same dependencies.
+fn build() -> Result<(std::path::PathBuf, Vec<TestProgram>)> {
+    let restante = cargo::build(&["build", "--workspace", "--bin", "restante"], "restante")?;
+    Ok((restante, cargo::build_tests(&["--workspace", "--features", PROCESSES_FEATURE])?))
 }
 
-/// A few kills; `cargo xtask crash` has the thousands.
-fn run_crashes(filter: Option<&str>) -> Result<Tally> {
-    run_with_processes(CRASH_TARGET, filter)
-}
-
-fn run_with_processes(target: &str, filter: Option<&str>) -> Result<Tally> {
-    let (workspace, target_folder) = cargo::folders()?;
-    let programs = Programs {
-        // First, because what it may miss is the reader's to install.
-        python: python::environment(&workspace, &target_folder)?,
-        restante: build_restante()?,
-        scenarios: build_with_processes(target)?,
-    };
-    scenarios::run(&programs, filter)
-}
-
-fn build_restante() -> Result<PathBuf> {
-    cargo::build(&["build", "--workspace", "--bin", "restante"], "restante")
-}
-
-/// Built with the whole workspace selected, so that the dependencies are those of the other tests.
-fn build_with_processes(target: &str) -> Result<PathBuf> {
-    let selection = ["--workspace", "--features", SCENARIOS_FEATURE, "--test", target];
-    cargo::build(&[&["test", "--no-run"], selection.as_slice()].concat(), target)
+fn job(test: &TestProgram, filter: Option<&str>) -> Job {
+    let mut command = test.command();
+    command.args(filter);
+    Job { name: test.name(), command, deadline: DEADLINE }
 }

@@ -1,6 +1,8 @@
 //! Counts what each caller asks, by its address before anything is verified and by its name afterwards.
 
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -9,10 +11,14 @@ use http::{Extensions, StatusCode};
 use ipnet::IpNet;
 use restante_federation::{Caller, Connection};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
+use tokio::time::Instant;
 
 use crate::errors::Refusal;
 use crate::rates::{Rate, Rates, TooSoon};
 use crate::state::RelayState;
+
+/// Between two warnings about refused requests.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The rates of all callers.
 pub(crate) struct Callers {
@@ -21,6 +27,7 @@ pub(crate) struct Callers {
     addresses: Rates<Caller>,
     newcomers: Rates<Caller>,
     origins: Rates<ServerName>,
+    warned: Mutex<Option<Instant>>,
 }
 
 /// Where a request came from; `None` for a place that brings everybody's.
@@ -29,7 +36,13 @@ pub(crate) struct CameFrom(Option<Caller>);
 
 impl Callers {
     pub(crate) fn new(exempt: Vec<IpNet>) -> Self {
-        Self { exempt, addresses: Rates::new(), newcomers: Rates::new(), origins: Rates::new() }
+        Self {
+            exempt,
+            addresses: Rates::new(),
+            newcomers: Rates::new(),
+            origins: Rates::new(),
+            warned: Mutex::new(None),
+        }
     }
 
     /// Where the request with these extensions came from.
@@ -42,10 +55,27 @@ impl Callers {
         !self.exempt.iter().any(|network| network.contains(address))
     }
 
+    /// Says once a minute that somebody is put off: that may be a reverse proxy which nobody has named.
+    fn warn(&self, caller: &Caller) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| at.elapsed() < WARN_INTERVAL) {
+            return;
+        }
+        *warned = Some(Instant::now());
+        tracing::warn!(
+            client = %caller,
+            "requests of this address, and maybe of others, come too often and are refused; if it is a reverse proxy, \
+             name it in trusted_proxies; if many servers share it, raise requests_per_address_per_second"
+        );
+    }
+
     /// One more request.
     fn request(&self, from: CameFrom, rate: Rate) -> Result<(), Refusal> {
         let CameFrom(Some(caller)) = from else { return Ok(()) };
-        self.addresses.admit(&caller, rate).map_err(|too_soon| refusal("this address", too_soon))
+        self.addresses.admit(&caller, rate).map_err(|too_soon| {
+            self.warn(&caller);
+            refusal("this address", too_soon)
+        })
     }
 
     /// One more request that brings a server which is not known.

@@ -76,3 +76,59 @@ impl Mailboxes {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use restante_federation_proto::Timestamp;
+    use restante_mailbox::{ContentHash, Deposit, MemoryStore};
+
+    use super::*;
+
+    fn name(number: u64) -> ServerName {
+        format!("s{number}.example").parse().unwrap()
+    }
+
+    async fn make(store: &MemoryStore, number: u64) {
+        let deposit = Deposit {
+            recipient: name(number),
+            origin: name(0),
+            txn_id: "t".into(),
+            content_hash: ContentHash([0; 32]),
+            content: Bytes::from_static(b"{}"),
+            members: Bytes::new(),
+            deposited_at: Timestamp::EPOCH,
+            expires_at: Timestamp::from_millis(u64::MAX),
+        };
+        store.import(vec![deposit]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_that_is_there_has_its_place_and_one_more_than_may_be_has_none() {
+        let store = Arc::new(MemoryStore::new());
+        make(&store, 1).await;
+        let mailboxes = Mailboxes::new(store.clone(), store.clone());
+        for number in 2..=3 {
+            assert_eq!(mailboxes.place(&name(number), 3).await.unwrap(), Place::Found);
+            make(&store, number).await;
+            mailboxes.note(&name(number));
+        }
+        assert_eq!(mailboxes.place(&name(4), 3).await.unwrap(), Place::None);
+        for number in 1..=3 {
+            assert_eq!(mailboxes.place(&name(number), 3).await.unwrap(), Place::Found);
+        }
+        assert_eq!(mailboxes.place(&name(4), 4).await.unwrap(), Place::Found);
+    }
+
+    #[tokio::test]
+    async fn mail_for_the_same_mailbox_again_and_again_uses_up_no_places() {
+        let store = Arc::new(MemoryStore::new());
+        make(&store, 1).await;
+        let mailboxes = Mailboxes::new(store.clone(), store.clone());
+        for _ in 0..10 {
+            assert_eq!(mailboxes.place(&name(1), 2).await.unwrap(), Place::Found);
+            mailboxes.note(&name(1));
+        }
+        assert_eq!(mailboxes.place(&name(2), 2).await.unwrap(), Place::Found);
+    }
+}

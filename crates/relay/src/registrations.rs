@@ -171,3 +171,133 @@ pub(crate) fn stored_senders(senders: &Senders) -> StoredSenders {
     };
     StoredSenders { allow: Some(texts(&senders.allow)), block: texts(&senders.block) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use restante_mailbox::{
+        Invite, InviteId, InviteOutcome, Left, MemoryStore, OpenInvite, Revoked,
+    };
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// Counts how often it is asked who is registered.
+    #[derive(Default)]
+    struct Counting {
+        store: MemoryStore,
+        asked: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Registry for Counting {
+        async fn registration(
+            &self,
+            recipient: &ServerName,
+        ) -> Result<Option<Registration>, StoreError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.store.registration(recipient).await
+        }
+
+        async fn register(
+            &self,
+            registration: Registration,
+            invite: Option<InviteHash>,
+            now: Timestamp,
+        ) -> Result<RegisterOutcome, StoreError> {
+            self.store.register(registration, invite, now).await
+        }
+
+        async fn leave(
+            &self,
+            recipient: &ServerName,
+            mail: LeftMail,
+            now: Timestamp,
+        ) -> Result<Left, StoreError> {
+            self.store.leave(recipient, mail, now).await
+        }
+
+        async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError> {
+            self.store.invite(invite).await
+        }
+
+        async fn invites(&self) -> Result<Vec<OpenInvite>, StoreError> {
+            self.store.invites().await
+        }
+
+        async fn revoke_invite(&self, id: InviteId) -> Result<Revoked, StoreError> {
+            self.store.revoke_invite(id).await
+        }
+    }
+
+    fn name(name: &str) -> ServerName {
+        name.parse().unwrap()
+    }
+
+    fn registration(server: &str, block: &[&str]) -> Registration {
+        Registration {
+            recipient: name(server),
+            record: Bytes::from_static(b"{}"),
+            senders: StoredSenders {
+                allow: None,
+                block: block.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            },
+            time_to_live: None,
+            registered_at: NOW,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_store_is_asked_once_for_each_server_and_again_after_a_change() {
+        let registry = Arc::new(Counting::default());
+        let registrations = Registrations::new(registry.clone());
+        let b = name("b.example");
+        for _ in 0..5 {
+            assert_eq!(registrations.terms(&b).await.unwrap(), None);
+        }
+        assert_eq!(registry.asked.load(Ordering::SeqCst), 1);
+
+        let change = registrations.change().await;
+        change.register(registration("b.example", &["evil.example"]), None, NOW).await.unwrap();
+        for _ in 0..5 {
+            let terms = registrations.terms(&b).await.unwrap().unwrap();
+            assert!(!terms.senders.permit(&name("evil.example")));
+            assert!(terms.senders.permit(&name("a.example")));
+        }
+        assert_eq!(registry.asked.load(Ordering::SeqCst), 2);
+
+        change.leave(&b, LeftMail::Keep, NOW).await.unwrap();
+        assert_eq!(registrations.terms(&b).await.unwrap(), None);
+        assert_eq!(registry.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn any_number_of_strangers_does_not_drive_out_who_is_registered() {
+        let registry = Arc::new(Counting::default());
+        let registrations = Registrations::new(registry.clone());
+        registrations
+            .change()
+            .await
+            .register(registration("b.example", &[]), None, NOW)
+            .await
+            .unwrap();
+        let b = name("b.example");
+        assert!(registrations.terms(&b).await.unwrap().is_some());
+        for number in 0..2 * UNREGISTERED_MAX {
+            registrations.terms(&name(&format!("s{number}.example"))).await.unwrap();
+        }
+        let asked = registry.asked.load(Ordering::SeqCst);
+        assert!(registrations.terms(&b).await.unwrap().is_some());
+        assert_eq!(registry.asked.load(Ordering::SeqCst), asked);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_lets_nobody_in() {
+        let unreadable = terms(&registration("b.example", &["not a pattern"]));
+        assert!(!unreadable.senders.permit(&name("a.example")));
+    }
+}

@@ -11,7 +11,7 @@ use restante_federation::{
     serve,
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
-use restante_mailbox::SqliteStore;
+use restante_mailbox::{KeyFileError, Keys, SqliteStore};
 use restante_operators::{ConfigSource, Reload, Token, TokenError};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,9 @@ pub enum StartError {
     /// The signing key can't be used.
     #[error(transparent)]
     Key(#[from] OwnKeyError),
+    /// The keys for mail on the disk can't be read.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// A database can't be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -223,8 +226,13 @@ fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
     }
 }
 
-fn open_stores(config: &RelayConfig) -> Result<Stores, OpenError> {
-    Ok(Stores::of(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"))?)))
+fn open_stores(config: &RelayConfig) -> Result<Stores, StartError> {
+    let path = config.data.join("relay.sqlite");
+    let store = match &config.at_rest.key_file {
+        Some(file) => SqliteStore::open_sealed(&path, &Keys::read(file)?)?,
+        None => SqliteStore::open(&path)?,
+    };
+    Ok(Stores::of(Arc::new(store)))
 }
 
 fn service_parts(

@@ -26,7 +26,7 @@ use crate::state::RelayState;
 use crate::told::{any_heard, told};
 
 /// Envelopes of one answer that are logged one by one: an owner who asks for the same batch again and again must not
-/// fill the log. The rest are at level debug.
+/// fill the log.
 const LOGGED_MAX: usize = 20;
 
 pub(crate) async fn handle(
@@ -74,15 +74,15 @@ async fn hold(relay: &RelayState, owner: &ServerName) -> Result<Hold, StoreError
 }
 
 fn log(owner: &ServerName, envelopes: &[StoredEnvelope]) {
-    for (index, StoredEnvelope { id, deposit }) in envelopes.iter().enumerate() {
+    let (first, rest) = envelopes.split_at(envelopes.len().min(LOGGED_MAX));
+    for StoredEnvelope { id, deposit } in first {
         let delivery_id = delivery_id(&deposit.members);
         let delivery_id = delivery_id.as_ref().map(RequestId::as_str);
         let (id, origin) = (id.get(), &deposit.origin);
-        if index < LOGGED_MAX {
-            tracing::info!(mailbox = %owner, %origin, envelope.id = id, delivery.id = delivery_id, "collect");
-        } else {
-            tracing::debug!(mailbox = %owner, %origin, envelope.id = id, delivery.id = delivery_id, "collect");
-        }
+        tracing::info!(mailbox = %owner, %origin, envelope.id = id, delivery.id = delivery_id, "collect");
+    }
+    if !rest.is_empty() {
+        tracing::info!(mailbox = %owner, envelopes = rest.len(), "collect, further envelopes");
     }
 }
 

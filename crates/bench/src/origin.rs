@@ -1,0 +1,116 @@
+//! A server named by its key, and the requests that it signs.
+
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
+use restante_federation_proto::{
+    Clock as _, RequestTarget, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise,
+};
+use restante_relay_api::CollectRequest;
+use restante_relay_api::endpoints::{COLLECT, send_relay_target};
+
+/// Bytes of one transaction's content: about what one encrypted message with its proof takes.
+const CONTENT_BYTES: usize = 4096;
+
+/// A server that sends or collects.
+pub(crate) struct Origin {
+    pub(crate) name: ServerName,
+    key: SigningKey,
+    /// Where a reverse proxy in front of the relay says that it calls from.
+    address: Ipv4Addr,
+}
+
+impl Origin {
+    /// A server with a random key, at `address`.
+    pub(crate) fn new(address: Ipv4Addr) -> Self {
+        let id = "ed25519:bench".parse().expect("the id is well-formed");
+        let key = SigningKey::from_seed(id, &rand::random());
+        Self { name: ServerName::of_key(&key.public_key()), key, address }
+    }
+
+    /// A deposit for `recipient`, signed, that no other deposit is a duplicate of.
+    pub(crate) fn deposit(
+        &self,
+        relay: &ServerName,
+        recipient: &ServerName,
+    ) -> Request<Full<Bytes>> {
+        let txn_id = format!("{:016x}", rand::random::<u64>());
+        let target = send_relay_target(&txn_id, recipient);
+        self.signed(Method::PUT, &target, relay, self.content(&txn_id))
+    }
+
+    /// The same with a signature over something else.
+    pub(crate) fn forged_deposit(
+        &self,
+        relay: &ServerName,
+        recipient: &ServerName,
+    ) -> Request<Full<Bytes>> {
+        let honest = self.deposit(relay, recipient);
+        let (head, _) = honest.into_parts();
+        Request::from_parts(head, Full::new(self.content("another")))
+    }
+
+    /// A deposit in the name of `origin`, whose keys the relay would have to ask for.
+    pub(crate) fn deposit_in_the_name_of(
+        &self,
+        origin: &ServerName,
+        relay: &ServerName,
+        recipient: &ServerName,
+    ) -> Request<Full<Bytes>> {
+        let other = Self { name: origin.clone(), key: self.key.clone(), address: self.address };
+        other.deposit(relay, recipient)
+    }
+
+    /// A collect that waits for `wait_ms`.
+    pub(crate) fn collect(&self, relay: &ServerName, wait_ms: u64) -> Request<Full<Bytes>> {
+        let request = CollectRequest {
+            after: 0,
+            acknowledge: Vec::new(),
+            limit: 50,
+            max_bytes: 1 << 20,
+            wait_ms,
+            heard_until: None,
+            signed_at: SystemClock.now(),
+        };
+        let target = COLLECT.parse().expect("the endpoint's path can be signed");
+        self.signed(Method::POST, &target, relay, request.to_canonical_json().into())
+    }
+
+    fn content(&self, txn_id: &str) -> Bytes {
+        let now = SystemClock.now().as_millis();
+        let name = &self.name;
+        let padding = "x".repeat(CONTENT_BYTES - 300);
+        let json = format!(
+            r#"{{"edus":[],"origin":"{name}","origin_server_ts":{now},"pdus":[{{"content":{{"body":"{padding}"}},"id":"{txn_id}"}}]}}"#
+        );
+        canonicalise(json.as_bytes()).expect("it is well-formed").into_owned().into()
+    }
+
+    fn signed(
+        &self,
+        method: Method,
+        target: &RequestTarget,
+        relay: &ServerName,
+        content: Bytes,
+    ) -> Request<Full<Bytes>> {
+        let signable = SignableRequest {
+            method: method.as_str(),
+            target,
+            origin: &self.name,
+            destination: Some(relay),
+            content: Some(&content),
+        };
+        let authorization = signable.sign(&self.key).to_string();
+        Request::builder()
+            .method(method)
+            .uri(target.as_str())
+            .header("host", "relay.test")
+            .header("authorization", authorization)
+            .header("content-type", "application/json")
+            .header("x-forwarded-for", self.address.to_string())
+            .body(Full::new(content))
+            .expect("each part is well-formed")
+    }
+}
