@@ -99,22 +99,6 @@ mod tests {
     }
 
     #[test]
-    fn each_key_of_a_relay_says_whether_it_is_taken_up_while_the_relay_runs() {
-        let mut remark = None;
-        for line in RELAY.lines() {
-            if let Some(said) = line.strip_prefix("# Reload: ") {
-                assert!(matches!(said, "yes" | "no"), "{line}");
-                remark = Some(said);
-            }
-            let is_key =
-                |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-            if is_key(line) {
-                assert!(remark.take().is_some(), "no remark on reloading before {line}");
-            }
-        }
-    }
-
-    #[test]
     fn the_generated_node_file_holds_every_key_with_its_default() {
         let generated: NodeConfig = toml::from_str(NODE).unwrap();
         let required = "server_name = \"example.org\"\nsigning_key = \"/etc/matrix-synapse/homeserver.signing.key\"\n\

@@ -32,7 +32,7 @@ pub(crate) struct Callers {
 
 /// Where a request came from; `None` for a place that brings everybody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CameFrom(Option<Caller>);
+pub(crate) struct CameFrom(pub(crate) Option<Caller>);
 
 impl Callers {
     pub(crate) fn new(exempt: Vec<IpNet>) -> Self {

@@ -75,6 +75,8 @@ pub struct LimitsSection {
     pub waiting_collects_max: usize,
     /// The same for one mailbox.
     pub waiting_collects_per_mailbox_max: usize,
+    /// The same for one address.
+    pub waiting_collects_per_address_max: usize,
     /// Requests of one address a second, before anything of them is looked at.
     pub requests_per_address_per_second: NonZeroU32,
     /// Requests that one address may make at once, above that rate.
@@ -182,6 +184,9 @@ impl Default for LimitsSection {
             // A node waits in one place; a second one during its restart, and some more for proxies that keep up
             // what its caller has given up.
             waiting_collects_per_mailbox_max: 16,
+            // A site with twenty homeservers has a place for each, many times over; and it takes 16 addresses to have
+            // all 4,096.
+            waiting_collects_per_address_max: 256,
             // A node gathers what its homeserver sends within a second, so that a busy homeserver with a hundred
             // destinations away makes a hundred requests a second; four of them may share an address.
             requests_per_address_per_second: rate(400),

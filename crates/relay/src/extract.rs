@@ -31,6 +31,7 @@ pub(crate) struct SignedDeposit {
 /// A signed question about a mailbox: its caller and its small body.
 pub(crate) struct SignedQuestion {
     pub(crate) caller: VerifiedOrigin,
+    pub(crate) from: CameFrom,
     pub(crate) body: Bytes,
     _room: Share,
 }
@@ -68,7 +69,8 @@ impl FromRequest<RelayState> for SignedQuestion {
         let (parts, body) = request.into_parts();
         let (body, room) = read(relay, body, COLLECT_REQUEST_BYTES_MAX).await?;
         let caller = verified(&parts, body.clone(), relay).await?;
-        Ok(Self { caller, body, _room: room })
+        let from = relay.admission.callers.of(&parts.extensions);
+        Ok(Self { caller, from, body, _room: room })
     }
 }
 
@@ -155,7 +157,8 @@ async fn learn_newcomers_keys(parts: &Parts, body: &Bytes, relay: &RelayState) -
     matches!(named, Ok(true)) && relay.keys.offer_vouched(&document).await
 }
 
-fn document_of(server: &ServerName, json: Bytes) -> Option<KeyDocument> {
+/// The key document of `server`, if that is what `json` is.
+pub(crate) fn document_of(server: &ServerName, json: Bytes) -> Option<KeyDocument> {
     KeyDocument::parse(json).ok().filter(|document| document.server_name() == server)
 }
 

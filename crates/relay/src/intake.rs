@@ -2,6 +2,8 @@
 //!
 //! What an unknown, a closed and a forbidden mailbox cost is the same: every check before admission is made for each.
 
+mod storing;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,12 +11,10 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Quotas, StoreError,
-    envelope_age,
+    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Quotas, envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
-use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, RequestId};
-use tracing::Instrument as _;
+use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
 
 use crate::admission::{Admission, MailboxKind};
 use crate::callers::CameFrom;
@@ -23,7 +23,6 @@ use crate::errors::Refusal;
 use crate::extract::admit_newcomer;
 use crate::lifetime::{self, Worth};
 use crate::mailboxes::Place;
-use crate::request_log::delivery_id;
 use crate::rules::Rules;
 use crate::state::RelayState;
 
@@ -87,7 +86,7 @@ pub(crate) async fn deposit(
         deposited_at: now,
     };
     let quotas = quotas(relay, &rules);
-    store(relay, deposit, quotas).await
+    storing::store(relay, deposit, quotas).await
 }
 
 /// Whether the mailbox is served here, takes mail of `origin`, and may be made if it is not there; how long its owner
@@ -131,65 +130,6 @@ fn quotas(relay: &RelayState, rules: &Rules) -> Quotas {
     match relay.admission.disk.room(rules.storage.free_disk_bytes_min) {
         Room::Enough => rules.quotas,
         Room::Low => Quotas { relay: NO_ROOM, ..rules.quotas },
-    }
-}
-
-/// Stores and announces in a task of its own: a write once begun ends, whether or not the caller hangs up
-/// meanwhile, and whoever waits for the mail must hear of it all the same.
-async fn store(relay: &RelayState, deposit: Deposit, quotas: Quotas) -> Result<Deposited, Refusal> {
-    let line = DepositLine::of(&deposit);
-    let state = relay.clone();
-    let storing = async move {
-        let outcome = state.store.deposit(deposit, quotas).await;
-        if let Ok(outcome) = &outcome {
-            line.log(*outcome);
-        }
-        if let Ok(Deposited::Stored(_)) = outcome {
-            state.admission.mailboxes.note(&line.recipient);
-            state.arrivals.announce(&line.recipient);
-        }
-        outcome
-    };
-    let storing = relay.deposits.spawn(storing.in_current_span());
-    let outcome = storing.await.map_err(|error| StoreError::Unavailable(error.into()))?;
-    Ok(outcome?)
-}
-
-/// What is logged of a deposit.
-struct DepositLine {
-    recipient: ServerName,
-    origin: ServerName,
-    bytes: u64,
-    delivery_id: Option<RequestId>,
-}
-
-impl DepositLine {
-    fn of(deposit: &Deposit) -> Self {
-        Self {
-            recipient: deposit.recipient.clone(),
-            origin: deposit.origin.clone(),
-            bytes: deposit.bytes(),
-            delivery_id: delivery_id(&deposit.members),
-        }
-    }
-
-    fn log(&self, outcome: Deposited) {
-        let (entry, outcome) = match outcome {
-            Deposited::Stored(id) => (Some(id.get()), "stored"),
-            Deposited::Duplicate => (None, "duplicate"),
-            Deposited::Full(Full::Mailbox) => (None, "mailbox_full"),
-            Deposited::Full(Full::Share) => (None, "share_full"),
-            Deposited::Full(Full::Relay) => (None, "relay_full"),
-        };
-        tracing::info!(
-            mailbox = %self.recipient,
-            origin = %self.origin,
-            envelope.id = entry,
-            envelope.bytes = self.bytes,
-            delivery.id = self.delivery_id.as_ref().map(RequestId::as_str),
-            outcome,
-            "deposit"
-        );
     }
 }
 

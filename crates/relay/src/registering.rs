@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::admission::InviteRule;
 use crate::callers::CameFrom;
 use crate::errors::Refusal;
-use crate::extract::object;
+use crate::extract::{document_of, object};
 use crate::registrations::{Change, stored_senders};
 use crate::rules::Rules;
 use crate::signed_at;
@@ -41,6 +41,7 @@ pub(crate) async fn register(
         (object(body)?, relay.rules(), relay.clock.now());
     signed_at::check(request.signed_at, now)?;
     check_form(relay, server, &request)?;
+    learn_keys(relay, server, &request).await;
     let raw_record = Bytes::from(request.record.get().to_owned());
     let record = verified_record(relay, server, &raw_record, now).await?;
     if relay.admission.registrations.terms(server).await?.is_none() {
@@ -108,6 +109,14 @@ fn check_form(
         return invalid(format!("time_to_live_ms is at least {min}: nobody calls for mail sooner"));
     }
     Ok(())
+}
+
+/// A document that comes along may prolong what is believed: nobody else brings one of a server that can't be asked.
+async fn learn_keys(relay: &RelayState, server: &ServerName, request: &RegistrationRequest) {
+    let brought = request.keys.as_ref().map(|keys| Bytes::from(keys.get().to_owned()));
+    if let Some(document) = brought.and_then(|json| document_of(server, json)) {
+        relay.keys.offer(&document).await;
+    }
 }
 
 /// The record, if `server` made it and signed it with a key that is believed to be its own.

@@ -16,6 +16,7 @@ pub const RELOADED_KEYS: &[&str] = &[
     "limits.body_bytes_max",
     "limits.waiting_collects_max",
     "limits.waiting_collects_per_mailbox_max",
+    "limits.waiting_collects_per_address_max",
     "limits.requests_per_address_per_second",
     "limits.requests_per_address_burst",
     "limits.requests_per_origin_per_second",

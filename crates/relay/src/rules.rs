@@ -78,6 +78,7 @@ impl Rules {
             waiting: WaitingLimits {
                 in_all: limits.waiting_collects_max,
                 per_mailbox: limits.waiting_collects_per_mailbox_max,
+                per_address: limits.waiting_collects_per_address_max,
             },
             rates: RateRules {
                 address: Rate {

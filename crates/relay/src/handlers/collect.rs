@@ -18,6 +18,7 @@ use restante_relay_api::{
 
 use crate::admission::InviteRule;
 use crate::arrivals::Place;
+use crate::callers::CameFrom;
 use crate::errors::{Refusal, json};
 use crate::extract::{SignedQuestion, object};
 use crate::request_log::delivery_id;
@@ -41,7 +42,7 @@ pub(crate) async fn handle(
         let acknowledged = relay.store.acknowledge(owner, &acknowledgements).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
     }
-    let envelopes = wait_for_mail(&relay, owner, &request).await?;
+    let envelopes = wait_for_mail(&relay, owner, question.from, &request).await?;
     log(owner, &envelopes);
     let answer = answer(&relay, owner, &request, envelopes).await?;
     Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
@@ -90,6 +91,7 @@ fn log(owner: &ServerName, envelopes: &[StoredEnvelope]) {
 async fn place<'a>(
     relay: &'a RelayState,
     owner: &ServerName,
+    from: CameFrom,
     wait: Duration,
 ) -> Result<Option<Place<'a>>, StoreError> {
     let rules = relay.rules();
@@ -98,18 +100,19 @@ async fn place<'a>(
     if wait.is_zero() || !is_served {
         return Ok(None);
     }
-    Ok(relay.arrivals.wait_for(owner, rules.waiting))
+    Ok(relay.arrivals.wait_for(owner, from, rules.waiting))
 }
 
 /// Looks into the mailbox until there is mail, the wait is over, or the relay stops.
 async fn wait_for_mail(
     relay: &RelayState,
     owner: &ServerName,
+    from: CameFrom,
     request: &CollectRequest,
 ) -> Result<Vec<StoredEnvelope>, StoreError> {
     let wait = Duration::from_millis(request.wait_ms).min(COLLECT_WAIT_MAX);
     let deadline = tokio::time::Instant::now() + wait;
-    let place = place(relay, owner, wait).await?;
+    let place = place(relay, owner, from, wait).await?;
     loop {
         // Interest is registered before the look: what arrives in between still wakes us.
         let arrived = place.as_ref().map(|place| place.arrived().notified());

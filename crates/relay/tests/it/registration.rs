@@ -320,6 +320,22 @@ async fn a_server_that_cannot_be_asked_for_its_keys_registers_with_an_invite_in_
 }
 
 #[tokio::test]
+async fn the_keys_of_a_server_that_cannot_be_asked_stay_believed_as_long_as_it_brings_newer_documents()
+ {
+    let site = Site::start("serve = \"invited\"").await;
+    let (relay, b) = (&site.relay, TestServer::named("hidden.example", 2));
+    site.invite(TOKEN, Some(&b)).await;
+    b.register(relay, &with_invite(hidden(relay, &b), TOKEN)).await.assert_ok();
+    for _ in 0..3 {
+        relay.clock.advance(HOUR * 24 * 5);
+        b.register(relay, &hidden(relay, &b)).await.assert_ok();
+    }
+    relay.clock.advance(HOUR * 24 * 8);
+    let late = b.collect_raw(relay, &collect_all(relay)).await;
+    late.assert_refused(503, "M_UNKNOWN");
+}
+
+#[tokio::test]
 async fn requests_to_leave_must_be_signed_and_say_what_becomes_of_the_mail() {
     let site = Site::start("").await;
     let b = TestServer::new(2);
