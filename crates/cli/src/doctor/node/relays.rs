@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use restante_federation::BaseUrl;
-use restante_federation::{FederationClient, Identity, Peer};
+use restante_federation::{BaseUrl, FederationClient, Identity, Peer};
 use restante_federation_proto::{Clock as _, NotaryResponse, ServerName, SystemClock, Timestamp};
 use restante_node::NodeConfig;
 use restante_relay_api::endpoints::{COLLECT, KEY_QUERY};
@@ -75,6 +74,7 @@ async fn collect(relay: &Callee<'_>, identity: &Identity) -> Outcome {
         limit: 1,
         max_bytes: 1,
         wait_ms: 0,
+        heard_until: None,
         signed_at: SystemClock.now(),
     };
     let body = request.to_canonical_json();
@@ -135,7 +135,7 @@ async fn reached(relay: &Callee<'_>, identity: &Identity) -> Outcome {
         Ok(answer) => return Outcome::warn(answer.refusal(), "ask the relay's operator"),
         Err(error) => return Outcome::warn(error, "ask the relay's operator"),
     };
-    let documents = NotaryResponse::parse(&answer.body).map(|response| response.documents);
+    let documents = NotaryResponse::parse(&answer.body).map(|response| response.server_keys);
     let documents = documents.unwrap_or_default();
     let Some(document) = documents.iter().find(|document| document.server_name() == own) else {
         return Outcome::warn(
