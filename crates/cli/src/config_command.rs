@@ -135,21 +135,6 @@ mod tests {
     }
 
     #[test]
-    fn the_generated_files_promise_of_each_key_what_the_programs_keep() {
-        for (program, reloaded) in [
-            (Program::Relay, restante_relay::RELOADED_KEYS),
-            (Program::Node, restante_node::RELOADED_KEYS),
-        ] {
-            for key in documented_keys::all(program) {
-                let Some(promised) = key.reload else { continue };
-                let kept = restante_operators::is_applicable(reloaded, &key.path);
-                assert_eq!(promised == documented_keys::Reloaded::Yes, kept, "{}", key.path);
-            }
-        }
-    }
-
-    /// What a running program takes up, by its own word, is what its file says.
-    #[test]
     fn the_remarks_on_reloading_are_true() {
         let programs = [
             (Program::Relay, restante_relay::RELOADED_KEYS),

@@ -204,8 +204,8 @@ impl Registrations {
         relay: &ServerName,
         mail: LeftMail,
     ) -> Result<Left, RegistrationError> {
-        let known = self.shared.site.relays.own().into_iter();
-        let known = known.filter(|known| known.peer.name == *relay).next_back();
+        let mut known = self.shared.site.relays.own().into_iter();
+        let known = known.rfind(|known| known.peer.name == *relay);
         let known = known.ok_or_else(|| RegistrationError::NotOurs(relay.clone()))?;
         let turn = self.turn(relay);
         let _turn = turn.acquire().await;

@@ -28,8 +28,6 @@ pub use metrics::{Gauges, Metrics, set_total};
 pub use openapi::{RefusalBody, tidy, undocumented};
 pub use page::{Page, PageQuery, PageQueryError};
 pub use readiness::{Condition, Readiness, ReadyReport, Unmet, UnmetCondition};
-pub use reload::{
-    Apply, ConfigSource, FreshConfig, Reload, ReloadReport, Reloader, is_applicable, reload_answer,
-};
+pub use reload::{Apply, ConfigSource, FreshConfig, Reload, ReloadReport, Reloader, reload_answer};
 pub use routes::{Endpoint, Routes};
 pub use token::{Token, TokenError};

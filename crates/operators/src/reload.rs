@@ -168,7 +168,7 @@ fn changed(
 }
 
 /// Whether `key` is one of the keys, or in one of the sections, that `applicable` lists.
-pub fn is_applicable(applicable: &[&str], key: &str) -> bool {
+fn is_applicable(applicable: &[&str], key: &str) -> bool {
     let is_within = |known: &&str| {
         key.strip_prefix(*known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
