@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use restante_federation_proto::Timestamp;
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, MailboxLimits, MailboxStore, MemoryStore, SqliteStore,
+    ContentHash, Deposit, Deposited, MailboxLimits, MailboxStore, MemoryStore, Quotas, SqliteStore,
 };
 use tokio::task::JoinSet;
 
@@ -18,7 +18,11 @@ const EACH: Duration = Duration::from_secs(2);
 const CALLERS: [usize; 4] = [1, 16, 128, 1000];
 const BODY_BYTES: usize = 4096;
 const MAILBOXES: usize = 1000;
-const LIMITS: MailboxLimits = MailboxLimits { envelopes_max: u64::MAX, bytes_max: u64::MAX };
+const QUOTAS: Quotas = Quotas {
+    mailbox: MailboxLimits::UNBOUNDED,
+    origin: MailboxLimits::UNBOUNDED,
+    relay: MailboxLimits::UNBOUNDED,
+};
 
 #[tokio::main]
 async fn main() {
@@ -26,10 +30,10 @@ async fn main() {
     let folder = tempfile::tempdir_in(base).expect("a folder for the database");
     for callers in CALLERS {
         let path = folder.path().join(format!("{callers}.sqlite"));
-        let sqlite = Arc::new(SqliteStore::open(&path, LIMITS).expect("opens"));
+        let sqlite = Arc::new(SqliteStore::open(&path).expect("opens"));
         measure("SQLite", sqlite, callers).await;
     }
-    measure("memory", Arc::new(MemoryStore::new(LIMITS)), 128).await;
+    measure("memory", Arc::new(MemoryStore::new()), 128).await;
 }
 
 async fn measure(name: &str, store: Arc<dyn MailboxStore>, callers: usize) {
@@ -40,7 +44,7 @@ async fn measure(name: &str, store: Arc<dyn MailboxStore>, callers: usize) {
         tasks.spawn(async move {
             let mut count = 0;
             while start.elapsed() < EACH {
-                let deposited = store.deposit(mail(caller, count)).await.expect("deposits");
+                let deposited = store.deposit(mail(caller, count), QUOTAS).await.expect("deposits");
                 assert!(matches!(deposited, Deposited::Stored(_)));
                 count += 1;
             }
@@ -66,5 +70,6 @@ fn mail(caller: usize, number: usize) -> Deposit {
         content: STANDARD_NO_PAD.encode(ciphertext).into(),
         members: bytes::Bytes::new(),
         deposited_at: Timestamp::from_millis(1_700_000_000_000 + number as u64),
+        expires_at: Timestamp::from_millis(1_702_592_000_000 + number as u64),
     }
 }

@@ -7,21 +7,30 @@
 
 mod acknowledge;
 mod collect;
+mod custody;
 mod deposit;
 mod expire;
 mod fixtures;
 pub mod histories;
+mod losses;
 pub(crate) mod model;
+mod quotas;
+mod registry;
 mod summary;
 mod together;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{MailboxLimits, MailboxStore};
+use crate::{Custody, MailboxStore, Registry, Upkeep};
+
+/// All that a backend can do.
+pub trait Backend: MailboxStore + Registry + Custody + Upkeep {}
+
+impl<T: MailboxStore + Registry + Custody + Upkeep> Backend for T {}
 
 /// The store under test; checks share it among tasks.
-pub type Store = Arc<dyn MailboxStore>;
+pub type Store = Arc<dyn Backend>;
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -29,116 +38,140 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Check {
     /// The sentence.
     pub name: &'static str,
-    /// The limits that the store is made with.
-    pub limits: MailboxLimits,
     /// Tries an empty store.
     pub run: fn(Store) -> Running,
 }
 
 /// Runs every check, each on a store of its own from `make`.
-pub async fn run_all(make: impl AsyncFn(MailboxLimits) -> Store) {
+pub async fn run_all(make: impl AsyncFn() -> Store) {
     for check in CHECKS {
         // Shown when the check fails, and only then.
         println!("conformance: {}", check.name);
-        (check.run)(make(check.limits).await).await;
+        (check.run)(make().await).await;
     }
 }
 
-const ROOMY: MailboxLimits = MailboxLimits { envelopes_max: 10_000, bytes_max: 64 << 20 };
-const THREE_ENVELOPES: MailboxLimits = MailboxLimits { envelopes_max: 3, ..ROOMY };
-const HUNDRED_BYTES: MailboxLimits = MailboxLimits { bytes_max: 100, ..ROOMY };
-
 /// Everything that a store promises.
 pub const CHECKS: &[Check] = &[
-    check("a deposit is collected whole", ROOMY, |s| Box::pin(deposit::whole(s))),
-    check("the same mail left again is stored once", ROOMY, |s| Box::pin(deposit::once(s))),
-    check("a grown body under the same txn id is another envelope", ROOMY, |s| {
+    check("a deposit is collected whole", |s| Box::pin(deposit::whole(s))),
+    check("the same mail left again is stored once", |s| Box::pin(deposit::once(s))),
+    check("a grown body under the same txn id is another envelope", |s| {
         Box::pin(deposit::grown(s))
     }),
-    check("the same content from elsewhere, or for another, is other mail", ROOMY, |s| {
+    check("the same content from elsewhere, or for another, is other mail", |s| {
         Box::pin(deposit::other_mail(s))
     }),
-    check("a mailbox that holds its envelopes refuses and loses nothing", THREE_ENVELOPES, |s| {
+    check("a mailbox that holds its envelopes refuses and loses nothing", |s| {
         Box::pin(deposit::too_many(s))
     }),
-    check("a mailbox that holds its bytes refuses and loses nothing", HUNDRED_BYTES, |s| {
+    check("a mailbox that holds its bytes refuses and loses nothing", |s| {
         Box::pin(deposit::too_large(s))
     }),
-    check("a full mailbox still knows a duplicate", THREE_ENVELOPES, |s| {
-        Box::pin(deposit::duplicate_when_full(s))
-    }),
-    check("a full mailbox hinders no other", THREE_ENVELOPES, |s| Box::pin(deposit::full_alone(s))),
-    check("a refused first envelope creates no mailbox", HUNDRED_BYTES, |s| {
-        Box::pin(deposit::refused_first(s))
-    }),
-    check("ids ascend from an offset that is random for each mailbox", ROOMY, |s| {
+    check("a full mailbox still knows a duplicate", |s| Box::pin(deposit::duplicate_when_full(s))),
+    check("a full mailbox hinders no other", |s| Box::pin(deposit::full_alone(s))),
+    check("a refused first envelope creates no mailbox", |s| Box::pin(deposit::refused_first(s))),
+    check("ids ascend from an offset that is random for each mailbox", |s| {
         Box::pin(deposit::random_offsets(s))
     }),
-    check("envelopes come in the order of their deposit, whatever the clock says", ROOMY, |s| {
+    check("envelopes come in the order of their deposit, whatever the clock says", |s| {
         Box::pin(collect::in_order(s))
     }),
-    check("only envelopes after the cursor come", ROOMY, |s| Box::pin(collect::after(s))),
-    check("a page holds as many envelopes as asked", ROOMY, |s| {
-        Box::pin(collect::envelopes_max(s))
-    }),
-    check("a page holds as many bytes as asked, and at least one envelope", ROOMY, |s| {
+    check("only envelopes after the cursor come", |s| Box::pin(collect::after(s))),
+    check("a page holds as many envelopes as asked", |s| Box::pin(collect::envelopes_max(s))),
+    check("a page holds as many bytes as asked, and at least one envelope", |s| {
         Box::pin(collect::bytes_max(s))
     }),
-    check("pages in a row give each envelope once", ROOMY, |s| Box::pin(collect::pages(s))),
-    check("collecting changes nothing", ROOMY, |s| Box::pin(collect::changes_nothing(s))),
-    check("a mailbox that does not exist is empty", ROOMY, |s| Box::pin(collect::unknown(s))),
-    check("an acknowledgement removes what it names", ROOMY, |s| Box::pin(acknowledge::named(s))),
-    check("an acknowledgement touches no other mailbox", ROOMY, |s| {
+    check("pages in a row give each envelope once", |s| Box::pin(collect::pages(s))),
+    check("collecting changes nothing", |s| Box::pin(collect::changes_nothing(s))),
+    check("a mailbox that does not exist is empty", |s| Box::pin(collect::unknown(s))),
+    check("an acknowledgement removes what it names", |s| Box::pin(acknowledge::named(s))),
+    check("an acknowledgement touches no other mailbox", |s| {
         Box::pin(acknowledge::other_mailbox(s))
     }),
-    check("an acknowledgement of other content removes nothing", ROOMY, |s| {
+    check("an acknowledgement of other content removes nothing", |s| {
         Box::pin(acknowledge::other_content(s))
     }),
-    check("acknowledging what is not there is no error", ROOMY, |s| {
-        Box::pin(acknowledge::unknown(s))
-    }),
-    check("what was acknowledged is still known as a duplicate", ROOMY, |s| {
+    check("acknowledging what is not there is no error", |s| Box::pin(acknowledge::unknown(s))),
+    check("what was acknowledged is still known as a duplicate", |s| {
         Box::pin(acknowledge::remembered(s))
     }),
-    check("an acknowledgement makes room", THREE_ENVELOPES, |s| {
-        Box::pin(acknowledge::makes_room(s))
-    }),
-    check("ids are not given out again when the mailbox is empty", ROOMY, |s| {
+    check("an acknowledgement makes room", |s| Box::pin(acknowledge::makes_room(s))),
+    check("ids are not given out again when the mailbox is empty", |s| {
         Box::pin(acknowledge::ids_stay_used(s))
     }),
-    check("what was deposited before a time expires, and nothing later", ROOMY, |s| {
+    check("what was deposited before a time expires, and nothing later", |s| {
         Box::pin(expire::before(s))
     }),
-    check("expiry goes in steps, oldest first, over all mailboxes", ROOMY, |s| {
+    check("expiry goes in steps, oldest first, over all mailboxes", |s| {
         Box::pin(expire::in_steps(s))
     }),
-    check("expired mail may be left anew under a later id", ROOMY, |s| {
-        Box::pin(expire::left_anew(s))
-    }),
-    check("keys of acknowledged mail are forgotten at their time", ROOMY, |s| {
+    check("expired mail may be left anew under a later id", |s| Box::pin(expire::left_anew(s))),
+    check("keys of acknowledged mail are forgotten at their time", |s| {
         Box::pin(expire::forgotten(s))
     }),
-    check("depth tells count, bytes and the oldest", ROOMY, |s| Box::pin(summary::depth(s))),
-    check("what leaves a mailbox is counted by the way it left", ROOMY, |s| {
-        Box::pin(summary::totals(s))
-    }),
-    check("mailboxes are listed by name, page by page", ROOMY, |s| Box::pin(summary::listed(s))),
-    check("an empty mailbox stays listed", ROOMY, |s| Box::pin(summary::empty_listed(s))),
-    check("a healthy store says so", ROOMY, |s| Box::pin(summary::health(s))),
-    check("deposits at once are all stored, in the order of their ids", ROOMY, |s| {
+    check("depth tells count, bytes and the oldest", |s| Box::pin(summary::depth(s))),
+    check("what leaves a mailbox is counted by the way it left", |s| Box::pin(summary::totals(s))),
+    check("mailboxes are listed by name, page by page", |s| Box::pin(summary::listed(s))),
+    check("an empty mailbox stays listed", |s| Box::pin(summary::empty_listed(s))),
+    check("a healthy store says so", |s| Box::pin(summary::health(s))),
+    check("deposits at once are all stored, in the order of their ids", |s| {
         Box::pin(together::deposits(s))
     }),
-    check("the same mail left many times at once is stored once", ROOMY, |s| {
+    check("the same mail left many times at once is stored once", |s| {
         Box::pin(together::same_mail(s))
     }),
-    check("deposits at once never overfill a mailbox", THREE_ENVELOPES, |s| {
-        Box::pin(together::overfull(s))
-    }),
-    check("a deposit that returned is in the next collect", ROOMY, |s| {
+    check("deposits at once never overfill a mailbox", |s| Box::pin(together::overfull(s))),
+    check("a deposit that returned is in the next collect", |s| {
         Box::pin(together::seen_at_once(s))
     }),
+    check("an origin that fills its share hinders no other", |s| Box::pin(quotas::share_full(s))),
+    check("a share is bounded in bytes, too", |s| Box::pin(quotas::share_of_bytes(s))),
+    check("a full relay refuses mail for any mailbox and creates none", |s| {
+        Box::pin(quotas::relay_full(s))
+    }),
+    check("shares are counted by origin, and those of nothing go away", |s| {
+        Box::pin(quotas::shares_are_counted(s))
+    }),
+    check("what is turned away from a mailbox is counted by reason and origin", |s| {
+        Box::pin(losses::turned_away(s))
+    }),
+    check("a duplicate is no loss, and neither is what its owner has", |s| {
+        Box::pin(losses::no_loss(s))
+    }),
+    check("what expires is counted as lost", |s| Box::pin(losses::expired(s))),
+    check("losses of more origins than are counted apart are summed up", |s| {
+        Box::pin(losses::bounded(s))
+    }),
+    check("losses that their owner knows are forgotten, and none that came after", |s| {
+        Box::pin(losses::forgotten(s))
+    }),
+    check("mail expires at its own time", |s| Box::pin(custody::at_its_own_time(s))),
+    check("a held mailbox takes mail and hands none out", |s| Box::pin(custody::hold(s))),
+    check("mail that comes due in a held mailbox stays", |s| Box::pin(custody::held_mail_stays(s))),
+    check("what an operator drops is counted, and may be left anew", |s| {
+        Box::pin(custody::drop_all(s))
+    }),
+    check("an operator drops one envelope, or those of one origin", |s| {
+        Box::pin(custody::drop_some(s))
+    }),
+    check("envelopes are listed without their content", |s| Box::pin(custody::envelopes(s))),
+    check("what was exported is imported once, under later ids", |s| {
+        Box::pin(custody::exported_and_imported(s))
+    }),
+    check("an import asks for no quota", |s| Box::pin(custody::import_asks_no_quota(s))),
+    check("totals are the sum over all mailboxes", |s| Box::pin(custody::totals(s))),
+    check("a registration stands until it is replaced", |s| Box::pin(registry::registered(s))),
+    check("who leaves has its mail dropped or kept, as it says", |s| Box::pin(registry::left(s))),
+    check("ids are not given out again to who left", |s| Box::pin(registry::ids_after_leaving(s))),
+    check("an invite admits one server", |s| Box::pin(registry::invite_once(s))),
+    check("an expired, revoked, unknown or another server's invite admits nobody", |s| {
+        Box::pin(registry::invite_refused(s))
+    }),
+    check("an invite used by many at once admits one", |s| Box::pin(registry::invite_together(s))),
+    check("invites are listed until they are used", |s| Box::pin(registry::invites_listed(s))),
+    check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),
 ];
 
-const fn check(name: &'static str, limits: MailboxLimits, run: fn(Store) -> Running) -> Check {
-    Check { name, limits, run }
+const fn check(name: &'static str, run: fn(Store) -> Running) -> Check {
+    Check { name, run }
 }

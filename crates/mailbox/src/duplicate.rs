@@ -43,6 +43,7 @@ mod tests {
             content: Bytes::from_static(b"{}"),
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
+            expires_at: Timestamp::EPOCH,
         }
     }
 

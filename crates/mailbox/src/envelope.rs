@@ -33,6 +33,15 @@ impl EntryId {
         Self(OFFSETS.start + random % (OFFSETS.end - OFFSETS.start))
     }
 
+    /// Where a mailbox that was restored from a backup goes on: beyond every id that it can have given out since the backup was
+    /// made, so that no acknowledgement of those hits other mail, and above the cursor of whoever collects from it.
+    pub(crate) fn after_restore(self, random: u64) -> Self {
+        // At a million envelopes a second a mailbox gives out 2^40 ids in twelve days; 2^53 leave room for 400 restores.
+        const GAP: u64 = 1 << 40;
+        const SPREAD: u64 = 1 << 44;
+        Self::new(self.0 + GAP + random % SPREAD).unwrap_or_else(|| Self::first(random))
+    }
+
     /// The id after this one; none after the highest.
     pub(crate) fn next(self) -> Option<Self> {
         Self::new(self.0 + 1)
@@ -56,6 +65,8 @@ pub struct Deposit {
     pub members: Bytes,
     /// When the relay took it.
     pub deposited_at: Timestamp,
+    /// When it leaves the mailbox if nobody has collected it by then.
+    pub expires_at: Timestamp,
 }
 
 impl Deposit {

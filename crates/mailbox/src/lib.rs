@@ -1,21 +1,37 @@
-//! What a relay holds: mailboxes, their rules, the store trait and its backends.
+//! What a relay holds: mailboxes, their rules, the store traits and their backends.
 //!
 //! Knows no HTTP and reads no clock.
 
+mod at_rest;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod custody;
 mod duplicate;
 mod envelope;
+mod losses;
 mod memory;
+mod registry;
 mod rules;
 mod sqlite;
 mod store;
+mod upkeep;
 
-pub use envelope::{ContentHash, Deposit, EntryId, StoredEnvelope};
-pub use memory::MemoryStore;
-pub use rules::{EnvelopeAge, EnvelopeAgeError, MailboxLimits, envelope_age};
-pub use sqlite::SqliteStore;
-pub use store::{
-    Acknowledged, Acknowledgement, Collected, Deposited, Depth, Expired, MailboxStore,
-    MailboxSummary, Page, StoreError,
+pub use at_rest::{KEYS_MAX, KeyError, KeyFileError, Keys};
+pub use custody::{
+    Condition, Custody, EnvelopeLine, Found, HOLD_GRACE, Imported, Selection, Share,
 };
+pub use envelope::{ContentHash, Deposit, EntryId, StoredEnvelope};
+pub use losses::{LOSS_ORIGINS_MAX, Loss, LossKind};
+pub use memory::MemoryStore;
+pub use registry::{
+    INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail, NOTE_BYTES_MAX,
+    OpenInvite, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX, RegisterOutcome, Registration, Registry,
+    Revoked, Senders,
+};
+pub use rules::{EnvelopeAge, EnvelopeAgeError, Full, MailboxLimits, Quotas, envelope_age};
+pub use sqlite::{RestoreError, Restored, SqliteStore};
+pub use store::{
+    Acknowledged, Acknowledgement, Collected, Deposited, Depth, Due, Expired, Hold, MailboxStore,
+    MailboxSummary, Page, Registered, StoreError,
+};
+pub use upkeep::{Backup, BackupError, KeyUse, Resealed, Totals, Upkeep};

@@ -1,6 +1,8 @@
 //! The backend that keeps everything in memory: for tests, and for the limits of benchmarks.
 
+mod custody;
 mod mailbox;
+mod registry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,15 +11,16 @@ use async_trait::async_trait;
 use restante_federation_proto::{Dice, ServerName, SystemDice, Timestamp};
 
 use crate::duplicate::DuplicateKey;
+use crate::rules::{Held, Load};
 use crate::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
-    MailboxLimits, MailboxStore, MailboxSummary, Page, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Full, HOLD_GRACE, Hold, Loss, LossKind, MailboxStore, MailboxSummary, Page, Quotas, StoreError,
 };
 use mailbox::Mailbox;
+use registry::Registers;
 
 /// In memory: every promise but durability.
 pub struct MemoryStore {
-    limits: MailboxLimits,
     dice: Arc<dyn Dice>,
     state: Mutex<State>,
 }
@@ -25,24 +28,35 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     mailboxes: BTreeMap<ServerName, Mailbox>,
+    /// What all of them hold.
+    load: Load,
+    /// Envelopes so far, which orders those that expire at the same time.
+    stored: u64,
     /// Keys of what is held.
     held: HashSet<DuplicateKey>,
     /// Keys of what was acknowledged.
     acknowledged: HashMap<DuplicateKey, Timestamp>,
-    /// What expires, oldest first: envelopes, then keys.
-    envelopes_by_age: BTreeSet<(Timestamp, ServerName, EntryId)>,
+    /// What expires, first to last: envelopes, then keys.
+    envelopes_by_expiry: BTreeSet<(Timestamp, u64, ServerName, EntryId)>,
     keys_by_age: BTreeSet<(Timestamp, DuplicateKey)>,
+    registers: Registers,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl MemoryStore {
     /// An empty store.
-    pub fn new(limits: MailboxLimits) -> Self {
-        Self::with_dice(limits, Arc::new(SystemDice))
+    pub fn new() -> Self {
+        Self::with_dice(Arc::new(SystemDice))
     }
 
     /// An empty store whose ids begin where `dice` say.
-    pub fn with_dice(limits: MailboxLimits, dice: Arc<dyn Dice>) -> Self {
-        Self { limits, dice, state: Mutex::default() }
+    pub fn with_dice(dice: Arc<dyn Dice>) -> Self {
+        Self { dice, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -52,8 +66,8 @@ impl MemoryStore {
 
 #[async_trait]
 impl MailboxStore for MemoryStore {
-    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError> {
-        Ok(self.state().deposit(deposit, self.limits, self.dice.number()))
+    async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError> {
+        Ok(self.state().deposit(deposit, quotas, self.dice.number()))
     }
 
     async fn collect(
@@ -63,8 +77,9 @@ impl MailboxStore for MemoryStore {
         page: Page,
     ) -> Result<Collected, StoreError> {
         let state = self.state();
-        let envelopes = state.mailboxes.get(recipient).map(|mailbox| mailbox.page(after, page));
-        Ok(Collected { envelopes: envelopes.unwrap_or_default(), quarantined: Vec::new() })
+        let open = state.mailboxes.get(recipient).filter(|mailbox| mailbox.hold == Hold::Released);
+        let envelopes = open.map(|mailbox| mailbox.page(after, page)).unwrap_or_default();
+        Ok(Collected { envelopes, quarantined: Vec::new() })
     }
 
     async fn acknowledge(
@@ -79,16 +94,26 @@ impl MailboxStore for MemoryStore {
         Ok(self.state().mailboxes.get(recipient).map(Mailbox::depth).unwrap_or_default())
     }
 
-    async fn expire(
-        &self,
-        deposited_before: Timestamp,
-        batch_max: usize,
-    ) -> Result<Expired, StoreError> {
+    async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
         let mut state = self.state();
-        Ok(Expired {
-            envelopes: state.expire_envelopes(deposited_before, batch_max),
-            remembered: state.expire_keys(deposited_before, batch_max),
-        })
+        let mut expired = state.expire_envelopes(due.now, batch_max);
+        expired.remembered = state.expire_keys(due.remembered_from, batch_max);
+        Ok(expired)
+    }
+
+    async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        Ok(self.state().mailboxes.get(recipient).map(Mailbox::losses).unwrap_or_default())
+    }
+
+    async fn forget_losses(
+        &self,
+        recipient: &ServerName,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        if let Some(mailbox) = self.state().mailboxes.get_mut(recipient) {
+            mailbox.forget_losses(until);
+        }
+        Ok(())
     }
 
     async fn list(
@@ -99,8 +124,8 @@ impl MailboxStore for MemoryStore {
         use std::ops::Bound;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.state();
-        let mailboxes = state.mailboxes.range((start, Bound::Unbounded)).take(limit);
-        Ok(mailboxes.map(|(recipient, mailbox)| mailbox.summary(recipient)).collect())
+        let names = state.mailboxes.range((start, Bound::Unbounded)).take(limit);
+        Ok(names.filter_map(|(recipient, _)| state.summary(recipient)).collect())
     }
 
     async fn health(&self) -> Result<(), StoreError> {
@@ -109,24 +134,56 @@ impl MailboxStore for MemoryStore {
 }
 
 impl State {
-    fn deposit(&mut self, deposit: Deposit, limits: MailboxLimits, random: u64) -> Deposited {
-        let key = DuplicateKey::of(&deposit);
-        if self.held.contains(&key) || self.acknowledged.contains_key(&key) {
+    fn deposit(&mut self, deposit: Deposit, quotas: Quotas, random: u64) -> Deposited {
+        if self.knows(&deposit) {
             return Deposited::Duplicate;
         }
-        let depth = self.mailboxes.get(&deposit.recipient).map(Mailbox::depth).unwrap_or_default();
-        if !limits.have_room(depth.count, depth.bytes, deposit.bytes()) {
-            return Deposited::MailboxFull;
+        if let Some(full) = quotas.full(self.load_for(&deposit), deposit.bytes()) {
+            return self.turn_away(&deposit, full);
         }
-        let (recipient, deposited_at) = (deposit.recipient.clone(), deposit.deposited_at);
-        let mailbox = self
-            .mailboxes
-            .entry(recipient.clone())
-            .or_insert_with(|| Mailbox::new(EntryId::first(random)));
-        let Some(id) = mailbox.push(deposit) else { return Deposited::MailboxFull };
+        match self.store(deposit.clone(), random) {
+            Some(id) => Deposited::Stored(id),
+            None => self.turn_away(&deposit, Full::Mailbox),
+        }
+    }
+
+    fn knows(&self, deposit: &Deposit) -> bool {
+        let key = DuplicateKey::of(deposit);
+        self.held.contains(&key) || self.acknowledged.contains_key(&key)
+    }
+
+    fn load_for(&self, deposit: &Deposit) -> Held {
+        let mailbox = self.mailboxes.get(&deposit.recipient);
+        Held {
+            mailbox: mailbox.map(Mailbox::load).unwrap_or_default(),
+            origin: mailbox.map(|mailbox| mailbox.share(&deposit.origin)).unwrap_or_default(),
+            relay: self.load,
+        }
+    }
+
+    fn turn_away(&mut self, deposit: &Deposit, full: Full) -> Deposited {
+        if let Some(mailbox) = self.mailboxes.get_mut(&deposit.recipient) {
+            mailbox.lose(full.into(), deposit, deposit.deposited_at);
+        }
+        Deposited::Full(full)
+    }
+
+    /// Appends to its mailbox, unless no id is left.
+    fn store(&mut self, deposit: Deposit, random: u64) -> Option<EntryId> {
+        let (key, bytes) = (DuplicateKey::of(&deposit), deposit.bytes());
+        let (recipient, expires_at) = (deposit.recipient.clone(), deposit.expires_at);
+        let order = self.stored;
+        let id = self.mailbox(&recipient, random).push(deposit, order)?;
+        self.stored += 1;
+        self.load.add(bytes);
         self.held.insert(key);
-        self.envelopes_by_age.insert((deposited_at, recipient, id));
-        Deposited::Stored(id)
+        self.envelopes_by_expiry.insert((expires_at, order, recipient, id));
+        Some(id)
+    }
+
+    fn mailbox(&mut self, recipient: &ServerName, random: u64) -> &mut Mailbox {
+        let create = || Mailbox::new(EntryId::first(random));
+        self.mailboxes.entry(recipient.clone()).or_insert_with(create)
     }
 
     fn acknowledge(
@@ -135,12 +192,15 @@ impl State {
         acknowledgements: &[Acknowledgement],
     ) -> Acknowledged {
         let mut acknowledged = Acknowledged::default();
-        let Some(mailbox) = self.mailboxes.get_mut(recipient) else { return acknowledged };
-        for acknowledgement in acknowledgements {
-            let Some(deposit) = mailbox.acknowledge(*acknowledgement) else { continue };
+        for Acknowledgement { id, content_hash } in acknowledgements {
+            let Some(mailbox) = self.mailboxes.get_mut(recipient) else { break };
+            let held = mailbox.content_hash(*id);
+            if held.is_none() || content_hash.is_some_and(|hash| Some(hash) != held) {
+                continue;
+            }
+            mailbox.acknowledged_total += 1;
+            let Some(deposit) = self.remove(recipient, *id) else { continue };
             let (key, at) = (DuplicateKey::of(&deposit), deposit.deposited_at);
-            self.envelopes_by_age.remove(&(at, deposit.recipient, acknowledgement.id));
-            self.held.remove(&key);
             self.acknowledged.insert(key, at);
             self.keys_by_age.insert((at, key));
             acknowledged.removed += 1;
@@ -148,31 +208,62 @@ impl State {
         acknowledged
     }
 
-    fn expire_envelopes(&mut self, deposited_before: Timestamp, batch_max: usize) -> u64 {
-        let mut count = 0;
-        while count < batch_max
-            && let Some((_, recipient, id)) =
-                pop_first_if(&mut self.envelopes_by_age, |(at, ..)| *at < deposited_before)
-        {
-            let mailbox = self.mailboxes.get_mut(&recipient);
-            if let Some(deposit) = mailbox.and_then(|mailbox| mailbox.expire(id)) {
-                self.held.remove(&DuplicateKey::of(&deposit));
-            }
-            count += 1;
-        }
-        count as u64
+    /// Takes an envelope out of everything that knows it.
+    fn remove(&mut self, recipient: &ServerName, id: EntryId) -> Option<Deposit> {
+        let (deposit, order) = self.mailboxes.get_mut(recipient)?.remove(id)?;
+        self.load.subtract(deposit.bytes());
+        self.held.remove(&DuplicateKey::of(&deposit));
+        self.envelopes_by_expiry.remove(&(deposit.expires_at, order, recipient.clone(), id));
+        Some(deposit)
     }
 
-    fn expire_keys(&mut self, deposited_before: Timestamp, batch_max: usize) -> u64 {
+    fn expire_envelopes(&mut self, now: Timestamp, batch_max: usize) -> Expired {
+        let due = self.envelopes_by_expiry.iter().take_while(|(at, ..)| *at < now).take(batch_max);
+        let due: Vec<_> = due.cloned().collect();
+        let mut expired = Expired::default();
+        for (at, order, recipient, id) in due {
+            let Some(mailbox) = self.mailboxes.get_mut(&recipient) else { continue };
+            if mailbox.hold == Hold::Held {
+                let later = now.after(HOLD_GRACE);
+                mailbox.prolong(id, later);
+                self.envelopes_by_expiry.remove(&(at, order, recipient.clone(), id));
+                self.envelopes_by_expiry.insert((later, order, recipient, id));
+                expired.prolonged += 1;
+            } else if self.lose(&recipient, id, LossKind::Expired, now).is_some() {
+                expired.envelopes += 1;
+            }
+        }
+        expired
+    }
+
+    /// Removes an envelope that its recipient never got.
+    fn lose(
+        &mut self,
+        recipient: &ServerName,
+        id: EntryId,
+        kind: LossKind,
+        now: Timestamp,
+    ) -> Option<()> {
+        let deposit = self.remove(recipient, id)?;
+        self.mailboxes.get_mut(recipient)?.lose(kind, &deposit, now);
+        Some(())
+    }
+
+    fn expire_keys(&mut self, remembered_from: Timestamp, batch_max: usize) -> u64 {
         let mut count = 0;
         while count < batch_max
             && let Some((_, key)) =
-                pop_first_if(&mut self.keys_by_age, |(at, _)| *at < deposited_before)
+                pop_first_if(&mut self.keys_by_age, |(at, _)| *at < remembered_from)
         {
             self.acknowledged.remove(&key);
             count += 1;
         }
         count as u64
+    }
+
+    fn summary(&self, recipient: &ServerName) -> Option<MailboxSummary> {
+        let mailbox = self.mailboxes.get(recipient)?;
+        Some(mailbox.summary(recipient, self.registers.registered(recipient)))
     }
 }
 
@@ -187,11 +278,11 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn keeps_every_promise_of_a_store() {
-        conformance::run_all(async |limits| Arc::new(MemoryStore::new(limits)) as _).await;
+        conformance::run_all(async || Arc::new(MemoryStore::new()) as _).await;
     }
 
     #[test]
     fn behaves_like_the_model_whatever_is_asked() {
-        conformance::histories::check(256, |limits| Arc::new(MemoryStore::new(limits)));
+        conformance::histories::check(256, || Arc::new(MemoryStore::new()));
     }
 }

@@ -4,13 +4,50 @@ use std::time::Duration;
 
 use restante_federation_proto::Timestamp;
 
-/// How much one mailbox may hold.
+/// How much a mailbox, an origin's share of it, or a whole relay may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MailboxLimits {
     /// Envelopes at most.
     pub envelopes_max: u64,
     /// Bytes of content and members, as received, at most.
     pub bytes_max: u64,
+}
+
+/// All bounds that a deposit must keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quotas {
+    /// Of one mailbox.
+    pub mailbox: MailboxLimits,
+    /// Of what one origin may fill of a mailbox, so that it can't use up what others need.
+    pub origin: MailboxLimits,
+    /// Of all mailboxes together.
+    pub relay: MailboxLimits,
+}
+
+/// What has no room for a deposit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Full {
+    /// The mailbox, whoever sends.
+    Mailbox,
+    /// The origin's share of the mailbox; others may still leave mail.
+    Share,
+    /// The relay, whatever the mailbox.
+    Relay,
+}
+
+/// What stands in a mailbox, in an origin's share of it, and in all mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Held {
+    pub(crate) mailbox: Load,
+    pub(crate) origin: Load,
+    pub(crate) relay: Load,
+}
+
+/// Envelopes and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Load {
+    pub(crate) envelopes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// How old or early a transaction may be when it is left.
@@ -35,10 +72,45 @@ pub enum EnvelopeAgeError {
     TooFarAhead,
 }
 
+impl Load {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.envelopes += 1;
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn subtract(&mut self, bytes: u64) {
+        self.envelopes = self.envelopes.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 impl MailboxLimits {
-    /// Whether a mailbox that holds `count` envelopes of `bytes` takes one of `more` bytes.
-    pub(crate) fn have_room(self, count: u64, bytes: u64, more: u64) -> bool {
-        count < self.envelopes_max && bytes.saturating_add(more) <= self.bytes_max
+    /// No bound.
+    pub const UNBOUNDED: Self = Self { envelopes_max: u64::MAX, bytes_max: u64::MAX };
+
+    /// Whether there is room for one envelope of `more` bytes beside `held`.
+    fn have_room(self, held: Load, more: u64) -> bool {
+        held.envelopes < self.envelopes_max && held.bytes.saturating_add(more) <= self.bytes_max
+    }
+}
+
+impl Quotas {
+    /// Of mailboxes alone: any origin may fill one, and there may be any number.
+    pub fn of_mailboxes(mailbox: MailboxLimits) -> Self {
+        Self { mailbox, origin: MailboxLimits::UNBOUNDED, relay: MailboxLimits::UNBOUNDED }
+    }
+
+    /// What has no room for one envelope of `more` bytes, if anything. The mailbox comes first, since its owner can mend
+    /// that by collecting.
+    pub(crate) fn full(self, held: Held, more: u64) -> Option<Full> {
+        let bounds = [
+            (self.mailbox, held.mailbox, Full::Mailbox),
+            (self.origin, held.origin, Full::Share),
+            (self.relay, held.relay, Full::Relay),
+        ];
+        let without_room =
+            bounds.into_iter().find(|(limits, held, _)| !limits.have_room(*held, more));
+        without_room.map(|(.., full)| full)
     }
 }
 
@@ -111,10 +183,26 @@ mod tests {
     #[test]
     fn a_mailbox_takes_envelopes_up_to_both_bounds() {
         let limits = MailboxLimits { envelopes_max: 2, bytes_max: 10 };
+        let load = |envelopes, bytes| Load { envelopes, bytes };
 
-        assert!(limits.have_room(1, 5, 5));
-        assert!(!limits.have_room(1, 5, 6));
-        assert!(!limits.have_room(2, 0, 0));
-        assert!(!limits.have_room(0, 0, u64::MAX));
+        assert!(limits.have_room(load(1, 5), 5));
+        assert!(!limits.have_room(load(1, 5), 6));
+        assert!(!limits.have_room(load(2, 0), 0));
+        assert!(!limits.have_room(load(0, 0), u64::MAX));
+    }
+
+    #[test]
+    fn the_first_bound_without_room_is_told() {
+        let one = MailboxLimits { envelopes_max: 1, bytes_max: 100 };
+        let quotas = Quotas { mailbox: one, origin: one, relay: one };
+        let taken = Load { envelopes: 1, bytes: 1 };
+        let none = Held::default();
+
+        assert_eq!(quotas.full(none, 100), None);
+        assert_eq!(quotas.full(none, 101), Some(Full::Mailbox));
+        assert_eq!(quotas.full(Held { relay: taken, ..none }, 1), Some(Full::Relay));
+        assert_eq!(quotas.full(Held { origin: taken, relay: taken, ..none }, 1), Some(Full::Share));
+        let all = Held { mailbox: taken, origin: taken, relay: taken };
+        assert_eq!(quotas.full(all, 1), Some(Full::Mailbox));
     }
 }

@@ -3,14 +3,23 @@
 mod acknowledge;
 mod body;
 mod collect;
+mod custody;
+mod departures;
 mod deposit;
 mod expire;
+mod losses;
+mod registry;
+mod reseal;
 mod reserve;
+mod restore;
 mod schema;
+mod seals;
 mod summary;
+mod upkeep;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
@@ -18,12 +27,17 @@ use restante_sqlite::{Database, Limits, OpenError};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::at_rest::Keys;
 use crate::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
-    MailboxLimits, MailboxStore, MailboxSummary, Page, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Loss, MailboxStore, MailboxSummary, Page, Quotas, StoreError,
 };
+use collect::Reader;
 use deposit::Row;
 use reserve::Reserve;
+use seals::Seals;
+
+pub use restore::{RestoreError, Restored};
 
 /// Bytes of deposits that may wait for the disk; one more is [`StoreError::Busy`]. The database
 /// bounds their number, and a thousand of the largest would fill the memory.
@@ -37,18 +51,33 @@ const PACK_HERE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     database: Database,
-    limits: MailboxLimits,
     waiting_bytes: Arc<Semaphore>,
     reserve: Arc<Reserve>,
+    seals: Arc<Seals>,
+    /// The last row that sealing anew looked at.
+    resealed_row: Arc<AtomicI64>,
 }
 
 impl SqliteStore {
-    /// Opens or creates the database at `path`.
-    pub fn open(path: &Path, limits: MailboxLimits) -> Result<Self, OpenError> {
-        let database = Database::open(path, &schema::SCHEMA, Limits::default())?;
+    /// Opens or creates the database at `path`, in which nothing is sealed.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_sealed(path, &Keys::none())
+    }
+
+    /// Opens or creates the database at `path`, which seals bodies with `keys`.
+    pub fn open_sealed(path: &Path, keys: &Keys) -> Result<Self, OpenError> {
+        let take = |connection: &_| Seals::take(path, connection, keys);
+        let (database, seals) = Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
+        let (seals, resealed_row) = (Arc::new(seals), Arc::default());
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
         let reserve = Arc::new(Reserve::open(path));
-        Ok(Self { database, limits, waiting_bytes, reserve })
+        Ok(Self { database, waiting_bytes, reserve, seals, resealed_row })
+    }
+
+    /// Makes the database at `path`, where there is none, of a backup; no relay may use either meanwhile. Ids begin anew, far above
+    /// those that were given out. Bodies stay sealed as they are.
+    pub fn restore(backup: &Path, path: &Path) -> Result<Restored, RestoreError> {
+        restore::restore(backup, path)
     }
 
     /// A write that removes something: on a full disk it may use what is kept back.
@@ -66,6 +95,20 @@ impl SqliteStore {
         }
     }
 
+    /// A write that adds something: refused while what is kept back is away, which it would use up.
+    async fn add<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let reserve = self.reserve.clone();
+        let write = move |connection: &Connection| match reserve.admits(connection)? {
+            true => work(connection).map(Some),
+            false => Ok(None),
+        };
+        self.database.write(write).await?.ok_or(StoreError::DiskFull)
+    }
+
     fn reserve_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
         // One larger than everything allowed passes alone.
         let bytes = u32::try_from(bytes.min(WAITING_BYTES_MAX as u64)).unwrap_or(u32::MAX);
@@ -75,26 +118,18 @@ impl SqliteStore {
 
 #[async_trait]
 impl MailboxStore for SqliteStore {
-    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError> {
+    async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError> {
         let reserved = self.reserve_memory(deposit.bytes())?;
-        let row = if deposit.bytes() <= PACK_HERE_BYTES_MAX {
-            Row::of(deposit)
-        } else {
-            let packing = tokio::task::spawn_blocking(move || Row::of(deposit));
-            packing.await.map_err(|error| StoreError::Unavailable(error.into()))?
-        };
-        let (limits, random, reserve) = (self.limits, rand::random(), self.reserve.clone());
-        let write = move |connection: &_| {
-            let deposited = match reserve.admits(connection) {
-                Ok(true) => deposit::deposit(connection, &row, limits, random).map(Some),
-                Ok(false) => Ok(None),
-                Err(error) => Err(error),
-            };
+        let seals = self.seals.clone();
+        let row = pack(deposit.bytes(), move || Row::of(deposit, &seals)).await?;
+        let random = rand::random();
+        self.add(move |connection| {
+            let deposited = deposit::deposit(connection, &row, quotas, random);
             // The bytes wait until the writer has them, whether or not the caller does.
             drop((row, reserved));
             deposited
-        };
-        self.database.write(write).await?.ok_or(StoreError::DiskFull)
+        })
+        .await
     }
 
     async fn collect(
@@ -103,7 +138,8 @@ impl MailboxStore for SqliteStore {
         after: Option<EntryId>,
         page: Page,
     ) -> Result<Collected, StoreError> {
-        collect::collect(&self.database, recipient, after, page).await
+        collect::collect((&self.database, &self.seals), (Reader::Owner, recipient), after, page)
+            .await
     }
 
     async fn acknowledge(
@@ -125,16 +161,11 @@ impl MailboxStore for SqliteStore {
         Ok(self.database.read(move |connection| summary::depth(connection, &recipient)).await?)
     }
 
-    async fn expire(
-        &self,
-        deposited_before: Timestamp,
-        batch_max: usize,
-    ) -> Result<Expired, StoreError> {
-        let expire =
-            || move |connection: &_| expire::expire(connection, deposited_before, batch_max);
+    async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
+        let expire = || move |connection: &_| expire::expire(connection, due, batch_max);
         let expired = match self.make_room(expire).await {
             Err(error) if expire::is_damage(&error) => {
-                expire::expire_one_by_one(&self.database, deposited_before, batch_max).await?
+                expire::expire_one_by_one(&self.database, due, batch_max).await?
             }
             expired => expired?,
         };
@@ -142,6 +173,23 @@ impl MailboxStore for SqliteStore {
         let refilled = tokio::task::spawn_blocking(move || reserve.refill());
         refilled.await.map_err(|error| StoreError::Unavailable(error.into()))?;
         Ok(expired)
+    }
+
+    async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        let recipient = recipient.clone();
+        Ok(self.database.read(move |connection| losses::losses(connection, &recipient)).await?)
+    }
+
+    async fn forget_losses(
+        &self,
+        recipient: &ServerName,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let forget = || {
+            let recipient = recipient.clone();
+            move |connection: &_| losses::forget(connection, &recipient, until)
+        };
+        Ok(self.make_room(forget).await?)
     }
 
     async fn list(
@@ -161,6 +209,18 @@ impl MailboxStore for SqliteStore {
         self.database.write(write).await?;
         Ok(())
     }
+}
+
+/// Runs `work`, which packs `bytes`, on a thread of its own if it takes long.
+async fn pack<T: Send + 'static>(
+    bytes: u64,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    if bytes <= PACK_HERE_BYTES_MAX {
+        return Ok(work());
+    }
+    let packing = tokio::task::spawn_blocking(work);
+    packing.await.map_err(|error| StoreError::Unavailable(error.into()))
 }
 
 impl From<restante_sqlite::StoreError> for StoreError {

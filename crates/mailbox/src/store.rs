@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
 
-use crate::{ContentHash, Deposit, EntryId, StoredEnvelope};
+use crate::{ContentHash, Deposit, EntryId, Full, Loss, Quotas, StoredEnvelope};
 
 /// Why the store did not do what it was asked. Nothing of it took effect, with one exception: what failed because the disk
 /// did not confirm it may be found, whole, after the next start.
@@ -28,8 +28,8 @@ pub enum Deposited {
     /// The same recipient, origin, txn id and content hash is held or was acknowledged before: nothing was stored.
     /// A quarantined envelope is not held in this sense: the same left again takes its place under an id of its own.
     Duplicate,
-    /// The mailbox holds as many envelopes or bytes as it may: nothing was stored, nothing removed.
-    MailboxFull,
+    /// There is no room: nothing was stored, nothing removed.
+    Full(Full),
 }
 
 /// How much one collect may return.
@@ -77,13 +77,24 @@ pub struct Depth {
     pub oldest_at: Option<Timestamp>,
 }
 
-/// What one call of `expire` removed.
+/// What is past its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The time: envelopes whose `expires_at` lies before it are.
+    pub now: Timestamp,
+    /// Keys of acknowledged mail are if that was deposited before this.
+    pub remembered_from: Timestamp,
+}
+
+/// What one call of `expire` did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Expired {
     /// Envelopes past their time.
     pub envelopes: u64,
     /// Remembered duplicate keys past their time.
     pub remembered: u64,
+    /// Envelopes past their time that a hold keeps: they were given [`HOLD_GRACE`](crate::HOLD_GRACE) more.
+    pub prolonged: u64,
 }
 
 /// One line of the list of mailboxes.
@@ -99,19 +110,47 @@ pub struct MailboxSummary {
     pub acknowledged_total: u64,
     /// Envelopes that left by expiry since the mailbox was created.
     pub expired_total: u64,
+    /// Envelopes that left by an operator's command, or because their owner left, since the mailbox was created.
+    pub dropped_total: u64,
+    /// Whether the operator holds it.
+    pub hold: Hold,
+    /// Whether its owner has registered.
+    pub registered: Registered,
+}
+
+/// Whether a mailbox hands mail out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// To its owner.
+    #[default]
+    Released,
+    /// To nobody, until the operator releases it: mail goes in, and does not expire.
+    Held,
+}
+
+/// Whether a mailbox belongs to a server that asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Registered {
+    /// Mail came for a server that never registered, or left.
+    #[default]
+    No,
+    /// It has a registration.
+    Yes,
 }
 
 /// A relay's storage. Each call is one atomic step; what it reports is durable when it returns.
 #[async_trait]
 pub trait MailboxStore: Send + Sync + 'static {
-    /// Stores an envelope, unless it is a duplicate or the mailbox is full. Durable on return: body, proof,
+    /// Stores an envelope, unless it is a duplicate or there is no room. Durable on return: body, proof,
     /// waybill and index in one fsynced commit (promise 1). Creates the mailbox, with a random id offset, when there is none.
     /// The duplicate key is recipient, origin, txn id and content hash; it is remembered after acknowledgement,
     /// and forgotten with expiry.
-    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError>;
+    ///
+    /// What finds no room is counted as a loss of its mailbox, in the same step, if there is such a mailbox.
+    async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError>;
 
-    /// The envelopes of `recipient` with ids above `after`, in the order of their deposit (promise 4). Changes nothing
-    /// but to quarantine what is damaged (promise 10).
+    /// The envelopes of `recipient` with ids above `after`, in the order of their deposit (promise 4); none while the
+    /// mailbox is held. Changes nothing but to quarantine what is damaged (promise 10).
     async fn collect(
         &self,
         recipient: &ServerName,
@@ -130,13 +169,21 @@ pub trait MailboxStore: Send + Sync + 'static {
     /// What waits for `recipient`; all zero for a mailbox that does not exist.
     async fn depth(&self, recipient: &ServerName) -> Result<Depth, StoreError>;
 
-    /// Removes envelopes, quarantined ones too, deposited before `deposited_before`, and duplicate keys of acknowledged envelopes deposited before it; at most
-    /// `batch_max` of each, oldest first, so that the caller can go on in small steps.
-    async fn expire(
+    /// Removes what is due: envelopes, quarantined ones too, which are counted as losses; and duplicate keys of acknowledged
+    /// envelopes. At most `batch_max` of each, oldest first, so that the caller can go on in small steps until a step does
+    /// nothing. Mail in a held mailbox stays.
+    async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError>;
+
+    /// What `recipient` never got, by kind and origin; those of no origin, which sum up the rest, come first of each kind.
+    async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError>;
+
+    /// Forgets the losses of `recipient` whose `until` is not later than `until`: its owner knows of them. What is lost
+    /// after [`MailboxStore::losses`] returned bears a later `until` than everything that it told.
+    async fn forget_losses(
         &self,
-        deposited_before: Timestamp,
-        batch_max: usize,
-    ) -> Result<Expired, StoreError>;
+        recipient: &ServerName,
+        until: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Mailboxes in the order of their names, those after `after`, at most `limit`.
     async fn list(

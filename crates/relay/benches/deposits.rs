@@ -21,8 +21,8 @@ use restante_federation_proto::{
     Clock, ServerName, SigningKey, SystemClock, Timestamp, canonicalise,
 };
 use restante_mailbox::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
-    MailboxLimits, MailboxStore, MailboxSummary, Page, SqliteStore, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Loss, MailboxStore, MailboxSummary, Page, Quotas, SqliteStore, StoreError,
 };
 use restante_relay::{Relay, RelayConfig};
 use restante_relay_api::endpoints::send_relay_target;
@@ -44,7 +44,7 @@ struct NoStore(AtomicU64);
 
 #[async_trait]
 impl MailboxStore for NoStore {
-    async fn deposit(&self, _: Deposit) -> Result<Deposited, StoreError> {
+    async fn deposit(&self, _: Deposit, _: Quotas) -> Result<Deposited, StoreError> {
         let id = self.0.fetch_add(1, Ordering::Relaxed) + 1;
         Ok(Deposited::Stored(EntryId::new(id).unwrap()))
     }
@@ -70,8 +70,16 @@ impl MailboxStore for NoStore {
         Ok(Depth::default())
     }
 
-    async fn expire(&self, _: Timestamp, _: usize) -> Result<Expired, StoreError> {
+    async fn expire(&self, _: Due, _: usize) -> Result<Expired, StoreError> {
         Ok(Expired::default())
+    }
+
+    async fn losses(&self, _: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn forget_losses(&self, _: &ServerName, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn list(
@@ -100,8 +108,7 @@ struct Subject {
 #[tokio::main]
 async fn main() {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let limits = MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 };
-    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("relay.sqlite"), limits).unwrap());
+    let sqlite = Arc::new(SqliteStore::open(&folder.path().join("relay.sqlite")).unwrap());
     let mut durable = Subject::start("SQLite, fsynced", sqlite, folder).await;
     let other = tempfile::tempdir_in(".").unwrap();
     let mut bare = Subject::start("no store", Arc::new(NoStore::default()), other).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use restante_federation_proto::Clock;
-use restante_mailbox::{Expired, MailboxStore};
+use restante_mailbox::{Due, Expired, MailboxStore};
 use tokio_util::sync::CancellationToken;
 
 /// How often to look: mail may stay this much longer than its time.
@@ -38,11 +38,14 @@ async fn sweep(
 ) {
     let mut total = Expired::default();
     while !shutdown.is_cancelled() {
-        match store.expire(clock.now().before(time_to_live), BATCH_MAX).await {
+        let now = clock.now();
+        let due = Due { now, remembered_from: now.before(time_to_live) };
+        match store.expire(due, BATCH_MAX).await {
             Ok(step) if step == Expired::default() => break,
             Ok(step) => {
                 total.envelopes += step.envelopes;
                 total.remembered += step.remembered;
+                total.prolonged += step.prolonged;
             }
             Err(error) => {
                 tracing::warn!(

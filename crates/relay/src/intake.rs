@@ -40,6 +40,7 @@ pub(crate) async fn deposit(
         None => own_mail(caller, content)?,
     };
     learn_keys(relay, &extras).await;
+    let deposited_at = relay.clock.now();
     let deposit = Deposit {
         recipient: address.recipient,
         origin,
@@ -47,7 +48,8 @@ pub(crate) async fn deposit(
         content_hash: ContentHash(*content.sha256()),
         content: content.raw().clone(),
         members: extras.json,
-        deposited_at: relay.clock.now(),
+        deposited_at,
+        expires_at: deposited_at.after(relay.rules.age.time_to_live),
     };
     store(relay, deposit).await
 }
@@ -58,7 +60,7 @@ async fn store(relay: &RelayState, deposit: Deposit) -> Result<Deposited, Refusa
     let recipient = deposit.recipient.clone();
     let state = relay.clone();
     let storing = relay.deposits.spawn(async move {
-        let outcome = state.store.deposit(deposit).await;
+        let outcome = state.store.deposit(deposit, state.rules.quotas).await;
         if let Ok(Deposited::Stored(_)) = outcome {
             state.arrivals.announce(&recipient);
         }

@@ -10,7 +10,7 @@ use restante_federation::{
     ListenerError, ServeLimits, SqliteKeyStore, create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{MailboxLimits, MailboxStore, SqliteStore};
+use restante_mailbox::{MailboxStore, SqliteStore};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
 
@@ -123,11 +123,7 @@ fn identity(config: &RelayConfig) -> Result<Identity, StartError> {
 }
 
 fn open_store(config: &RelayConfig) -> Result<Arc<dyn MailboxStore>, OpenError> {
-    let limits = MailboxLimits {
-        envelopes_max: config.mailbox.envelopes_max,
-        bytes_max: config.mailbox.bytes_max,
-    };
-    Ok(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"), limits)?))
+    Ok(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"))?))
 }
 
 fn service_parts(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{EnvelopeAge, MailboxStore};
+use restante_mailbox::{EnvelopeAge, MailboxLimits, MailboxStore, Quotas};
 use restante_relay_api::limits::AHEAD_MAX;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -101,5 +101,9 @@ fn rules(config: &RelayConfig) -> Rules {
         DestinationRule::Optional
     };
     let age = EnvelopeAge { time_to_live: config.mailbox.time_to_live.0, ahead_max: AHEAD_MAX };
-    Rules { body_bytes_max: config.limits.body_bytes_max, age, destination }
+    let quotas = Quotas::of_mailboxes(MailboxLimits {
+        envelopes_max: config.mailbox.envelopes_max,
+        bytes_max: config.mailbox.bytes_max,
+    });
+    Rules { body_bytes_max: config.limits.body_bytes_max, age, quotas, destination }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use restante_federation::{Identity, KeyRing};
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{EnvelopeAge, MailboxStore};
+use restante_mailbox::{EnvelopeAge, MailboxStore, Quotas};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +40,7 @@ pub(crate) struct Parts {
 pub(crate) struct Rules {
     pub(crate) body_bytes_max: usize,
     pub(crate) age: EnvelopeAge,
+    pub(crate) quotas: Quotas,
     pub(crate) destination: DestinationRule,
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use restante_federation::{Exchange, Identity, MemoryKeyStore};
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{MailboxLimits, MailboxStore, MemoryStore};
+use restante_mailbox::{MailboxStore, MemoryStore};
 use restante_relay::{RelayConfig, Service, ServiceParts};
 use restante_relay_api::endpoints::COLLECT;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +19,6 @@ use crate::machine::{identity, serve};
 use crate::network::{Handler, Network, Sabotage};
 use crate::plan::RelayPlan;
 use crate::wire::{Way, Wire, front_door};
-
-const LIMITS: MailboxLimits = MailboxLimits { envelopes_max: 10_000, bytes_max: 1 << 30 };
 
 /// A relay, on or off.
 pub(crate) struct RelayMachine {
@@ -37,7 +35,7 @@ impl RelayMachine {
     pub(crate) fn new(plan: &RelayPlan, network: Arc<Network>, chance: &Chance) -> Self {
         let identity = identity(&plan.name);
         Self {
-            store: Arc::new(MemoryStore::with_dice(LIMITS, Arc::new(chance.branch()))),
+            store: Arc::new(MemoryStore::with_dice(Arc::new(chance.branch()))),
             liar: Arc::new(Liar::new(plan.manner, chance.branch())),
             clock: Arc::new(MachineClock::new(plan.clock_error_ms)),
             keys: Arc::default(),

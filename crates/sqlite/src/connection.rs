@@ -79,6 +79,15 @@ pub(crate) fn open_reading(path: &Path) -> Result<Connection, OpenError> {
         .map_err(|source| open_error(path, source))
 }
 
+/// Opens a connection that copies the database into another file, and so must be allowed to write, if not here.
+pub(crate) fn open_copying(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    set_common(&connection, READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
 /// What a failure while opening means to the operator.
 pub(crate) fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.into();

@@ -1,6 +1,6 @@
 //! One writer thread that groups commits, and a few reader connections.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::in_place::InPlace;
 use crate::readers::Readers;
 use crate::writer::Writer;
-use crate::{OpenError, Schema, StoreError, connection, lock, migrations};
+use crate::{BackupError, OpenError, Schema, StoreError, backup, connection, lock, migrations};
 
 /// Bounds of a database's queues.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,7 @@ enum Shared {
     Threads {
         readers: Readers,
         writer: Writer,
+        path: PathBuf,
     },
     InPlace(InPlace),
 }
@@ -52,14 +53,26 @@ impl Database {
     /// Opens or creates the database at `path` (file mode 0600) and brings it to the newest schema.
     /// The file is locked against a second process.
     pub fn open(path: &Path, schema: &Schema, limits: Limits) -> Result<Self, OpenError> {
+        Self::open_and(path, schema, limits, |_| Ok(())).map(|(database, ())| database)
+    }
+
+    /// The same; `first` sees the database before anybody else does, at the newest schema, and may write.
+    pub fn open_and<T>(
+        path: &Path,
+        schema: &Schema,
+        limits: Limits,
+        first: impl FnOnce(&Connection) -> Result<T, OpenError>,
+    ) -> Result<(Self, T), OpenError> {
         let lock = lock::acquire(path)?;
         let mut writing = connection::open_writing(path)?;
         migrations::check(path, &writing, schema)?;
         connection::configure_writing(path, &writing)?;
         migrations::migrate(path, &mut writing, schema)?;
+        let found = first(&writing)?;
         let readers = Readers::open(path, limits.readers)?;
         let writer = Writer::start(path, writing, lock, limits)?;
-        Ok(Self { shared: Arc::new(Shared::Threads { readers, writer }) })
+        let path = path.to_owned();
+        Ok((Self { shared: Arc::new(Shared::Threads { readers, writer, path }) }, found))
     }
 
     /// A database in memory for simulations in virtual time: reads and writes run on the caller's own task, and take
@@ -107,6 +120,18 @@ impl Database {
             Shared::Threads { readers, .. } => readers.read(work).await,
             Shared::InPlace(in_place) => in_place.read(work).await,
         }
+    }
+
+    /// Copies all that is in the database at one moment to a new file (mode 0600), and tells its bytes; when this returns `Ok`,
+    /// the copy is on disk. Reads and writes go on meanwhile; the log grows by what is written until the copy is done.
+    pub async fn backup(&self, copy: &Path) -> Result<u64, BackupError> {
+        let Shared::Threads { path, .. } = &*self.shared else { return Err(BackupError::InMemory) };
+        let (path, copy) = (path.clone(), copy.to_owned());
+        let unwritable = copy.clone();
+        let copying = tokio::task::spawn_blocking(move || backup::backup(&path, &copy));
+        copying.await.unwrap_or_else(|error| {
+            Err(BackupError::Unwritable { path: unwritable, source: error.into() })
+        })
     }
 }
 

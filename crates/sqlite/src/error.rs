@@ -1,8 +1,10 @@
 //! What can go wrong with a database, and whether trying again may help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+
+use crate::connection;
 
 /// Why a database could not be opened. Each message tells the operator what to do.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,14 @@ pub enum OpenError {
         /// The kind that was expected.
         kind: &'static str,
     },
+    /// What it holds can't be used as the program was told to.
+    #[error("cannot use the database {path}: {source}")]
+    Unusable {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Its pages contradict each other.
     #[error(
         "the database {path} is damaged; restore it from a backup, or move it away to start empty"
@@ -65,6 +75,13 @@ pub enum OpenError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+}
+
+impl OpenError {
+    /// What a failure of SQLite while opening `path` means to the operator.
+    pub fn of_sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        connection::open_error(path, source)
+    }
 }
 
 /// Why a read or a write did not happen. Nothing of it took effect, with one exception: a write that failed because the

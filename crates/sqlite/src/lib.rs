@@ -4,6 +4,7 @@
 //! (`journal_mode=WAL`, `synchronous=FULL`). Writes that wait together share one commit, each in a
 //! savepoint of its own, so that one that fails takes nothing else with it.
 
+mod backup;
 mod connection;
 mod database;
 mod error;
@@ -13,6 +14,7 @@ mod migrations;
 mod readers;
 mod writer;
 
+pub use backup::BackupError;
 pub use database::{Database, Limits};
 pub use error::{OpenError, StoreError};
 pub use migrations::{Migration, Schema};

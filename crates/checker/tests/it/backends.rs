@@ -7,13 +7,12 @@ use restante_checker::{Allowance, Load, LoadPlan, verdict};
 use restante_federation::Peer;
 use restante_federation::config::{DnsSection, DnsWord};
 use restante_federation_proto::SystemClock;
-use restante_mailbox::{MailboxLimits, MailboxStore, MemoryStore, SqliteStore};
+use restante_mailbox::{MailboxStore, MemoryStore, SqliteStore};
 use restante_relay::{Relay, RelayConfig};
 use tokio_util::sync::CancellationToken;
 
 const SEED: u64 = 20;
 const CALLS: usize = 800;
-const LIMITS: MailboxLimits = MailboxLimits { envelopes_max: 100_000, bytes_max: 1 << 30 };
 
 async fn hold_to_its_promises(folder: &Path, store: Arc<dyn MailboxStore>) {
     let mut config = RelayConfig { data: folder.join("data"), ..RelayConfig::default() };
@@ -44,12 +43,12 @@ async fn hold_to_its_promises(folder: &Path, store: Arc<dyn MailboxStore>) {
 #[tokio::test]
 async fn the_memory_backend_holds_every_promise_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    hold_to_its_promises(folder.path(), Arc::new(MemoryStore::new(LIMITS))).await;
+    hold_to_its_promises(folder.path(), Arc::new(MemoryStore::new())).await;
 }
 
 #[tokio::test]
 async fn the_sqlite_backend_holds_every_promise_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("relay.sqlite"), LIMITS).unwrap();
+    let store = SqliteStore::open(&folder.path().join("relay.sqlite")).unwrap();
     hold_to_its_promises(folder.path(), Arc::new(store)).await;
 }

@@ -1,8 +1,10 @@
 //! Acknowledging mail.
 
 use super::Store;
-use super::fixtures::{acknowledge, held_ids, leave, leave_all, mail, server};
-use crate::{Acknowledgement, ContentHash, Deposited, EntryId};
+use super::fixtures::{
+    THREE_ENVELOPES, acknowledge, deposit, held_ids, leave, leave_all, mail, server,
+};
+use crate::{Acknowledgement, ContentHash, Deposited, EntryId, Full};
 
 pub(super) async fn named(store: Store) {
     let ids = leave_all(&store, &["1", "2", "3", "4"].map(|txn| mail("b.example", txn))).await;
@@ -26,15 +28,15 @@ pub(super) async fn other_mailbox(store: Store) {
 }
 
 pub(super) async fn other_content(store: Store) {
-    let deposit = mail("b.example", "1");
-    let id = leave(&store, deposit.clone()).await;
+    let mail = mail("b.example", "1");
+    let id = leave(&store, mail.clone()).await;
     let with = |content_hash| [Acknowledgement { id, content_hash: Some(content_hash) }];
 
     let wrong = store.acknowledge(&server("b.example"), &with(ContentHash([0; 32]))).await.unwrap();
     assert_eq!(wrong.removed, 0);
     assert_eq!(held_ids(&store, "b.example").await, [id]);
 
-    let right = store.acknowledge(&server("b.example"), &with(deposit.content_hash)).await.unwrap();
+    let right = store.acknowledge(&server("b.example"), &with(mail.content_hash)).await.unwrap();
     assert_eq!(right.removed, 1);
     assert_eq!(held_ids(&store, "b.example").await, []);
 }
@@ -53,7 +55,7 @@ pub(super) async fn remembered(store: Store) {
     let id = leave(&store, mail("b.example", "1")).await;
     acknowledge(&store, "b.example", &[id]).await;
 
-    let again = store.deposit(mail("b.example", "1")).await.unwrap();
+    let again = deposit(&store, mail("b.example", "1")).await;
 
     assert_eq!(again, Deposited::Duplicate);
     assert_eq!(held_ids(&store, "b.example").await, []);
@@ -65,8 +67,8 @@ pub(super) async fn makes_room(store: Store) {
     acknowledge(&store, "b.example", &ids[..2]).await;
 
     leave_all(&store, &["4", "5"].map(|txn| mail("b.example", txn))).await;
-    let refused = store.deposit(mail("b.example", "6")).await.unwrap();
-    assert_eq!(refused, Deposited::MailboxFull);
+    let refused = store.deposit(mail("b.example", "6"), THREE_ENVELOPES).await.unwrap();
+    assert_eq!(refused, Deposited::Full(Full::Mailbox));
 }
 
 pub(super) async fn ids_stay_used(store: Store) {

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::Store;
 use super::fixtures::{
-    acknowledge, hash, held, held_ids, leave, leave_all, mail, mail_at, mail_of, server,
+    HUNDRED_BYTES, THREE_ENVELOPES, acknowledge, deposit, hash, held, held_ids, leave, leave_all,
+    mail, mail_at, mail_of, server,
 };
-use crate::{Deposit, Deposited};
+use crate::{Deposit, Deposited, Full};
 
 pub(super) async fn whole(store: Store) {
     let noise: Vec<u8> =
@@ -38,7 +39,7 @@ pub(super) async fn once(store: Store) {
 
     let later = Deposit { members: Bytes::from_static(b"{}"), ..mail_at("b.example", "1", 5000) };
     for again in [first.clone(), later] {
-        assert_eq!(store.deposit(again).await.unwrap(), Deposited::Duplicate);
+        assert_eq!(deposit(&store, again).await, Deposited::Duplicate);
     }
 
     let held = held(&store, "b.example").await;
@@ -76,9 +77,9 @@ pub(super) async fn other_mail(store: Store) {
 pub(super) async fn too_many(store: Store) {
     let ids = leave_all(&store, &["1", "2", "3"].map(|txn| mail("b.example", txn))).await;
 
-    let refused = store.deposit(mail("b.example", "4")).await.unwrap();
+    let refused = store.deposit(mail("b.example", "4"), THREE_ENVELOPES).await.unwrap();
 
-    assert_eq!(refused, Deposited::MailboxFull);
+    assert_eq!(refused, Deposited::Full(Full::Mailbox));
     assert_eq!(held_ids(&store, "b.example").await, ids);
     // A refusal is not remembered.
     acknowledge(&store, "b.example", &ids[..1]).await;
@@ -89,9 +90,9 @@ pub(super) async fn too_large(store: Store) {
     let deposits = [mail_of("b.example", "1", 60), mail_of("b.example", "2", 39)];
     let ids = leave_all(&store, &deposits).await;
 
-    let refused = store.deposit(mail_of("b.example", "3", 2)).await.unwrap();
+    let refused = store.deposit(mail_of("b.example", "3", 2), HUNDRED_BYTES).await.unwrap();
 
-    assert_eq!(refused, Deposited::MailboxFull);
+    assert_eq!(refused, Deposited::Full(Full::Mailbox));
     assert_eq!(held_ids(&store, "b.example").await, ids);
     leave(&store, mail_of("b.example", "fits", 1)).await;
 }
@@ -99,7 +100,7 @@ pub(super) async fn too_large(store: Store) {
 pub(super) async fn duplicate_when_full(store: Store) {
     leave_all(&store, &["1", "2", "3"].map(|txn| mail("b.example", txn))).await;
 
-    let again = store.deposit(mail("b.example", "2")).await.unwrap();
+    let again = store.deposit(mail("b.example", "2"), THREE_ENVELOPES).await.unwrap();
 
     assert_eq!(again, Deposited::Duplicate);
 }
@@ -107,13 +108,14 @@ pub(super) async fn duplicate_when_full(store: Store) {
 pub(super) async fn full_alone(store: Store) {
     leave_all(&store, &["1", "2", "3"].map(|txn| mail("b.example", txn))).await;
 
-    leave(&store, mail("c.example", "4")).await;
+    let taken = store.deposit(mail("c.example", "4"), THREE_ENVELOPES).await.unwrap();
+    assert!(matches!(taken, Deposited::Stored(_)));
 }
 
 pub(super) async fn refused_first(store: Store) {
-    let refused = store.deposit(mail_of("b.example", "1", 101)).await.unwrap();
+    let refused = store.deposit(mail_of("b.example", "1", 101), HUNDRED_BYTES).await.unwrap();
 
-    assert_eq!(refused, Deposited::MailboxFull);
+    assert_eq!(refused, Deposited::Full(Full::Mailbox));
     assert_eq!(store.list(None, 10).await.unwrap(), []);
 }
 

@@ -1,21 +1,23 @@
 //! Expiry.
 
-use restante_federation_proto::Timestamp;
-
 use super::Store;
-use super::fixtures::{acknowledge, held_ids, leave, leave_all, mail_at};
-use crate::{Deposited, Expired};
+use super::fixtures::{
+    TIME_TO_LIVE, acknowledge, deposit, held_ids, leave, leave_all, mail_at, time,
+};
+use crate::{Deposited, Due, Expired};
 
+/// Expires what was deposited before `millis`.
 async fn expire(store: &Store, before: u64, batch_max: usize) -> Expired {
-    store.expire(Timestamp::from_millis(before), batch_max).await.unwrap()
+    let now = time(before).after(TIME_TO_LIVE);
+    store.expire(Due { now, remembered_from: time(before) }, batch_max).await.unwrap()
 }
 
 fn envelopes(envelopes: u64) -> Expired {
-    Expired { envelopes, remembered: 0 }
+    Expired { envelopes, ..Expired::default() }
 }
 
 fn remembered(remembered: u64) -> Expired {
-    Expired { envelopes: 0, remembered }
+    Expired { remembered, ..Expired::default() }
 }
 
 pub(super) async fn before(store: Store) {
@@ -61,10 +63,10 @@ pub(super) async fn forgotten(store: Store) {
 
     assert_eq!(expire(&store, 1000, 10).await, remembered(0));
     assert_eq!(expire(&store, 3000, 1).await, remembered(1));
-    assert_eq!(store.deposit(deposits[1].clone()).await.unwrap(), Deposited::Duplicate);
+    assert_eq!(deposit(&store, deposits[1].clone()).await, Deposited::Duplicate);
     assert_eq!(expire(&store, 3000, 10).await, remembered(1));
     assert_eq!(expire(&store, 3000, 10).await, remembered(0));
 
-    assert_eq!(store.deposit(deposits[2].clone()).await.unwrap(), Deposited::Duplicate);
+    assert_eq!(deposit(&store, deposits[2].clone()).await, Deposited::Duplicate);
     leave_all(&store, &deposits[..2]).await;
 }

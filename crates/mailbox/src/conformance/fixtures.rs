@@ -1,13 +1,30 @@
 //! Mail to try a store with.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::Store;
 use crate::{
-    Acknowledgement, ContentHash, Deposit, Deposited, EntryId, MailboxSummary, Page, StoredEnvelope,
+    Acknowledgement, ContentHash, Deposit, Deposited, Due, EntryId, Expired, Loss, MailboxLimits,
+    MailboxSummary, Page, Quotas, StoredEnvelope,
 };
+
+/// Room for all that the checks leave.
+pub(super) const ROOMY: Quotas = quotas(10_000, 64 << 20);
+pub(super) const THREE_ENVELOPES: Quotas = quotas(3, 64 << 20);
+pub(super) const HUNDRED_BYTES: Quotas = quotas(10_000, 100);
+
+/// Of mailboxes alone.
+pub(super) const fn quotas(envelopes_max: u64, bytes_max: u64) -> Quotas {
+    Quotas {
+        mailbox: MailboxLimits { envelopes_max, bytes_max },
+        origin: MailboxLimits::UNBOUNDED,
+        relay: MailboxLimits::UNBOUNDED,
+    }
+}
 
 pub(super) const EVERYTHING: Page = Page { envelopes_max: 10_000, bytes_max: usize::MAX };
 
@@ -25,12 +42,22 @@ pub(super) fn mail(recipient: &str, txn_id: &str) -> Deposit {
         content_hash: hash(content.as_bytes()),
         content: content.into(),
         members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
-        deposited_at: Timestamp::from_millis(1000),
+        deposited_at: time(1000),
+        expires_at: time(1000).after(TIME_TO_LIVE),
     }
 }
 
 pub(super) fn mail_at(recipient: &str, txn_id: &str, millis: u64) -> Deposit {
-    Deposit { deposited_at: Timestamp::from_millis(millis), ..mail(recipient, txn_id) }
+    let deposited_at = time(millis);
+    let expires_at = deposited_at.after(TIME_TO_LIVE);
+    Deposit { deposited_at, expires_at, ..mail(recipient, txn_id) }
+}
+
+/// How long mail is kept.
+pub(super) const TIME_TO_LIVE: Duration = Duration::from_secs(100);
+
+pub(super) fn time(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
 }
 
 /// Mail of exactly `bytes`.
@@ -48,9 +75,18 @@ pub(super) fn hash(content: &[u8]) -> ContentHash {
     ContentHash(Sha256::digest(content).into())
 }
 
+/// Leaves mail where there is room for all.
+pub(super) async fn deposit(store: &Store, deposit: Deposit) -> Deposited {
+    store.deposit(deposit, ROOMY).await.unwrap()
+}
+
+pub(super) async fn losses(store: &Store, recipient: &str) -> Vec<Loss> {
+    store.losses(&server(recipient)).await.unwrap()
+}
+
 /// Leaves mail that must be taken.
-pub(super) async fn leave(store: &Store, deposit: Deposit) -> EntryId {
-    match store.deposit(deposit).await.unwrap() {
+pub(super) async fn leave(store: &Store, mail: Deposit) -> EntryId {
+    match deposit(store, mail).await {
         Deposited::Stored(id) => id,
         other => panic!("not stored: {other:?}"),
     }
@@ -94,4 +130,10 @@ pub(super) async fn acknowledge(store: &Store, recipient: &str, ids: &[EntryId])
 pub(super) async fn summary(store: &Store, recipient: &str) -> MailboxSummary {
     let mailboxes = store.list(None, 1000).await.unwrap();
     mailboxes.into_iter().find(|mailbox| mailbox.recipient.as_str() == recipient).unwrap()
+}
+
+/// Expires what was deposited before `millis` and kept for [`TIME_TO_LIVE`].
+pub(super) async fn expire_deposited_before(store: &Store, millis: u64) -> Expired {
+    let now = time(millis).after(TIME_TO_LIVE);
+    store.expire(Due { now, remembered_from: time(millis) }, 10).await.unwrap()
 }

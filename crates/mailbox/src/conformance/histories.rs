@@ -5,22 +5,30 @@ use proptest::test_runner::{Config, TestRunner};
 use restante_federation_proto::Timestamp;
 
 use super::Store;
-use super::fixtures::{hash, server};
-use super::model::{Model, Verdict};
-use crate::{Acknowledgement, ContentHash, Deposit, Deposited, EntryId, MailboxLimits, Page};
+use super::fixtures::{TIME_TO_LIVE, hash, losses, server};
+use super::model::{Lost, Model, Verdict};
+use crate::{
+    Acknowledgement, ContentHash, Deposit, Deposited, Due, EntryId, Found, Hold, LeftMail,
+    MailboxLimits, Page, Quotas, Registered, Registration, Selection, Senders, Totals,
+};
 
-const LIMITS: MailboxLimits = MailboxLimits { envelopes_max: 6, bytes_max: 120 };
+const QUOTAS: Quotas = Quotas {
+    mailbox: MailboxLimits { envelopes_max: 6, bytes_max: 120 },
+    origin: MailboxLimits { envelopes_max: 4, bytes_max: 90 },
+    relay: MailboxLimits { envelopes_max: 12, bytes_max: 280 },
+};
 const STEPS_MAX: usize = 40;
 const RECIPIENTS: [&str; 3] = ["a.example", "b.example", "c.example"];
+const ORIGINS: [&str; 2] = ["x.example", "y.example"];
 
 /// Tries `histories` random ones, each on an empty store of its own; shrinks what fails.
-pub fn check(histories: u32, make: impl Fn(MailboxLimits) -> Store) {
+pub fn check(histories: u32, make: impl Fn() -> Store) {
     let config = Config { cases: histories, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let history = proptest::collection::vec(step(), 1..STEPS_MAX);
     TestRunner::new(config)
         .run(&history, |steps| {
-            runtime.block_on(replay(make(LIMITS), steps));
+            runtime.block_on(replay(make(), steps));
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -31,7 +39,19 @@ enum Step {
     Deposit { mail: Mail, age: u64 },
     Collect { recipient: usize, after: Option<usize>, page: (usize, usize) },
     Acknowledge { recipient: usize, chosen: Vec<(usize, Hash)> },
-    Expire { age: u64, batch_max: usize },
+    Expire { age: u64, remembered_age: u64, batch_max: usize },
+    Hold { recipient: usize, hold: Hold },
+    Drop { recipient: usize, choice: Choice },
+    ForgetLosses { recipient: usize },
+    Register { recipient: usize },
+    Leave { recipient: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    All,
+    Envelope(usize),
+    Origin(usize),
 }
 
 /// Few enough values that mail is often left again.
@@ -62,19 +82,32 @@ fn step() -> impl Strategy<Value = Step> {
     let hash =
         prop_oneof![2 => Just(Hash::Omitted), 2 => Just(Hash::Right), 1 => Just(Hash::Wrong)];
     let chosen = proptest::collection::vec((0..12_usize, hash), 0..4);
+    let choice = prop_oneof![
+        Just(Choice::All),
+        (0..12_usize).prop_map(Choice::Envelope),
+        (0..2_usize).prop_map(Choice::Origin),
+    ];
     prop_oneof![
         5 => (mail, 0..20_u64).prop_map(|(mail, age)| Step::Deposit { mail, age }),
         2 => (recipient.clone(), proptest::option::of(0..12_usize), (0..5_usize, 0..150_usize))
             .prop_map(|(recipient, after, page)| Step::Collect { recipient, after, page }),
-        2 => (recipient, chosen)
+        2 => (recipient.clone(), chosen)
             .prop_map(|(recipient, chosen)| Step::Acknowledge { recipient, chosen }),
-        1 => (0..20_u64, 0..4_usize)
-            .prop_map(|(age, batch_max)| Step::Expire { age, batch_max }),
+        2 => (0..20_u64, 0..20_u64, 0..4_usize).prop_map(|(age, remembered_age, batch_max)| {
+            Step::Expire { age, remembered_age, batch_max }
+        }),
+        1 => (recipient.clone(), prop_oneof![Just(Hold::Held), Just(Hold::Released)])
+            .prop_map(|(recipient, hold)| Step::Hold { recipient, hold }),
+        1 => (recipient.clone(), choice)
+            .prop_map(|(recipient, choice)| Step::Drop { recipient, choice }),
+        1 => recipient.clone().prop_map(|recipient| Step::ForgetLosses { recipient }),
+        1 => recipient.clone().prop_map(|recipient| Step::Register { recipient }),
+        1 => recipient.prop_map(|recipient| Step::Leave { recipient }),
     ]
 }
 
 async fn replay(store: Store, steps: Vec<Step>) {
-    let mut model = Model::new(LIMITS);
+    let mut model = Model::default();
     for (number, step) in (0_u64..).zip(steps) {
         match step {
             Step::Deposit { mail, age } => deposit(&mut model, &store, mail.at(age, number)).await,
@@ -94,33 +127,104 @@ async fn replay(store: Store, steps: Vec<Step>) {
                 let acknowledged = store.acknowledge(&recipient, &named).await.unwrap();
                 assert_eq!(acknowledged, model.acknowledge(&recipient, &named));
             }
-            Step::Expire { age, batch_max } => {
-                let expired = store.expire(time(age, 0), batch_max).await.unwrap();
-                assert_eq!(expired, model.expire(time(age, 0), batch_max));
+            Step::Expire { age, remembered_age, batch_max } => {
+                let now = time(age, 0).after(TIME_TO_LIVE);
+                let due = Due { now, remembered_from: time(remembered_age, 0) };
+                let expired = store.expire(due, batch_max).await.unwrap();
+                assert_eq!(expired, model.expire(due, batch_max));
             }
+            command => obey(&mut model, &store, command).await,
         }
-        compare_summaries(&model, &store).await;
+        compare(&model, &store).await;
+    }
+}
+
+async fn obey(model: &mut Model, store: &Store, command: Step) {
+    let recipient = |number: usize| server(RECIPIENTS[number]);
+    match command {
+        Step::Hold { recipient: number, hold } => {
+            let found = match hold {
+                Hold::Held => store.hold(&recipient(number)).await.unwrap(),
+                Hold::Released => store.release(&recipient(number)).await.unwrap(),
+            };
+            assert_eq!(found == Found::Mailbox, model.set(&recipient(number), hold));
+        }
+        Step::Drop { recipient: number, choice } => {
+            let selection = match choice {
+                Choice::All => Selection::All,
+                Choice::Envelope(choice) => {
+                    let Some((id, _)) = given_out(model, choice) else { return };
+                    Selection::Envelope(id)
+                }
+                Choice::Origin(number) => Selection::Origin(server(ORIGINS[number])),
+            };
+            let dropped = model.drop_mail(&recipient(number), &selection);
+            let done = store.drop_mail(&recipient(number), selection, time(30, 0)).await.unwrap();
+            assert_eq!(done, dropped);
+        }
+        Step::ForgetLosses { recipient: number } => {
+            let told = store.losses(&recipient(number)).await.unwrap();
+            if let Some(last) = told.iter().map(|loss| loss.until).max() {
+                store.forget_losses(&recipient(number), last).await.unwrap();
+            }
+            model.forget_losses(&recipient(number));
+        }
+        Step::Register { recipient: number } => {
+            let registration = Registration {
+                recipient: recipient(number),
+                record: bytes::Bytes::from_static(b"{}"),
+                senders: Senders::default(),
+                time_to_live: None,
+                registered_at: time(0, 0),
+            };
+            store.register(registration, None, time(0, 0)).await.unwrap();
+            model.register(&recipient(number));
+        }
+        Step::Leave { recipient: number } => {
+            let left = store.leave(&recipient(number), LeftMail::Drop, time(30, 0)).await.unwrap();
+            assert_eq!(left.dropped, model.leave(&recipient(number)));
+        }
+        _ => unreachable!("played by the caller"),
     }
 }
 
 async fn deposit(model: &mut Model, store: &Store, deposit: Deposit) {
-    let expected = model.verdict(&deposit);
-    match store.deposit(deposit.clone()).await.unwrap() {
+    let expected = model.verdict(&deposit, QUOTAS);
+    match store.deposit(deposit.clone(), QUOTAS).await.unwrap() {
         Deposited::Stored(id) => {
             assert_eq!(expected, Verdict::Stored);
             model.store(id, deposit).unwrap();
         }
         Deposited::Duplicate => assert_eq!(expected, Verdict::Duplicate),
-        Deposited::MailboxFull => assert_eq!(expected, Verdict::MailboxFull),
+        Deposited::Full(full) => {
+            assert_eq!(expected, Verdict::Full(full));
+            model.turn_away(&deposit, full);
+        }
     }
 }
 
-async fn compare_summaries(model: &Model, store: &Store) {
+async fn compare(model: &Model, store: &Store) {
     let summaries = model.summaries();
     assert_eq!(store.list(None, 10).await.unwrap(), summaries);
+    let mut totals = Totals { mailboxes: summaries.len() as u64, ..Totals::default() };
     for mailbox in summaries {
-        assert_eq!(store.depth(&mailbox.recipient).await.unwrap(), mailbox.depth);
+        let recipient = &mailbox.recipient;
+        assert_eq!(store.depth(recipient).await.unwrap(), mailbox.depth);
+        assert_eq!(lost(store, recipient.as_str()).await, model.losses(recipient));
+        let shares = store.shares(recipient, None, 10).await.unwrap();
+        let shares = shares.into_iter().map(|share| (share.origin, share.envelopes, share.bytes));
+        assert_eq!(shares.collect::<Vec<_>>(), model.shares(recipient));
+        totals.envelopes += mailbox.depth.count;
+        totals.bytes += mailbox.depth.bytes;
+        totals.registrations += u64::from(mailbox.registered == Registered::Yes);
+        assert_eq!(store.summary(recipient).await.unwrap().as_ref(), Some(&mailbox));
     }
+    assert_eq!(store.totals().await.unwrap(), totals);
+}
+
+async fn lost(store: &Store, recipient: &str) -> Vec<Lost> {
+    let losses = losses(store, recipient).await;
+    losses.into_iter().map(|loss| (loss.kind, loss.origin, loss.count, loss.bytes)).collect()
 }
 
 /// Some id that was given out once, if there is one.
@@ -149,12 +253,13 @@ impl Mail {
         let content = vec![b'a' + self.txn_id; self.content_bytes];
         Deposit {
             recipient: server(RECIPIENTS[self.recipient]),
-            origin: server(["x.example", "y.example"][self.origin]),
+            origin: server(ORIGINS[self.origin]),
             txn_id: self.txn_id.to_string(),
             content_hash: hash(&content),
             members: content[..content.len() / 2].to_vec().into(),
             content: content.into(),
             deposited_at: time(age, number),
+            expires_at: time(age, number).after(TIME_TO_LIVE),
         }
     }
 }

@@ -5,20 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use restante_federation_proto::{ServerName, Timestamp};
 
 use crate::{
-    Acknowledged, Acknowledgement, ContentHash, Deposit, Depth, EntryId, Expired, MailboxLimits,
-    MailboxSummary, Page, StoredEnvelope,
+    Acknowledged, Acknowledgement, ContentHash, Deposit, Depth, Due, EntryId, Expired, Full,
+    HOLD_GRACE, Hold, LossKind, MailboxLimits, MailboxSummary, Page, Quotas, Registered, Selection,
+    StoredEnvelope,
 };
 
 /// What a store holds, and what it has to remember.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Model {
-    limits: MailboxLimits,
     held: Vec<StoredEnvelope>,
     remembered: Vec<(Timestamp, Key)>,
     ids: Vec<(ServerName, EntryId, ContentHash)>,
     known: BTreeSet<ServerName>,
+    on_hold: BTreeSet<ServerName>,
+    registered: BTreeSet<ServerName>,
     acknowledged_total: BTreeMap<ServerName, u64>,
     expired_total: BTreeMap<ServerName, u64>,
+    dropped_total: BTreeMap<ServerName, u64>,
+    losses: BTreeMap<(ServerName, LossKind, ServerName), (u64, u64)>,
 }
 
 /// What must become of a deposit.
@@ -26,8 +30,11 @@ pub(crate) struct Model {
 pub(crate) enum Verdict {
     Stored,
     Duplicate,
-    MailboxFull,
+    Full(Full),
 }
+
+/// What was lost, without the times.
+pub(crate) type Lost = (LossKind, Option<ServerName>, u64, u64);
 
 /// What tells one mail from another.
 pub(crate) type Key = (ServerName, ServerName, String, ContentHash);
@@ -39,19 +46,6 @@ pub(crate) fn key(deposit: &Deposit) -> Key {
 }
 
 impl Model {
-    /// An empty store.
-    pub(crate) fn new(limits: MailboxLimits) -> Self {
-        Self {
-            limits,
-            held: Vec::new(),
-            remembered: Vec::new(),
-            ids: Vec::new(),
-            known: BTreeSet::new(),
-            acknowledged_total: BTreeMap::new(),
-            expired_total: BTreeMap::new(),
-        }
-    }
-
     /// What all mailboxes hold, in the order of deposit.
     #[cfg(test)]
     pub(crate) fn held(&self) -> &[StoredEnvelope] {
@@ -70,17 +64,46 @@ impl Model {
     }
 
     /// What must become of `deposit`.
-    pub(crate) fn verdict(&self, deposit: &Deposit) -> Verdict {
-        let mailbox = self.mailbox(&deposit.recipient);
-        let sought = key(deposit);
-        let is_held = mailbox.iter().any(|held| key(&held.deposit) == sought);
-        if is_held || self.remembered.iter().any(|(_, known)| *known == sought) {
+    pub(crate) fn verdict(&self, deposit: &Deposit, quotas: Quotas) -> Verdict {
+        if self.knows(deposit) {
             return Verdict::Duplicate;
         }
-        let bytes: u64 = mailbox.iter().map(|held| held.deposit.bytes()).sum();
-        let full = mailbox.len() as u64 >= self.limits.envelopes_max
-            || bytes + deposit.bytes() > self.limits.bytes_max;
-        if full { Verdict::MailboxFull } else { Verdict::Stored }
+        let mailbox = self.mailbox(&deposit.recipient);
+        let share = mailbox.iter().copied().filter(|held| held.deposit.origin == deposit.origin);
+        let share: Vec<_> = share.collect();
+        let all: Vec<_> = self.held.iter().collect();
+        let bounds = [
+            (mailbox, quotas.mailbox, Full::Mailbox),
+            (share, quotas.origin, Full::Share),
+            (all, quotas.relay, Full::Relay),
+        ];
+        for (held, MailboxLimits { envelopes_max, bytes_max }, full) in bounds {
+            let bytes: u64 = held.iter().map(|held| held.deposit.bytes()).sum();
+            if held.len() as u64 >= envelopes_max || bytes + deposit.bytes() > bytes_max {
+                return Verdict::Full(full);
+            }
+        }
+        Verdict::Stored
+    }
+
+    fn knows(&self, deposit: &Deposit) -> bool {
+        let sought = key(deposit);
+        self.held.iter().any(|held| key(&held.deposit) == sought)
+            || self.remembered.iter().any(|(_, known)| *known == sought)
+    }
+
+    /// It was turned away.
+    pub(crate) fn turn_away(&mut self, deposit: &Deposit, full: Full) {
+        if self.known.contains(&deposit.recipient) {
+            self.lose(deposit, full.into());
+        }
+    }
+
+    fn lose(&mut self, deposit: &Deposit, kind: LossKind) {
+        let key = (deposit.recipient.clone(), kind, deposit.origin.clone());
+        let (count, bytes) = self.losses.entry(key).or_default();
+        *count += 1;
+        *bytes += deposit.bytes();
     }
 
     /// It was stored under `id`; an `Err` if that id must not have been given out.
@@ -104,7 +127,8 @@ impl Model {
         page: Page,
     ) -> Vec<StoredEnvelope> {
         let mut taken: Vec<StoredEnvelope> = Vec::new();
-        for held in self.mailbox(recipient) {
+        let open = !self.on_hold.contains(recipient);
+        for held in self.mailbox(recipient).into_iter().filter(|_| open) {
             if after.is_some_and(|after| held.id <= after) {
                 continue;
             }
@@ -140,22 +164,110 @@ impl Model {
         Acknowledged { removed }
     }
 
-    /// Removes what is past its time. No two deposits are of the same time, so that "oldest first" has one answer.
-    pub(crate) fn expire(&mut self, before: Timestamp, batch_max: usize) -> Expired {
-        let mut due: Vec<_> =
-            self.held.iter().filter(|held| held.deposit.deposited_at < before).cloned().collect();
-        due.sort_by_key(|held| held.deposit.deposited_at);
-        due.truncate(batch_max);
-        self.held.retain(|held| !due.contains(held));
-        for held in &due {
-            *self.expired_total.entry(held.deposit.recipient.clone()).or_default() += 1;
+    /// Removes what is past its time, what came first of what is due at the same time.
+    pub(crate) fn expire(&mut self, due: Due, batch_max: usize) -> Expired {
+        let mut past: Vec<_> =
+            self.held.iter().filter(|held| held.deposit.expires_at < due.now).cloned().collect();
+        past.sort_by_key(|held| held.deposit.expires_at);
+        past.truncate(batch_max);
+        let mut expired = Expired::default();
+        for held in past {
+            let recipient = &held.deposit.recipient;
+            if self.on_hold.contains(recipient) {
+                expired.prolonged += 1;
+                self.prolong(&held, due.now.after(HOLD_GRACE));
+            } else {
+                expired.envelopes += 1;
+                *self.expired_total.entry(recipient.clone()).or_default() += 1;
+                self.held.retain(|other| *other != held);
+                self.lose(&held.deposit, LossKind::Expired);
+            }
         }
         let (mut old, mut young): (Vec<_>, Vec<_>) =
-            self.remembered.drain(..).partition(|(at, _)| *at < before);
+            self.remembered.drain(..).partition(|(at, _)| *at < due.remembered_from);
         old.sort();
         young.extend(old.split_off(batch_max.min(old.len())));
         self.remembered = young;
-        Expired { envelopes: due.len() as u64, remembered: old.len() as u64 }
+        Expired { remembered: old.len() as u64, ..expired }
+    }
+
+    fn prolong(&mut self, envelope: &StoredEnvelope, expires_at: Timestamp) {
+        for held in self.held.iter_mut().filter(|held| *held == envelope) {
+            held.deposit.expires_at = expires_at;
+        }
+    }
+
+    /// Stops or goes on handing mail out; whether there is such a mailbox.
+    pub(crate) fn set(&mut self, recipient: &ServerName, hold: Hold) -> bool {
+        match hold {
+            Hold::Held if self.known.contains(recipient) => {
+                self.on_hold.insert(recipient.clone());
+            }
+            _ => drop(self.on_hold.remove(recipient)),
+        }
+        self.known.contains(recipient)
+    }
+
+    /// Removes what the operator selects.
+    pub(crate) fn drop_mail(&mut self, recipient: &ServerName, selection: &Selection) -> u64 {
+        let is_meant = |held: &StoredEnvelope| {
+            held.deposit.recipient == *recipient
+                && match selection {
+                    Selection::All => true,
+                    Selection::Envelope(id) => held.id == *id,
+                    Selection::Origin(origin) => held.deposit.origin == *origin,
+                }
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) = self.held.drain(..).partition(is_meant);
+        self.held = kept;
+        *self.dropped_total.entry(recipient.clone()).or_default() += gone.len() as u64;
+        gone.iter().for_each(|held| self.lose(&held.deposit, LossKind::Dropped));
+        gone.len() as u64
+    }
+
+    /// It has registered.
+    pub(crate) fn register(&mut self, recipient: &ServerName) {
+        self.known.insert(recipient.clone());
+        self.registered.insert(recipient.clone());
+    }
+
+    /// It leaves, and its mail stays.
+    #[cfg(test)]
+    pub(crate) fn unregister(&mut self, recipient: &ServerName) {
+        self.registered.remove(recipient);
+    }
+
+    /// It leaves, and its mail with it.
+    pub(crate) fn leave(&mut self, recipient: &ServerName) -> u64 {
+        self.registered.remove(recipient);
+        let dropped = self.drop_mail(recipient, &Selection::All);
+        self.forget_losses(recipient);
+        dropped
+    }
+
+    /// What `recipient` never got.
+    pub(crate) fn losses(&self, recipient: &ServerName) -> Vec<Lost> {
+        let own = self.losses.iter().filter(|((whose, ..), _)| whose == recipient);
+        let lost = own.map(|((_, kind, origin), (count, bytes))| {
+            (*kind, Some(origin.clone()), *count, *bytes)
+        });
+        lost.collect()
+    }
+
+    /// It knows.
+    pub(crate) fn forget_losses(&mut self, recipient: &ServerName) {
+        self.losses.retain(|(whose, ..), _| whose != recipient);
+    }
+
+    /// Each origin's envelopes and bytes in a mailbox.
+    pub(crate) fn shares(&self, recipient: &ServerName) -> Vec<(ServerName, u64, u64)> {
+        let mut shares: BTreeMap<ServerName, (u64, u64)> = BTreeMap::new();
+        for held in self.mailbox(recipient) {
+            let (envelopes, bytes) = shares.entry(held.deposit.origin.clone()).or_default();
+            *envelopes += 1;
+            *bytes += held.deposit.bytes();
+        }
+        shares.into_iter().map(|(origin, (envelopes, bytes))| (origin, envelopes, bytes)).collect()
     }
 
     /// The list of mailboxes.
@@ -177,6 +289,13 @@ impl Model {
             quarantined: 0,
             acknowledged_total: total(&self.acknowledged_total),
             expired_total: total(&self.expired_total),
+            dropped_total: total(&self.dropped_total),
+            hold: if self.on_hold.contains(recipient) { Hold::Held } else { Hold::Released },
+            registered: if self.registered.contains(recipient) {
+                Registered::Yes
+            } else {
+                Registered::No
+            },
         }
     }
 

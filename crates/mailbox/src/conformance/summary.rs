@@ -3,7 +3,9 @@
 use restante_federation_proto::Timestamp;
 
 use super::Store;
-use super::fixtures::{acknowledge, leave, leave_all, mail, mail_at, server, summary};
+use super::fixtures::{
+    acknowledge, expire_deposited_before, leave, leave_all, mail, mail_at, server, summary,
+};
 use crate::Depth;
 
 pub(super) async fn depth(store: Store) {
@@ -27,7 +29,7 @@ pub(super) async fn depth(store: Store) {
         Depth { count: 2, bytes: bytes(1..3), oldest_at: Some(Timestamp::from_millis(1000)) }
     );
 
-    store.expire(Timestamp::from_millis(2500), 10).await.unwrap();
+    expire_deposited_before(&store, 2500).await;
     assert_eq!(
         store.depth(&recipient).await.unwrap(),
         Depth { count: 1, bytes: bytes(2..3), oldest_at: Some(Timestamp::from_millis(3000)) }
@@ -44,7 +46,7 @@ pub(super) async fn totals(store: Store) {
 
     acknowledge(&store, "b.example", &ids[2..]).await;
     acknowledge(&store, "b.example", &ids[2..]).await;
-    store.expire(Timestamp::from_millis(1500), 10).await.unwrap();
+    expire_deposited_before(&store, 1500).await;
 
     let mailbox = summary(&store, "b.example").await;
     assert_eq!((mailbox.acknowledged_total, mailbox.expired_total), (2, 1));

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
 use super::Store;
-use super::fixtures::{held, held_ids, leave, mail, page};
-use crate::{Deposit, Deposited, Page};
+use super::fixtures::{ROOMY, THREE_ENVELOPES, held, held_ids, leave, mail, page};
+use crate::{Deposit, Deposited, Page, Quotas};
 
 const CALLERS: usize = 64;
 
-async fn deposit_at_once(store: &Store, deposits: Vec<Deposit>) -> Vec<Deposited> {
+async fn deposit_at_once(store: &Store, deposits: Vec<Deposit>, quotas: Quotas) -> Vec<Deposited> {
     let mut callers = JoinSet::new();
     for deposit in deposits {
         let store = store.clone();
-        callers.spawn(async move { store.deposit(deposit).await.unwrap() });
+        callers.spawn(async move { store.deposit(deposit, quotas).await.unwrap() });
     }
     callers.join_all().await
 }
@@ -37,7 +37,7 @@ pub(super) async fn deposits(store: Store) {
 }
 
 pub(super) async fn same_mail(store: Store) {
-    let results = deposit_at_once(&store, vec![mail("b.example", "1"); CALLERS]).await;
+    let results = deposit_at_once(&store, vec![mail("b.example", "1"); CALLERS], ROOMY).await;
 
     let stored = results.iter().filter(|result| matches!(result, Deposited::Stored(_))).count();
     let duplicates = results.iter().filter(|result| **result == Deposited::Duplicate).count();
@@ -48,7 +48,7 @@ pub(super) async fn same_mail(store: Store) {
 pub(super) async fn overfull(store: Store) {
     let deposits = (0..CALLERS).map(|number| mail("b.example", &number.to_string())).collect();
 
-    let results = deposit_at_once(&store, deposits).await;
+    let results = deposit_at_once(&store, deposits, THREE_ENVELOPES).await;
 
     let stored = results.iter().filter(|result| matches!(result, Deposited::Stored(_))).count();
     assert_eq!(stored, 3);

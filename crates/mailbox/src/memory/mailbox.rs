@@ -3,18 +3,36 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 
-use crate::{Acknowledgement, Deposit, Depth, EntryId, MailboxSummary, Page, StoredEnvelope};
+use crate::losses::{self, LOSS_ORIGINS_MAX};
+use crate::rules::Load;
+use crate::{
+    Condition, ContentHash, Deposit, Depth, EntryId, EnvelopeLine, Hold, Loss, LossKind,
+    MailboxSummary, Page, Registered, Share, StoredEnvelope,
+};
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    envelopes: BTreeMap<EntryId, Deposit>,
+    envelopes: BTreeMap<EntryId, Kept>,
     bytes: u64,
+    /// What each origin has; origins with nothing are not there.
+    shares: BTreeMap<ServerName, Load>,
+    losses: BTreeMap<(LossKind, Option<ServerName>), Loss>,
+    last_loss: Option<Timestamp>,
     /// The highest id given out; at first the one before the first.
     last: EntryId,
-    acknowledged_total: u64,
+    pub(super) hold: Hold,
+    pub(super) acknowledged_total: u64,
     expired_total: u64,
+    dropped_total: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    deposit: Deposit,
+    /// Which envelope of the store it is.
+    order: u64,
 }
 
 impl Mailbox {
@@ -22,26 +40,31 @@ impl Mailbox {
         Self {
             envelopes: BTreeMap::new(),
             bytes: 0,
+            shares: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            last_loss: None,
             last: before_first,
+            hold: Hold::Released,
             acknowledged_total: 0,
             expired_total: 0,
+            dropped_total: 0,
         }
     }
 
     /// Appends, unless no id is left.
-    pub(super) fn push(&mut self, deposit: Deposit) -> Option<EntryId> {
+    pub(super) fn push(&mut self, deposit: Deposit, order: u64) -> Option<EntryId> {
         let id = self.last.next()?;
         self.last = id;
         self.bytes += deposit.bytes();
-        self.envelopes.insert(id, deposit);
+        self.shares.entry(deposit.origin.clone()).or_default().add(deposit.bytes());
+        self.envelopes.insert(id, Kept { deposit, order });
         Some(id)
     }
 
     pub(super) fn page(&self, after: Option<EntryId>, page: Page) -> Vec<StoredEnvelope> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut bytes = 0;
         let mut envelopes = Vec::new();
-        for (id, deposit) in self.envelopes.range((start, Bound::Unbounded)) {
+        for (id, Kept { deposit, .. }) in self.after(after) {
             bytes += deposit.bytes();
             let too_big = bytes > page.bytes_max as u64 && !envelopes.is_empty();
             if envelopes.len() >= page.envelopes_max || too_big {
@@ -52,43 +75,127 @@ impl Mailbox {
         envelopes
     }
 
-    /// Removes the envelope if it is there with the content that its owner has.
-    pub(super) fn acknowledge(&mut self, acknowledgement: Acknowledgement) -> Option<Deposit> {
-        let held = self.envelopes.get(&acknowledgement.id)?;
-        if acknowledgement.content_hash.is_some_and(|hash| hash != held.content_hash) {
-            return None;
-        }
-        self.acknowledged_total += 1;
-        self.remove(acknowledgement.id)
+    fn after(&self, after: Option<EntryId>) -> impl Iterator<Item = (&EntryId, &Kept)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.envelopes.range((start, Bound::Unbounded))
     }
 
-    pub(super) fn expire(&mut self, id: EntryId) -> Option<Deposit> {
-        let deposit = self.remove(id)?;
-        self.expired_total += 1;
-        Some(deposit)
+    /// The content under that id.
+    pub(super) fn content_hash(&self, id: EntryId) -> Option<ContentHash> {
+        self.envelopes.get(&id).map(|kept| kept.deposit.content_hash)
+    }
+
+    /// The ids of all envelopes that `chosen` chooses.
+    pub(super) fn ids(&self, chosen: impl Fn(EntryId, &Deposit) -> bool) -> Vec<EntryId> {
+        let chosen = self.envelopes.iter().filter(|(id, kept)| chosen(**id, &kept.deposit));
+        chosen.map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn remove(&mut self, id: EntryId) -> Option<(Deposit, u64)> {
+        let Kept { deposit, order } = self.envelopes.remove(&id)?;
+        self.bytes -= deposit.bytes();
+        if let Some(share) = self.shares.get_mut(&deposit.origin) {
+            share.subtract(deposit.bytes());
+            if share.envelopes == 0 {
+                self.shares.remove(&deposit.origin);
+            }
+        }
+        Some((deposit, order))
+    }
+
+    pub(super) fn prolong(&mut self, id: EntryId, expires_at: Timestamp) {
+        if let Some(kept) = self.envelopes.get_mut(&id) {
+            kept.deposit.expires_at = expires_at;
+        }
+    }
+
+    /// Counts `deposit` as lost.
+    pub(super) fn lose(&mut self, kind: LossKind, deposit: &Deposit, now: Timestamp) {
+        match kind {
+            LossKind::Expired => self.expired_total += 1,
+            LossKind::Dropped => self.dropped_total += 1,
+            LossKind::MailboxFull | LossKind::ShareFull | LossKind::RelayFull => {}
+        }
+        let until = losses::until(now, self.last_loss);
+        self.last_loss = Some(until);
+        let key = self.loss_key(kind, &deposit.origin);
+        let origin = key.1.clone();
+        let new = Loss { kind, origin, count: 0, bytes: 0, since: now, until };
+        let loss = self.losses.entry(key).or_insert(new);
+        loss.count += 1;
+        loss.bytes += deposit.bytes();
+        loss.until = until;
+    }
+
+    fn loss_key(&self, kind: LossKind, origin: &ServerName) -> (LossKind, Option<ServerName>) {
+        let own = (kind, Some(origin.clone()));
+        let named = self.losses.keys().filter(|(other, origin)| *other == kind && origin.is_some());
+        if self.losses.contains_key(&own) || named.count() < LOSS_ORIGINS_MAX {
+            own
+        } else {
+            (kind, None)
+        }
+    }
+
+    pub(super) fn losses(&self) -> Vec<Loss> {
+        self.losses.values().cloned().collect()
+    }
+
+    pub(super) fn forget_losses(&mut self, until: Timestamp) {
+        self.losses.retain(|_, loss| loss.until > until);
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load { envelopes: self.envelopes.len() as u64, bytes: self.bytes }
+    }
+
+    /// What `origin` has here.
+    pub(super) fn share(&self, origin: &ServerName) -> Load {
+        self.shares.get(origin).copied().unwrap_or_default()
+    }
+
+    pub(super) fn shares(&self, after: Option<&ServerName>, limit: usize) -> Vec<Share> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let shares = self.shares.range::<ServerName, _>((start, Bound::Unbounded)).take(limit);
+        let share = |(origin, load): (&ServerName, &Load)| {
+            let Load { envelopes, bytes } = *load;
+            Share { origin: origin.clone(), envelopes, bytes }
+        };
+        shares.map(share).collect()
+    }
+
+    pub(super) fn lines(&self, after: Option<EntryId>, limit: usize) -> Vec<EnvelopeLine> {
+        let line = |(id, Kept { deposit, .. }): (&EntryId, &Kept)| EnvelopeLine {
+            id: *id,
+            origin: deposit.origin.to_string(),
+            txn_id: deposit.txn_id.clone(),
+            deposited_at: deposit.deposited_at,
+            expires_at: deposit.expires_at,
+            bytes: deposit.bytes(),
+            condition: Condition::Whole,
+        };
+        self.after(after).take(limit).map(line).collect()
     }
 
     pub(super) fn depth(&self) -> Depth {
+        let first = self.envelopes.first_key_value();
         Depth {
             count: self.envelopes.len() as u64,
             bytes: self.bytes,
-            oldest_at: self.envelopes.first_key_value().map(|(_, deposit)| deposit.deposited_at),
+            oldest_at: first.map(|(_, kept)| kept.deposit.deposited_at),
         }
     }
 
-    pub(super) fn summary(&self, recipient: &ServerName) -> MailboxSummary {
+    pub(super) fn summary(&self, recipient: &ServerName, registered: Registered) -> MailboxSummary {
         MailboxSummary {
             recipient: recipient.clone(),
             depth: self.depth(),
             quarantined: 0,
             acknowledged_total: self.acknowledged_total,
             expired_total: self.expired_total,
+            dropped_total: self.dropped_total,
+            hold: self.hold,
+            registered,
         }
-    }
-
-    fn remove(&mut self, id: EntryId) -> Option<Deposit> {
-        let deposit = self.envelopes.remove(&id)?;
-        self.bytes -= deposit.bytes();
-        Some(deposit)
     }
 }

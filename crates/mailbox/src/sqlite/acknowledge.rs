@@ -3,6 +3,7 @@
 use restante_federation_proto::ServerName;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::departures::{Departures, Leaving};
 use super::{signed, summary};
 use crate::{Acknowledged, Acknowledgement};
 
@@ -14,13 +15,15 @@ pub(super) fn acknowledge(
 ) -> rusqlite::Result<Acknowledged> {
     let mut acknowledged = Acknowledged::default();
     let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(acknowledged) };
+    let mailbox = mailbox.mailbox;
+    let mut departures = Departures::default();
     for acknowledgement in acknowledgements {
         let Some(held) = find(connection, mailbox, *acknowledgement)? else { continue };
         remember(connection, &held)?;
-        connection.prepare_cached("DELETE FROM envelopes WHERE row = ?1")?.execute([held.row])?;
-        held.count_out(connection, mailbox)?;
+        departures.remove(connection, &held.leaving)?;
         acknowledged.removed += 1;
     }
+    departures.settle(connection)?;
     connection
         .prepare_cached(
             "UPDATE mailboxes SET acknowledged_total = acknowledged_total + ?2 WHERE mailbox = ?1",
@@ -30,15 +33,14 @@ pub(super) fn acknowledge(
 }
 
 struct Held {
-    row: i64,
-    quarantined: bool,
+    leaving: Leaving,
     duplicate_key: Option<Vec<u8>>,
     deposited_at: i64,
-    bytes: u64,
 }
 
 pub(super) const FIND: &str = "
-    SELECT row, quarantined, duplicate_key, deposited_at, content_bytes + members_bytes
+    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal, duplicate_key,
+        deposited_at
     FROM envelopes
     WHERE mailbox = ?1 AND quarantined IN (0, 1) AND entry = ?2
         AND (?3 IS NULL OR content_hash = ?3)";
@@ -48,24 +50,17 @@ fn find(
     mailbox: i64,
     acknowledgement: Acknowledgement,
 ) -> rusqlite::Result<Option<Held>> {
+    let id = signed(acknowledgement.id.get());
+    let content_hash = acknowledgement.content_hash.map(|hash| hash.0);
     connection
         .prepare_cached(FIND)?
-        .query_row(
-            params![
-                mailbox,
-                signed(acknowledgement.id.get()),
-                acknowledgement.content_hash.map(|hash| hash.0)
-            ],
-            |row| {
-                Ok(Held {
-                    row: row.get(0)?,
-                    quarantined: row.get(1)?,
-                    duplicate_key: row.get(2)?,
-                    deposited_at: row.get(3)?,
-                    bytes: summary::size(row, 4),
-                })
-            },
-        )
+        .query_row(params![mailbox, id, content_hash], |row| {
+            Ok(Held {
+                leaving: Leaving::of(row)?,
+                duplicate_key: row.get(6)?,
+                deposited_at: row.get(7)?,
+            })
+        })
         .optional()
 }
 
@@ -78,14 +73,4 @@ fn remember(connection: &Connection, held: &Held) -> rusqlite::Result<()> {
         )?
         .execute(params![key, held.deposited_at])?;
     Ok(())
-}
-
-impl Held {
-    fn count_out(&self, connection: &Connection, mailbox: i64) -> rusqlite::Result<()> {
-        if self.quarantined {
-            summary::leave_quarantine(connection, mailbox)
-        } else {
-            summary::leave(connection, mailbox, self.bytes)
-        }
-    }
 }

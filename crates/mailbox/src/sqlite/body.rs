@@ -5,6 +5,7 @@ use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use sha2::{Digest, Sha256};
 
+use super::seals::Seals;
 use crate::{ContentHash, Deposit};
 
 /// zstd's level. Mail is mostly base64, which any level shortens by a quarter and none by more; the
@@ -75,36 +76,48 @@ pub(super) struct Stored<'a> {
     pub(super) txn_id: &'a [u8],
     pub(super) content_hash: &'a [u8],
     pub(super) deposited_at: i64,
+    /// Not under the checksum: a hold prolongs it.
+    pub(super) expires_at: i64,
     pub(super) content_bytes: i64,
     pub(super) members_bytes: i64,
     pub(super) coding: i64,
+    /// The number of the key that sealed the body, if it is sealed.
+    pub(super) seal: i64,
     pub(super) body: &'a [u8],
 }
 
 impl Stored<'_> {
-    /// SHA-256 over the columns; all but the body have a fixed length or tell it.
-    pub(super) fn checksum(&self, recipient: &ServerName) -> [u8; 32] {
-        let mut hash = Sha256::new();
+    /// All that is said of the body, each part of a fixed length or with its length.
+    pub(super) fn about(&self, recipient: &ServerName) -> Vec<u8> {
+        let mut about = Vec::with_capacity(256);
         for text in [recipient.as_str().as_bytes(), self.origin, self.txn_id, self.content_hash] {
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text);
+            about.extend((text.len() as u64).to_be_bytes());
+            about.extend(text);
         }
         for number in [self.deposited_at, self.content_bytes, self.members_bytes, self.coding] {
-            hash.update(number.to_be_bytes());
+            about.extend(number.to_be_bytes());
         }
+        about
+    }
+
+    /// SHA-256 over the columns, the body as it is stored.
+    pub(super) fn checksum(&self, recipient: &ServerName) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.about(recipient));
         hash.update(self.body);
         hash.finalize().into()
     }
 
     /// What was left. `None` if it cannot have been: call this only once the checksum matched,
     /// because only that makes the lengths, which bound the memory taken, believable.
-    pub(super) fn unpack(&self, recipient: &ServerName) -> Option<Deposit> {
+    pub(super) fn unpack(&self, recipient: &ServerName, seals: &Seals) -> Option<Deposit> {
         let content_bytes = usize::try_from(self.content_bytes).ok()?;
         let members_bytes = usize::try_from(self.members_bytes).ok()?;
         let bytes = content_bytes.checked_add(members_bytes)?;
+        let body = seals.open(self.seal, self.body, &self.about(recipient))?;
         let together = match Coding::of(self.coding)? {
-            Coding::Plain => self.body.to_vec(),
-            Coding::Zstd => zstd::bulk::decompress(self.body, bytes).ok()?,
+            Coding::Plain => body.into_owned(),
+            Coding::Zstd => zstd::bulk::decompress(&body, bytes).ok()?,
         };
         if together.len() != bytes {
             return None;
@@ -119,6 +132,7 @@ impl Stored<'_> {
             content,
             members,
             deposited_at: Timestamp::from_millis(u64::try_from(self.deposited_at).ok()?),
+            expires_at: Timestamp::from_millis(u64::try_from(self.expires_at).unwrap_or(0)),
         })
     }
 }
@@ -137,6 +151,7 @@ mod tests {
             content,
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
+            expires_at: Timestamp::EPOCH,
         })
     }
 

@@ -1,30 +1,45 @@
 //! Reading a mailbox in order, and setting aside what is damaged.
 
+use std::sync::Arc;
+
 use restante_federation_proto::ServerName;
 use restante_sqlite::Database;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, ErrorCode, Row, params};
 
 use super::body::Stored;
+use super::departures::{Departures, Leaving};
+use super::seals::Seals;
 use super::{signed, summary, unsigned};
-use crate::{Collected, Deposit, EntryId, Page, StoreError, StoredEnvelope};
+use crate::{Collected, Deposit, EntryId, Hold, Page, StoreError, StoredEnvelope};
 
 /// Damaged envelopes that one read meets before it stops to set them aside.
 const DAMAGED_MAX: usize = 256;
 
+/// Who looks into a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Its owner, who gets nothing while it is held.
+    Owner,
+    /// The operator, who gets everything.
+    Operator,
+}
+
 /// Reads until the page is full or the mailbox ends.
 pub(super) async fn collect(
-    database: &Database,
-    recipient: &ServerName,
+    (database, seals): (&Database, &Arc<Seals>),
+    (reader, recipient): (Reader, &ServerName),
     after: Option<EntryId>,
     page: Page,
 ) -> Result<Collected, StoreError> {
     let mut cursor = after;
     let mut quarantined = Vec::new();
     loop {
-        let whose = recipient.clone();
-        let stretch =
-            database.read(move |connection| read(connection, &whose, cursor, page)).await?;
+        let (whose, seals) = (recipient.clone(), seals.clone());
+        let read = move |connection: &Connection| {
+            read((connection, &seals), (reader, &whose), cursor, page)
+        };
+        let stretch = database.read(read).await?;
         cursor = stretch.damaged.last().map(|damaged| damaged.id).or(cursor);
         let stopped_early = stretch.damaged.len() >= DAMAGED_MAX && stretch.envelopes.is_empty();
         quarantined.extend(set_aside(database, recipient, stretch.damaged).await);
@@ -42,10 +57,11 @@ struct Stretch {
     is_at_end: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Damaged {
-    id: EntryId,
-    row: i64,
+/// An envelope to set aside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Damaged {
+    pub(super) id: EntryId,
+    pub(super) row: i64,
 }
 
 /// The index alone answers this, so that a damaged row can't stop the walk.
@@ -59,20 +75,23 @@ const IN_TABLE: &str = "
     WHERE mailbox = ?1 AND quarantined = 0 AND entry > ?2 ORDER BY entry";
 
 fn read(
-    connection: &Connection,
-    recipient: &ServerName,
+    (connection, seals): (&Connection, &Seals),
+    (reader, recipient): (Reader, &ServerName),
     after: Option<EntryId>,
     page: Page,
 ) -> rusqlite::Result<Stretch> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else {
         return Ok(Stretch::default());
     };
-    let walk = Walk { connection, recipient, mailbox, after, page };
+    if reader == Reader::Owner && mailbox.hold == Hold::Held {
+        return Ok(Stretch::default());
+    }
+    let counted = mailbox.envelopes;
+    let walk = Walk { connection, seals, recipient, mailbox: mailbox.mailbox, after, page };
     let stretch = walk.along(IN_ORDER)?;
     if after.is_some() || !stretch.is_at_end {
         return Ok(stretch);
     }
-    let counted = summary::count(connection, mailbox)?;
     let found = (stretch.envelopes.len() + stretch.damaged.len()) as u64;
     if found >= counted {
         return Ok(stretch);
@@ -85,6 +104,7 @@ fn read(
 /// A walk through a mailbox.
 struct Walk<'a> {
     connection: &'a Connection,
+    seals: &'a Seals,
     recipient: &'a ServerName,
     mailbox: i64,
     after: Option<EntryId>,
@@ -109,7 +129,7 @@ impl Walk<'_> {
             let row = entry.get(1)?;
             let Some(id) = EntryId::new(unsigned(entry.get(0)?)) else { continue };
             let Some(room) = room_left(self.page, bytes_taken, &stretch.envelopes) else { break };
-            match envelope(self.connection, self.recipient, row, room)? {
+            match self.envelope(row, room)? {
                 Found::Whole(deposit) => {
                     bytes_taken += deposit.bytes();
                     stretch.envelopes.push(StoredEnvelope { id, deposit });
@@ -120,6 +140,24 @@ impl Walk<'_> {
             }
         }
         Ok(stretch)
+    }
+
+    fn envelope(&self, row: i64, room: u64) -> rusqlite::Result<Found> {
+        let found = self
+            .connection
+            .prepare_cached(
+                "SELECT origin, txn_id, content_hash, deposited_at, content_bytes, members_bytes,
+                     coding, body, checksum, expires_at, seal FROM envelopes WHERE row = ?1",
+            )?
+            .query_row([row], |row| Ok(check(row, self.recipient, self.seals, room)));
+        match found {
+            Ok(found) => Ok(found),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Found::Elsewhere),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                Ok(Found::Damaged)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -137,29 +175,7 @@ enum Found {
     Elsewhere,
 }
 
-fn envelope(
-    connection: &Connection,
-    recipient: &ServerName,
-    row: i64,
-    room: u64,
-) -> rusqlite::Result<Found> {
-    let found = connection
-        .prepare_cached(
-            "SELECT origin, txn_id, content_hash, deposited_at, content_bytes, members_bytes,
-                 coding, body, checksum FROM envelopes WHERE row = ?1",
-        )?
-        .query_row([row], |row| Ok(check(row, recipient, room)));
-    match found {
-        Ok(found) => Ok(found),
-        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Found::Elsewhere),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
-            Ok(Found::Damaged)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn check(row: &Row<'_>, recipient: &ServerName, room: u64) -> Found {
+fn check(row: &Row<'_>, recipient: &ServerName, seals: &Seals, room: u64) -> Found {
     let Some((stored, checksum)) = columns(row) else { return Found::Damaged };
     if stored.checksum(recipient)[..] != *checksum {
         return Found::Damaged;
@@ -167,11 +183,12 @@ fn check(row: &Row<'_>, recipient: &ServerName, room: u64) -> Found {
     if unsigned(stored.content_bytes).saturating_add(unsigned(stored.members_bytes)) > room {
         return Found::TooLarge;
     }
-    stored.unpack(recipient).map_or(Found::Damaged, Found::Whole)
+    stored.unpack(recipient, seals).map_or(Found::Damaged, Found::Whole)
 }
 
-/// `None` if a column has another type than was written.
-fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
+/// The columns of a row from `origin` to `seal`, in the order in which they are selected here. `None` if one has another type than
+/// was written.
+pub(super) fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
     let bytes = |column: usize| match row.get_ref(column).ok()? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(bytes),
         _ => None,
@@ -182,9 +199,11 @@ fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
         txn_id: bytes(1)?,
         content_hash: bytes(2)?,
         deposited_at: number(3)?,
+        expires_at: number(9).unwrap_or(number(3)?),
         content_bytes: number(4)?,
         members_bytes: number(5)?,
         coding: number(6)?,
+        seal: number(10)?,
         body: bytes(7)?,
     };
     Some((stored, bytes(8)?))
@@ -217,31 +236,29 @@ async fn set_aside(
     }
 }
 
-fn mark(
+/// Sets the damaged envelopes aside that are still there.
+pub(super) fn mark(
     connection: &Connection,
     recipient: &ServerName,
     damaged: &[Damaged],
 ) -> rusqlite::Result<Vec<EntryId>> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(Vec::new()) };
     let mut marked = Vec::new();
+    let mut departures = Departures::default();
     for Damaged { id, row } in damaged {
         // Meanwhile it may have been acknowledged, or set aside by another collect.
-        let bytes = connection
+        let leaving = connection
             .prepare_cached(
                 "UPDATE envelopes SET quarantined = 1, duplicate_key = NULL
                  WHERE row = ?1 AND mailbox = ?2 AND quarantined = 0
-                 RETURNING content_bytes + members_bytes",
+                 RETURNING row, mailbox, 0, content_bytes + members_bytes, origin, seal",
             )?
-            .query_map(params![row, mailbox], |row| Ok(summary::size(row, 0)))?
+            .query_map(params![row, mailbox.mailbox], Leaving::of)?
             .last();
-        let Some(bytes) = bytes else { continue };
-        summary::leave(connection, mailbox, bytes?)?;
-        connection
-            .prepare_cached(
-                "UPDATE mailboxes SET quarantined = quarantined + 1 WHERE mailbox = ?1",
-            )?
-            .execute([mailbox])?;
+        let Some(leaving) = leaving else { continue };
+        departures.set_aside(&leaving?);
         marked.push(*id);
     }
+    departures.settle(connection)?;
     Ok(marked)
 }

@@ -1,12 +1,14 @@
 //! Leaving an envelope.
 
-use restante_federation_proto::ServerName;
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use restante_federation_proto::{ServerName, Timestamp};
+use rusqlite::{Connection, named_params, params};
 
 use super::body::{self, Body, Stored};
-use super::{signed, unsigned};
+use super::seals::{self, Seals};
+use super::{losses, signed, unsigned};
 use crate::duplicate::DuplicateKey;
-use crate::{Deposit, Deposited, EntryId, MailboxLimits};
+use crate::rules::{Held, Load};
+use crate::{Deposit, Deposited, EntryId, Full, Imported, Quotas};
 
 /// All that is written for an envelope, made ready before the writer's turn.
 #[derive(Debug)]
@@ -17,26 +19,35 @@ pub(super) struct Row {
     content_hash: [u8; 32],
     duplicate_key: DuplicateKey,
     deposited_at: i64,
+    expires_at: i64,
     content_bytes: i64,
     members_bytes: i64,
     body: Body,
+    seal: i64,
     checksum: [u8; 32],
 }
 
 impl Row {
-    pub(super) fn of(deposit: Deposit) -> Self {
+    pub(super) fn of(deposit: Deposit, seals: &Seals) -> Self {
         let mut row = Self {
             duplicate_key: DuplicateKey::of(&deposit),
             body: body::pack(&deposit),
             content_bytes: signed(deposit.content.len() as u64),
             members_bytes: signed(deposit.members.len() as u64),
             deposited_at: signed(deposit.deposited_at.as_millis()),
+            expires_at: signed(deposit.expires_at.as_millis()),
             content_hash: deposit.content_hash.0,
             recipient: deposit.recipient,
             origin: deposit.origin,
             txn_id: deposit.txn_id,
+            seal: seals::PLAIN,
             checksum: [0; 32],
         };
+        let about = row.stored().about(&row.recipient);
+        if let Some((seal, sealed)) = seals.seal(&row.body.bytes, &about) {
+            row.seal = seal;
+            row.body.bytes = sealed.into();
+        }
         row.checksum = row.stored().checksum(&row.recipient);
         row
     }
@@ -47,9 +58,11 @@ impl Row {
             txn_id: self.txn_id.as_bytes(),
             content_hash: &self.content_hash,
             deposited_at: self.deposited_at,
+            expires_at: self.expires_at,
             content_bytes: self.content_bytes,
             members_bytes: self.members_bytes,
             coding: self.body.coding as i64,
+            seal: self.seal,
             body: &self.body.bytes,
         }
     }
@@ -63,26 +76,58 @@ impl Row {
 pub(super) fn deposit(
     connection: &Connection,
     row: &Row,
-    limits: MailboxLimits,
+    quotas: Quotas,
     random: u64,
 ) -> rusqlite::Result<Deposited> {
     if is_known(connection, row.duplicate_key)? {
         return Ok(Deposited::Duplicate);
     }
-    let mailbox = find(connection, &row.recipient)?;
-    let (count, bytes) = mailbox.as_ref().map_or((0, 0), |mailbox| (mailbox.count, mailbox.bytes));
-    if !limits.have_room(count, bytes, unsigned(row.bytes())) {
-        return Ok(Deposited::MailboxFull);
+    let place = Place::find(connection, row)?;
+    if let Some(full) = quotas.full(place.held, unsigned(row.bytes())) {
+        return turn_away(connection, &place, row, full);
     }
-    let mailbox = match mailbox {
-        Some(mailbox) => mailbox,
-        None => create(connection, &row.recipient, EntryId::first(random))?,
-    };
-    let Some(entry) = mailbox.last_entry.and_then(EntryId::next) else {
-        return Ok(Deposited::MailboxFull);
-    };
-    append(connection, mailbox.mailbox, entry, row)?;
-    Ok(Deposited::Stored(entry))
+    match place.store(connection, row, random)? {
+        Some(entry) => Ok(Deposited::Stored(entry)),
+        None => turn_away(connection, &place, row, Full::Mailbox),
+    }
+}
+
+fn turn_away(
+    connection: &Connection,
+    place: &Place,
+    row: &Row,
+    full: Full,
+) -> rusqlite::Result<Deposited> {
+    if let Some(mailbox) = &place.mailbox {
+        let lost = losses::Lost {
+            kind: full.into(),
+            origin: Some(row.origin.as_str()),
+            count: 1,
+            bytes: unsigned(row.bytes()),
+        };
+        let now = Timestamp::from_millis(unsigned(row.deposited_at));
+        losses::count(connection, mailbox.mailbox, &lost, now)?;
+    }
+    Ok(Deposited::Full(full))
+}
+
+/// Stores the rows in their mailboxes, whatever those hold.
+pub(super) fn import(
+    connection: &Connection,
+    rows: &[Row],
+    mut random: impl FnMut() -> u64,
+) -> rusqlite::Result<Imported> {
+    let mut imported = Imported::default();
+    for row in rows {
+        if is_known(connection, row.duplicate_key)? {
+            imported.duplicates += 1;
+            continue;
+        }
+        let stored = Place::find(connection, row)?.store(connection, row, random())?;
+        stored.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::MAX))?;
+        imported.imported += 1;
+    }
+    Ok(imported)
 }
 
 pub(super) const KNOWN: &str = "
@@ -93,44 +138,90 @@ fn is_known(connection: &Connection, key: DuplicateKey) -> rusqlite::Result<bool
     connection.prepare_cached(KNOWN)?.exists([key.0])
 }
 
+/// Where a row goes, and what stands there already.
+struct Place {
+    mailbox: Option<Mailbox>,
+    held: Held,
+}
+
+#[derive(Clone, Copy)]
 struct Mailbox {
     mailbox: i64,
     last_entry: Option<EntryId>,
-    count: u64,
-    bytes: u64,
 }
 
 pub(super) const FIND: &str = "
-    SELECT mailbox, last_entry, envelopes, bytes FROM mailboxes WHERE recipient = ?1";
+    SELECT totals.envelopes, totals.bytes, mailboxes.envelopes, mailboxes.bytes,
+        shares.envelopes, shares.bytes, mailboxes.mailbox, mailboxes.last_entry
+    FROM totals
+    LEFT JOIN mailboxes ON mailboxes.recipient = ?1
+    LEFT JOIN shares ON shares.mailbox = mailboxes.mailbox AND shares.origin = ?2
+    WHERE totals.one = 1";
 
-fn find(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<Option<Mailbox>> {
-    connection
-        .prepare_cached(FIND)?
-        .query_row([recipient.as_str()], |row| {
-            Ok(Mailbox {
-                mailbox: row.get(0)?,
-                last_entry: EntryId::new(unsigned(row.get(1)?)),
-                count: unsigned(row.get(2)?),
-                bytes: unsigned(row.get(3)?),
-            })
-        })
-        .optional()
+impl Place {
+    fn find(connection: &Connection, row: &Row) -> rusqlite::Result<Self> {
+        connection.prepare_cached(FIND)?.query_row(
+            params![row.recipient.as_str(), row.origin.as_str()],
+            |found| {
+                let number = |index| -> rusqlite::Result<u64> {
+                    Ok(found.get::<_, Option<i64>>(index)?.map_or(0, unsigned))
+                };
+                let load = |envelopes, bytes| -> rusqlite::Result<Load> {
+                    Ok(Load { envelopes: number(envelopes)?, bytes: number(bytes)? })
+                };
+                let last_entry = EntryId::new(number(7)?);
+                let mailbox: Option<i64> = found.get(6)?;
+                Ok(Self {
+                    held: Held { relay: load(0, 1)?, mailbox: load(2, 3)?, origin: load(4, 5)? },
+                    mailbox: mailbox.map(|mailbox| Mailbox { mailbox, last_entry }),
+                })
+            },
+        )
+    }
+
+    /// Appends the row, unless no id is left.
+    fn store(
+        &self,
+        connection: &Connection,
+        row: &Row,
+        random: u64,
+    ) -> rusqlite::Result<Option<EntryId>> {
+        let mailbox = match self.mailbox {
+            Some(mailbox) => mailbox,
+            None => create(connection, &row.recipient, random)?,
+        };
+        let Some(entry) = mailbox.last_entry.and_then(EntryId::next) else { return Ok(None) };
+        append(connection, mailbox.mailbox, entry, row)?;
+        count_in(connection, mailbox.mailbox, entry, row)?;
+        Ok(Some(entry))
+    }
 }
 
+/// An empty mailbox whose first id `random` draws.
 fn create(
     connection: &Connection,
     recipient: &ServerName,
-    before_first: EntryId,
+    random: u64,
 ) -> rusqlite::Result<Mailbox> {
+    let before_first = EntryId::first(random);
     connection
         .prepare_cached("INSERT INTO mailboxes (recipient, last_entry) VALUES (?1, ?2)")?
         .execute(params![recipient.as_str(), signed(before_first.get())])?;
-    Ok(Mailbox {
-        mailbox: connection.last_insert_rowid(),
-        last_entry: Some(before_first),
-        count: 0,
-        bytes: 0,
-    })
+    let mailbox = connection.last_insert_rowid();
+    connection.prepare_cached("UPDATE totals SET mailboxes = mailboxes + 1")?.execute([])?;
+    Ok(Mailbox { mailbox, last_entry: Some(before_first) })
+}
+
+/// The number of `recipient`'s mailbox, which is created if there is none.
+pub(super) fn mailbox_of(
+    connection: &Connection,
+    recipient: &ServerName,
+    random: u64,
+) -> rusqlite::Result<i64> {
+    match super::summary::mailbox(connection, recipient)? {
+        Some(mailbox) => Ok(mailbox.mailbox),
+        None => create(connection, recipient, random).map(|mailbox| mailbox.mailbox),
+    }
 }
 
 fn append(
@@ -141,30 +232,52 @@ fn append(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO envelopes (mailbox, entry, duplicate_key, deposited_at, origin, txn_id,
-                 content_hash, content_bytes, members_bytes, coding, checksum, body)
-             VALUES (:mailbox, :entry, :duplicate_key, :deposited_at, :origin, :txn_id,
-                 :content_hash, :content_bytes, :members_bytes, :coding, :checksum, :body)",
+            "INSERT INTO envelopes (mailbox, entry, duplicate_key, deposited_at, expires_at, origin,
+                 txn_id, content_hash, content_bytes, members_bytes, coding, seal, checksum, body)
+             VALUES (:mailbox, :entry, :duplicate_key, :deposited_at, :expires_at, :origin,
+                 :txn_id, :content_hash, :content_bytes, :members_bytes, :coding, :seal, :checksum,
+                 :body)",
         )?
         .execute(named_params! {
             ":mailbox": mailbox,
             ":entry": signed(entry.get()),
             ":duplicate_key": row.duplicate_key.0,
             ":deposited_at": row.deposited_at,
+            ":expires_at": row.expires_at,
             ":origin": row.origin.as_str(),
             ":txn_id": row.txn_id,
             ":content_hash": row.content_hash,
             ":content_bytes": row.content_bytes,
             ":members_bytes": row.members_bytes,
             ":coding": row.body.coding as i64,
+            ":seal": row.seal,
             ":checksum": row.checksum,
             ":body": &row.body.bytes[..],
-        })?;
+        })
+        .map(drop)
+}
+
+/// Counts the row in its mailbox, its origin's share and the total.
+fn count_in(
+    connection: &Connection,
+    mailbox: i64,
+    entry: EntryId,
+    row: &Row,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE mailboxes SET last_entry = ?2, envelopes = envelopes + 1, bytes = bytes + ?3
              WHERE mailbox = ?1",
         )?
         .execute(params![mailbox, signed(entry.get()), row.bytes()])?;
-    Ok(())
+    connection
+        .prepare_cached(
+            "INSERT INTO shares (mailbox, origin, envelopes, bytes) VALUES (?1, ?2, 1, ?3)
+             ON CONFLICT DO UPDATE SET envelopes = envelopes + 1, bytes = bytes + excluded.bytes",
+        )?
+        .execute(params![mailbox, row.origin.as_str(), row.bytes()])?;
+    connection
+        .prepare_cached("UPDATE totals SET envelopes = envelopes + 1, bytes = bytes + ?1")?
+        .execute([row.bytes()])?;
+    seals::count(connection, row.seal, 1)
 }

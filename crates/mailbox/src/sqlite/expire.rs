@@ -1,11 +1,11 @@
-//! Removing what is past its time, oldest first, in steps of the caller's size.
+//! Removing what is past its time, first come, in steps of the caller's size.
 
-use restante_federation_proto::Timestamp;
 use restante_sqlite::{Database, StoreError};
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, Row, params};
 
-use super::{signed, summary};
-use crate::Expired;
+use super::departures::{Departures, Leaving};
+use super::signed;
+use crate::{Due, Expired, HOLD_GRACE, LossKind};
 
 pub(super) const FORGET: &str = "
     DELETE FROM acknowledged WHERE duplicate_key IN (
@@ -13,26 +13,29 @@ pub(super) const FORGET: &str = "
         ORDER BY deposited_at LIMIT ?2)";
 
 pub(super) const DUE: &str = "
-    SELECT row, mailbox, quarantined, content_bytes + members_bytes FROM envelopes
-    WHERE deposited_at < ?1 ORDER BY deposited_at, row LIMIT ?2";
+    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal,
+        (SELECT held FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox)
+    FROM envelopes WHERE expires_at < ?1 ORDER BY expires_at, row LIMIT ?2";
 
 /// One step. The key of an expired envelope goes with it.
 pub(super) fn expire(
     connection: &Connection,
-    deposited_before: Timestamp,
+    due: Due,
     batch_max: usize,
 ) -> rusqlite::Result<Expired> {
-    let before = signed(deposited_before.as_millis());
-    let batch_max = signed(batch_max as u64);
-    let remembered = forget(connection, before, batch_max)?;
-    let envelopes = due(connection, before, batch_max)?;
-    for envelope in &envelopes {
-        envelope.remove(connection)?;
+    let mut expired =
+        Expired { remembered: forget(connection, due, batch_max)?, ..Expired::default() };
+    let mut departures = Departures::default();
+    for envelope in envelopes_due(connection, due, batch_max)? {
+        envelope.pass(connection, due, &mut departures, &mut expired)?;
     }
-    Ok(Expired { envelopes: envelopes.len() as u64, remembered })
+    departures.settle_losses(connection, LossKind::Expired, due.now)?;
+    Ok(expired)
 }
 
-fn forget(connection: &Connection, before: i64, batch_max: i64) -> rusqlite::Result<u64> {
+fn forget(connection: &Connection, due: Due, batch_max: usize) -> rusqlite::Result<u64> {
+    let before = signed(due.remembered_from.as_millis());
+    let batch_max = signed(batch_max as u64);
     let forgotten = connection.prepare_cached(FORGET)?.execute(params![before, batch_max])?;
     Ok(forgotten as u64)
 }
@@ -41,16 +44,25 @@ fn forget(connection: &Connection, before: i64, batch_max: i64) -> rusqlite::Res
 /// of its commit with it. It stays, and the rest goes.
 pub(super) async fn expire_one_by_one(
     database: &Database,
-    deposited_before: Timestamp,
+    due: Due,
     batch_max: usize,
 ) -> Result<Expired, StoreError> {
-    let (before, batch_max) = (signed(deposited_before.as_millis()), signed(batch_max as u64));
-    let envelopes = database.read(move |connection| due(connection, before, batch_max)).await?;
+    let envelopes =
+        database.read(move |connection| envelopes_due(connection, due, batch_max)).await?;
     let mut expired = Expired::default();
     for envelope in envelopes {
-        let row = envelope.row;
-        match database.write(move |connection| envelope.remove(connection)).await {
-            Ok(()) => expired.envelopes += 1,
+        let row = envelope.leaving.row;
+        let alone = move |connection: &Connection| {
+            let (mut departures, mut expired) = (Departures::default(), Expired::default());
+            envelope.pass(connection, due, &mut departures, &mut expired)?;
+            departures.settle_losses(connection, LossKind::Expired, due.now)?;
+            Ok(expired)
+        };
+        match database.write(alone).await {
+            Ok(one) => {
+                expired.envelopes += one.envelopes;
+                expired.prolonged += one.prolonged;
+            }
             Err(error) if is_damage(&error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
@@ -62,8 +74,8 @@ pub(super) async fn expire_one_by_one(
             Err(error) => return Err(error),
         }
     }
-    let forgotten = database.write(move |connection| forget(connection, before, batch_max));
-    expired.remembered = forgotten.await?;
+    expired.remembered =
+        database.write(move |connection| forget(connection, due, batch_max)).await?;
     Ok(expired)
 }
 
@@ -73,39 +85,41 @@ pub(super) fn is_damage(error: &StoreError) -> bool {
     source.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
-struct Due {
-    row: i64,
-    mailbox: i64,
-    quarantined: bool,
-    bytes: u64,
+struct PastItsTime {
+    leaving: Leaving,
+    is_held: bool,
 }
 
-fn due(connection: &Connection, before: i64, batch_max: i64) -> rusqlite::Result<Vec<Due>> {
+fn envelopes_due(
+    connection: &Connection,
+    due: Due,
+    batch_max: usize,
+) -> rusqlite::Result<Vec<PastItsTime>> {
     let mut statement = connection.prepare_cached(DUE)?;
-    let rows = statement.query_map(params![before, batch_max], |row| {
-        Ok(Due {
-            row: row.get(0)?,
-            mailbox: row.get(1)?,
-            quarantined: row.get(2)?,
-            bytes: summary::size(row, 3),
-        })
-    })?;
-    rows.collect()
+    let before = signed(due.now.as_millis());
+    let past_its_time = |row: &Row<'_>| {
+        Ok(PastItsTime { leaving: Leaving::of(row)?, is_held: row.get(6).unwrap_or(0) != 0 })
+    };
+    statement.query_map(params![before, signed(batch_max as u64)], past_its_time)?.collect()
 }
 
-impl Due {
-    fn remove(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection.prepare_cached("DELETE FROM envelopes WHERE row = ?1")?.execute([self.row])?;
-        if self.quarantined {
-            summary::leave_quarantine(connection, self.mailbox)?;
-        } else {
-            summary::leave(connection, self.mailbox, self.bytes)?;
+impl PastItsTime {
+    fn pass(
+        &self,
+        connection: &Connection,
+        due: Due,
+        departures: &mut Departures,
+        expired: &mut Expired,
+    ) -> rusqlite::Result<()> {
+        if !self.is_held {
+            expired.envelopes += 1;
+            return departures.lose(connection, &self.leaving);
         }
+        expired.prolonged += 1;
+        let later = signed(due.now.after(HOLD_GRACE).as_millis());
         connection
-            .prepare_cached(
-                "UPDATE mailboxes SET expired_total = expired_total + 1 WHERE mailbox = ?1",
-            )?
-            .execute([self.mailbox])?;
+            .prepare_cached("UPDATE envelopes SET expires_at = ?2 WHERE row = ?1")?
+            .execute(params![self.leaving.row, later])?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ const APPLICATION_ID: i32 = 0x5273_7452;
 pub(super) const SCHEMA: Schema = Schema {
     kind: "relay",
     application_id: APPLICATION_ID,
-    migrations: &[Migration { sql: MAILBOXES }],
+    migrations: &[Migration { sql: MAILBOXES }, Migration { sql: ADMISSION }],
 };
 
 /// A deposit costs the same however much is stored: rows of `envelopes` are appended in the order
@@ -66,4 +66,128 @@ CREATE TABLE health (
 ) STRICT;
 
 INSERT INTO health VALUES (1, 0);
+";
+
+/// Copies `envelopes` once, so that what is read without the body stands before it. Values that damage gave another type are
+/// carried along as what they can be cast to: their checksum tells, and the rest of the mail must not wait for them. For the same
+/// reason the number of the mailbox is no foreign key.
+///
+/// Mail of the first schema keeps the thirty days that every relay then kept mail.
+///
+/// `shares` and `totals` are sums over `envelopes` that are not quarantined; a share of nothing has no row. A lost envelope's
+/// origin is empty where losses of several origins are summed up. `seal` is 0 for a body that is not sealed.
+const ADMISSION: &str = "
+ALTER TABLE mailboxes ADD COLUMN dropped_total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN last_loss INTEGER;
+
+ALTER TABLE envelopes RENAME TO envelopes_1;
+
+CREATE TABLE envelopes (
+    row INTEGER PRIMARY KEY,
+    mailbox INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    quarantined INTEGER NOT NULL DEFAULT 0,
+    -- NULL when quarantined: the same mail may then be left again.
+    duplicate_key BLOB,
+    deposited_at INTEGER NOT NULL,
+    -- Not under the checksum, because a hold prolongs it.
+    expires_at INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    txn_id TEXT NOT NULL,
+    content_hash BLOB NOT NULL,
+    content_bytes INTEGER NOT NULL,
+    members_bytes INTEGER NOT NULL,
+    coding INTEGER NOT NULL,
+    seal INTEGER NOT NULL,
+    checksum BLOB NOT NULL,
+    -- Last, so that the other columns are read without it.
+    body BLOB NOT NULL
+) STRICT;
+
+INSERT INTO envelopes
+SELECT row, coalesce(CAST(mailbox AS INTEGER), 0), coalesce(CAST(entry AS INTEGER), 0),
+    coalesce(CAST(quarantined AS INTEGER), 0), CAST(duplicate_key AS BLOB),
+    coalesce(CAST(deposited_at AS INTEGER), 0),
+    max(0, min(coalesce(CAST(deposited_at AS INTEGER), 0), 1 << 53)) + 2592000000,
+    coalesce(CAST(origin AS TEXT), ''), coalesce(CAST(txn_id AS TEXT), ''),
+    coalesce(CAST(content_hash AS BLOB), x''), coalesce(CAST(content_bytes AS INTEGER), 0),
+    coalesce(CAST(members_bytes AS INTEGER), 0), coalesce(CAST(coding AS INTEGER), 0), 0,
+    coalesce(CAST(checksum AS BLOB), x''), coalesce(CAST(body AS BLOB), x'')
+FROM envelopes_1 ORDER BY row;
+
+DROP TABLE envelopes_1;
+
+CREATE UNIQUE INDEX envelopes_in_order ON envelopes (mailbox, quarantined, entry);
+CREATE UNIQUE INDEX envelopes_by_duplicate_key ON envelopes (duplicate_key)
+    WHERE duplicate_key IS NOT NULL;
+CREATE INDEX envelopes_by_expiry ON envelopes (expires_at);
+
+CREATE TABLE shares (
+    mailbox INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    envelopes INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, origin)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO shares
+SELECT mailbox, origin, count(*),
+    sum(max(0, min(content_bytes, 1 << 40)) + max(0, min(members_bytes, 1 << 40)))
+FROM envelopes WHERE quarantined = 0 GROUP BY mailbox, origin;
+
+CREATE TABLE totals (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    mailboxes INTEGER NOT NULL,
+    registrations INTEGER NOT NULL,
+    envelopes INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    quarantined INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO totals
+SELECT 1, count(*), 0, coalesce(sum(envelopes), 0), coalesce(sum(bytes), 0),
+    coalesce(sum(quarantined), 0)
+FROM mailboxes;
+
+CREATE TABLE losses (
+    mailbox INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, kind, origin)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE registrations (
+    mailbox INTEGER PRIMARY KEY,
+    record BLOB NOT NULL,
+    -- Arrays of patterns; no array allows anyone.
+    allow TEXT,
+    block TEXT NOT NULL,
+    time_to_live INTEGER,
+    registered_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE invites (
+    -- Never given out again, so that revoking an old one never hits another.
+    invite INTEGER PRIMARY KEY AUTOINCREMENT,
+    hash BLOB NOT NULL UNIQUE,
+    server TEXT,
+    note TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX invites_by_expiry ON invites (expires_at);
+
+CREATE TABLE seals (
+    seal INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    -- By which another key of the same name is noticed.
+    proof BLOB NOT NULL,
+    envelopes INTEGER NOT NULL
+) STRICT;
 ";

@@ -4,7 +4,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{signed, unsigned};
-use crate::{Depth, MailboxSummary};
+use crate::{Depth, Hold, MailboxSummary, Registered};
 
 /// The index gives the oldest; the rest stands in the mailbox's row.
 pub(super) const SUMMARIES: &str = "
@@ -12,7 +12,8 @@ pub(super) const SUMMARIES: &str = "
         (SELECT deposited_at FROM envelopes AS held
          WHERE held.mailbox = mailboxes.mailbox AND held.quarantined = 0
          ORDER BY held.entry LIMIT 1),
-        recipient, quarantined, acknowledged_total, expired_total
+        recipient, quarantined, acknowledged_total, expired_total, dropped_total, held,
+        EXISTS (SELECT 1 FROM registrations WHERE registrations.mailbox = mailboxes.mailbox)
     FROM mailboxes";
 
 pub(super) fn depth(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<Depth> {
@@ -21,6 +22,16 @@ pub(super) fn depth(connection: &Connection, recipient: &ServerName) -> rusqlite
         .query_row([recipient.as_str()], depth_of)
         .optional()?;
     Ok(depth.unwrap_or_default())
+}
+
+pub(super) fn summary(
+    connection: &Connection,
+    recipient: &ServerName,
+) -> rusqlite::Result<Option<MailboxSummary>> {
+    connection
+        .prepare_cached(&format!("{SUMMARIES} WHERE recipient = ?1"))?
+        .query_row([recipient.as_str()], summary_of)
+        .optional()
 }
 
 pub(super) fn list(
@@ -35,17 +46,30 @@ pub(super) fn list(
 }
 
 fn summary_of(row: &Row<'_>) -> rusqlite::Result<MailboxSummary> {
-    let recipient: String = row.get(3)?;
     Ok(MailboxSummary {
-        recipient: recipient.parse().map_err(|error| {
-            let kind = rusqlite::types::Type::Text;
-            rusqlite::Error::FromSqlConversionFailure(3, kind, Box::new(error))
-        })?,
+        recipient: server_name(row, 3)?,
         depth: depth_of(row)?,
         quarantined: unsigned(row.get(4)?),
         acknowledged_total: unsigned(row.get(5)?),
         expired_total: unsigned(row.get(6)?),
+        dropped_total: unsigned(row.get(7)?),
+        hold: hold_of(row.get(8)?),
+        registered: if row.get(9)? { Registered::Yes } else { Registered::No },
     })
+}
+
+/// The server name in column `index`.
+pub(super) fn server_name(row: &Row<'_>, index: usize) -> rusqlite::Result<ServerName> {
+    let name: String = row.get(index)?;
+    name.parse().map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(index, kind, Box::new(error))
+    })
+}
+
+/// The time in column `index`.
+pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+    Ok(Timestamp::from_millis(unsigned(row.get(index)?)))
 }
 
 fn depth_of(row: &Row<'_>) -> rusqlite::Result<Depth> {
@@ -57,47 +81,35 @@ fn depth_of(row: &Row<'_>) -> rusqlite::Result<Depth> {
     })
 }
 
-/// The number of `recipient`'s mailbox.
+fn hold_of(held: i64) -> Hold {
+    if held == 0 { Hold::Released } else { Hold::Held }
+}
+
+/// A mailbox's row, as far as those need it who walk through the mailbox.
+pub(super) struct Mailbox {
+    pub(super) mailbox: i64,
+    pub(super) last_entry: i64,
+    /// How many envelopes it counts.
+    pub(super) envelopes: u64,
+    pub(super) quarantined: u64,
+    pub(super) hold: Hold,
+}
+
+/// The mailbox of `recipient`.
 pub(super) fn mailbox(
     connection: &Connection,
     recipient: &ServerName,
-) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached("SELECT mailbox FROM mailboxes WHERE recipient = ?1")?
-        .query_row([recipient.as_str()], |row| row.get(0))
-        .optional()
-}
-
-/// How many envelopes the mailbox counts.
-pub(super) fn count(connection: &Connection, mailbox: i64) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached("SELECT envelopes FROM mailboxes WHERE mailbox = ?1")?
-        .query_row([mailbox], |row| row.get(0).map(unsigned))
-}
-
-/// Counts one envelope of `bytes` less. The size of a damaged one may be wrong, so the sum stays
-/// above zero, and is right again when the last one leaves.
-pub(super) fn leave(connection: &Connection, mailbox: i64, bytes: u64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE mailboxes SET envelopes = max(0, envelopes - 1),
-                 bytes = iif(envelopes <= 1, 0, max(0, bytes - ?2)) WHERE mailbox = ?1",
-        )?
-        .execute(params![mailbox, signed(bytes)])?;
-    Ok(())
-}
-
-/// Counts one quarantined envelope less.
-pub(super) fn leave_quarantine(connection: &Connection, mailbox: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE mailboxes SET quarantined = max(0, quarantined - 1) WHERE mailbox = ?1",
-        )?
-        .execute([mailbox])?;
-    Ok(())
-}
-
-/// The size in column `index`: nothing, if that is damaged, so that what is damaged can still leave.
-pub(super) fn size(row: &Row<'_>, index: usize) -> u64 {
-    row.get_ref(index).ok().and_then(|size| size.as_i64().ok()).map_or(0, unsigned)
+) -> rusqlite::Result<Option<Mailbox>> {
+    let sql = "SELECT mailbox, last_entry, envelopes, quarantined, held
+               FROM mailboxes WHERE recipient = ?1";
+    let mailbox = |row: &Row<'_>| {
+        Ok(Mailbox {
+            mailbox: row.get(0)?,
+            last_entry: row.get(1)?,
+            envelopes: unsigned(row.get(2)?),
+            quarantined: unsigned(row.get(3)?),
+            hold: hold_of(row.get(4)?),
+        })
+    };
+    connection.prepare_cached(sql)?.query_row([recipient.as_str()], mailbox).optional()
 }

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use restante_federation_proto::{ErrorCode, MatrixError, UserId};
-use restante_mailbox::Deposited;
+use restante_mailbox::{Deposited, Full};
 
 use crate::errors::{Refusal, json};
 use crate::extract::SignedDeposit;
@@ -29,8 +29,12 @@ pub(crate) async fn handle(
     let address = Address { recipient: user_id.server_name().clone(), txn_id };
     match intake::deposit(&relay, &deposit.caller, address, deposit.body).await? {
         Deposited::Stored(_) | Deposited::Duplicate => Ok(json(StatusCode::OK, "{}")),
-        Deposited::MailboxFull => {
-            let text = "The mailbox is full; nothing was stored";
+        Deposited::Full(full) => {
+            let text = match full {
+                Full::Mailbox => "The mailbox is full; nothing was stored",
+                Full::Share => "Your share of the mailbox is full; nothing was stored",
+                Full::Relay => "The relay is full; nothing was stored",
+            };
             let full =
                 MatrixError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::LimitExceeded, text);
             Err(full.retry_after(FULL_RETRY).into())

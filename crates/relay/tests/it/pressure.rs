@@ -8,8 +8,8 @@ use http::header::AUTHORIZATION;
 use restante_federation::signed_request;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_mailbox::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
-    MailboxLimits, MailboxStore, MailboxSummary, MemoryStore, Page, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Loss, MailboxStore, MailboxSummary, MemoryStore, Page, Quotas, StoreError,
 };
 use restante_relay_api::endpoints::send_relay_target;
 use restante_relay_api::limits::BODY_BYTES_MAX;
@@ -37,9 +37,8 @@ struct GatedStore {
 
 impl GatedStore {
     fn new() -> Self {
-        let limits = MailboxLimits { envelopes_max: 100, bytes_max: 1 << 20 };
         let none = || Arc::new(Semaphore::new(0));
-        let store = Arc::new(MemoryStore::new(limits));
+        let store = Arc::new(MemoryStore::new());
         Self { store, begun: none(), may_end: none(), looks: none() }
     }
 }
@@ -50,11 +49,11 @@ async fn wait_for(event: &Semaphore) {
 
 #[async_trait]
 impl MailboxStore for GatedStore {
-    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError> {
+    async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError> {
         let (store, may_end) = (self.store.clone(), self.may_end.clone());
         let storing = tokio::spawn(async move {
             wait_for(&may_end).await;
-            store.deposit(deposit).await
+            store.deposit(deposit, quotas).await
         });
         self.begun.add_permits(1);
         storing.await.unwrap()
@@ -83,8 +82,20 @@ impl MailboxStore for GatedStore {
         self.store.depth(recipient).await
     }
 
-    async fn expire(&self, before: Timestamp, batch_max: usize) -> Result<Expired, StoreError> {
-        self.store.expire(before, batch_max).await
+    async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
+        self.store.expire(due, batch_max).await
+    }
+
+    async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        self.store.losses(recipient).await
+    }
+
+    async fn forget_losses(
+        &self,
+        recipient: &ServerName,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.store.forget_losses(recipient, until).await
     }
 
     async fn list(

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use restante_federation::config::{DnsSection, DnsWord};
 use restante_federation_proto::{ServerName, SystemClock, Timestamp};
 use restante_mailbox::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, EntryId, Expired,
-    MailboxLimits, MailboxStore, MailboxSummary, Page, SqliteStore, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Loss, MailboxStore, MailboxSummary, Page, Quotas, SqliteStore, StoreError,
 };
 use restante_relay::{Relay, RelayConfig};
 use tokio::sync::{mpsc, oneshot};
@@ -40,8 +40,6 @@ const SEED: u64 = 1;
 /// Work that may wait for the disk.
 const WAITING_MAX: usize = 10_000;
 
-const LIMITS: MailboxLimits = MailboxLimits { envelopes_max: 100_000, bytes_max: 1 << 30 };
-
 /// A store that answers before it has stored. As long as it lives nobody sees it: whoever looks has to wait until all is done.
 struct HastyStore {
     inner: Arc<SqliteStore>,
@@ -56,13 +54,13 @@ enum Haste {
 }
 
 enum Work {
-    Deposit(Deposit),
+    Deposit(Deposit, Quotas),
     Nothing(oneshot::Sender<()>),
 }
 
 impl HastyStore {
     fn open(path: &Path, haste: Haste) -> Self {
-        let inner = Arc::new(SqliteStore::open(path, LIMITS).unwrap());
+        let inner = Arc::new(SqliteStore::open(path).unwrap());
         let (work, waiting) = mpsc::channel(WAITING_MAX);
         tokio::spawn(do_in_turn(inner.clone(), waiting));
         Self { inner, haste, work }
@@ -82,7 +80,9 @@ impl HastyStore {
 async fn do_in_turn(store: Arc<SqliteStore>, mut waiting: mpsc::Receiver<Work>) {
     while let Some(work) = waiting.recv().await {
         match work {
-            Work::Deposit(deposit) => drop(store.deposit(deposit).await.unwrap()),
+            Work::Deposit(deposit, quotas) => {
+                drop(store.deposit(deposit, quotas).await.unwrap());
+            }
             Work::Nothing(done) => drop(done.send(())),
         }
     }
@@ -90,13 +90,13 @@ async fn do_in_turn(store: Arc<SqliteStore>, mut waiting: mpsc::Receiver<Work>) 
 
 #[async_trait]
 impl MailboxStore for HastyStore {
-    async fn deposit(&self, deposit: Deposit) -> Result<Deposited, StoreError> {
+    async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError> {
         if self.haste == Haste::Hasty {
-            self.put_off(Work::Deposit(deposit)).await;
+            self.put_off(Work::Deposit(deposit, quotas)).await;
             return Ok(Deposited::Stored(EntryId::MAX));
         }
         self.until_all_is_done().await;
-        self.inner.deposit(deposit).await
+        self.inner.deposit(deposit, quotas).await
     }
 
     async fn collect(
@@ -123,8 +123,20 @@ impl MailboxStore for HastyStore {
         self.inner.depth(recipient).await
     }
 
-    async fn expire(&self, before: Timestamp, batch_max: usize) -> Result<Expired, StoreError> {
-        self.inner.expire(before, batch_max).await
+    async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
+        self.inner.expire(due, batch_max).await
+    }
+
+    async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        self.inner.losses(recipient).await
+    }
+
+    async fn forget_losses(
+        &self,
+        recipient: &ServerName,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.inner.forget_losses(recipient, until).await
     }
 
     async fn list(

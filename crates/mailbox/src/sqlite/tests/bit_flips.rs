@@ -7,6 +7,7 @@ use restante_sqlite_faults::{Campaign, Disk, Fault, Lasts, Operation, Tally, Tro
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::StoredEnvelope;
 
 const RECIPIENTS: [&str; 3] = ["b.example", "c.example", "d.example"];
 
@@ -24,6 +25,7 @@ fn noise(number: u8) -> Deposit {
         content: content.into(),
         members: Bytes::new(),
         deposited_at: Timestamp::from_millis(1000 + u64::from(number)),
+        expires_at: Timestamp::from_millis(1000 + u64::from(number)),
     }
 }
 
@@ -33,7 +35,7 @@ async fn filled() -> (Folder, Vec<Deposit>) {
     let store = folder.open();
     let mail: Vec<_> = (0..24).map(noise).collect();
     for deposit in &mail {
-        store.deposit(deposit.clone()).await.unwrap();
+        store.deposit(deposit.clone(), ROOMY).await.unwrap();
     }
     let first = store.collect(&mail[0].recipient, None, EVERYTHING).await.unwrap().envelopes[0].id;
     let acknowledgement = Acknowledgement { id: first, content_hash: None };
@@ -101,7 +103,7 @@ async fn an_envelope_whose_pages_are_lost_holds_up_neither_mail_nor_expiry() {
     }
     // One was acknowledged.
     assert_eq!(whole, mail.len() - 2);
-    let expired = store.expire(Timestamp::from_millis(u64::MAX), 100).await.unwrap();
+    let expired = store.expire(due(u64::MAX), 100).await.unwrap();
     assert_eq!((expired.envelopes as usize, expired.remembered), (mail.len() - 2, 1));
     leave(&store, &["after"]).await;
 }
@@ -151,7 +153,7 @@ struct Outcomes {
 
 /// Does all that a relay does. An `Err` is mail that nobody left, or a panic.
 async fn use_all(path: &Path, mail: &[Deposit], outcomes: &mut Outcomes) -> Result<(), String> {
-    let Ok(store) = SqliteStore::open(path, LIMITS) else {
+    let Ok(store) = SqliteStore::open(path) else {
         outcomes.refused += 1;
         return Ok(());
     };
@@ -163,7 +165,9 @@ async fn use_all(path: &Path, mail: &[Deposit], outcomes: &mut Outcomes) -> Resu
         let collected = collected.unwrap_or_default();
         quarantined += collected.quarantined.len();
         for envelope in &collected.envelopes {
-            if envelope.deposit.recipient != recipient || !mail.contains(&envelope.deposit) {
+            if envelope.deposit.recipient != recipient
+                || !mail.iter().any(|mail| is(envelope, mail))
+            {
                 return Err(format!("{recipient} was given {envelope:?}"));
             }
         }
@@ -174,9 +178,9 @@ async fn use_all(path: &Path, mail: &[Deposit], outcomes: &mut Outcomes) -> Resu
         errors += failed(&store.acknowledge(&recipient, &named).await)?;
         errors += failed(&store.depth(&recipient).await)?;
     }
-    errors += failed(&store.deposit(noise(100)).await)?;
+    errors += failed(&store.deposit(noise(100), ROOMY).await)?;
     errors += failed(&store.list(None, 10).await)?;
-    errors += failed(&store.expire(Timestamp::from_millis(1010), 100).await)?;
+    errors += failed(&store.expire(due(1010), 100).await)?;
     errors += failed(&store.health().await)?;
     if errors > 0 || quarantined > 0 {
         outcomes.told += 1;
@@ -186,6 +190,12 @@ async fn use_all(path: &Path, mail: &[Deposit], outcomes: &mut Outcomes) -> Resu
         outcomes.harmless += 1;
     }
     Ok(())
+}
+
+/// Whether what came is that mail. When it expires is not handed out, and no checksum guards it.
+fn is(envelope: &StoredEnvelope, mail: &Deposit) -> bool {
+    let expires_at = mail.expires_at;
+    Deposit { expires_at, ..envelope.deposit.clone() } == *mail
 }
 
 /// Whether a call failed; by an error, not by a panic.
@@ -241,10 +251,10 @@ async fn a_disk_that_turned_read_only_refuses_deposits_and_hands_out_mail() {
     leave(&store, &["1", "2"]).await;
 
     disk.make_read_only();
-    assert!(store.deposit(mail("3")).await.is_err());
+    assert!(store.deposit(mail("3"), ROOMY).await.is_err());
     assert_eq!(collect(&store).await.0, ["1", "2"]);
     drop(store);
-    let refused = SqliteStore::open(&folder.path(), LIMITS).unwrap_err();
+    let refused = SqliteStore::open(&folder.path()).unwrap_err();
     assert!(refused.to_string().contains("this user may write there"), "{refused}");
 
     disk.heal();

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::*;
-use crate::StoredEnvelope;
 use crate::conformance::model::Model;
+use crate::{Full, Hold, StoredEnvelope};
 
 /// One call of the store.
 #[derive(Debug, Clone)]
@@ -12,7 +12,16 @@ pub(super) enum Call {
     Deposit(Deposit),
     Collect(ServerName, Option<EntryId>, Page),
     Acknowledge(ServerName, Vec<Acknowledgement>),
-    Expire(Timestamp, usize),
+    Expire(Due, usize),
+    /// Mail for which there is no room.
+    Refused(Deposit),
+    ForgetLosses(ServerName),
+    Set(ServerName, Hold),
+    Drop(ServerName, Selection),
+    Register(ServerName),
+    /// Keeping the mail.
+    Leave(ServerName),
+    Reseal,
     Health,
 }
 
@@ -39,7 +48,9 @@ pub(super) enum Answer {
     Collect(Collected),
     Acknowledge(Acknowledged),
     Expire(Expired),
-    Health,
+    Drop(u64),
+    /// What tells nothing.
+    Done,
 }
 
 impl fmt::Debug for Answer {
@@ -49,7 +60,8 @@ impl fmt::Debug for Answer {
             Self::Collect(collected) => write!(f, "{}", Brief(&collected.envelopes)),
             Self::Acknowledge(acknowledged) => write!(f, "{acknowledged:?}"),
             Self::Expire(expired) => write!(f, "{expired:?}"),
-            Self::Health => f.write_str("healthy"),
+            Self::Drop(dropped) => write!(f, "{dropped} dropped"),
+            Self::Done => f.write_str("done"),
         }
     }
 }
@@ -70,13 +82,19 @@ impl Call {
         match self {
             Self::Acknowledge(recipient, named) => drop(model.acknowledge(&recipient, &named)),
             Self::Expire(before, batch_max) => drop(model.expire(before, batch_max)),
-            Self::Deposit(_) | Self::Collect(..) | Self::Health => {}
+            Self::Refused(deposit) => model.turn_away(&deposit, Full::Mailbox),
+            Self::ForgetLosses(recipient) => model.forget_losses(&recipient),
+            Self::Set(recipient, hold) => drop(model.set(&recipient, hold)),
+            Self::Drop(recipient, selection) => drop(model.drop_mail(&recipient, &selection)),
+            Self::Register(recipient) => model.register(&recipient),
+            Self::Leave(recipient) => model.unregister(&recipient),
+            Self::Deposit(_) | Self::Collect(..) | Self::Reseal | Self::Health => {}
         }
     }
 
     pub(super) async fn on(&self, store: &SqliteStore) -> Result<Answer, StoreError> {
         Ok(match self {
-            Self::Deposit(deposit) => Answer::Deposit(store.deposit(deposit.clone()).await?),
+            Self::Deposit(deposit) => Answer::Deposit(store.deposit(deposit.clone(), ROOMY).await?),
             Self::Collect(recipient, after, page) => {
                 Answer::Collect(store.collect(recipient, *after, *page).await?)
             }
@@ -86,11 +104,55 @@ impl Call {
             Self::Expire(before, batch_max) => {
                 Answer::Expire(store.expire(*before, *batch_max).await?)
             }
-            Self::Health => {
-                store.health().await?;
-                Answer::Health
+            Self::Refused(deposit) => {
+                Answer::Deposit(store.deposit(deposit.clone(), NO_ROOM).await?)
+            }
+            Self::Drop(recipient, selection) => {
+                let now = Timestamp::from_millis(1_000_000);
+                Answer::Drop(store.drop_mail(recipient, selection.clone(), now).await?)
+            }
+            command => {
+                command.obey(store).await?;
+                Answer::Done
             }
         })
+    }
+}
+
+/// No room in any mailbox.
+const NO_ROOM: Quotas = Quotas {
+    mailbox: MailboxLimits { envelopes_max: 0, bytes_max: 0 },
+    origin: MailboxLimits::UNBOUNDED,
+    relay: MailboxLimits::UNBOUNDED,
+};
+
+/// Envelopes of a step of sealing anew: few, so that a round takes several.
+const RESEAL_BATCH: usize = 3;
+
+impl Call {
+    async fn obey(&self, store: &SqliteStore) -> Result<(), StoreError> {
+        match self {
+            Self::ForgetLosses(recipient) => {
+                store.forget_losses(recipient, Timestamp::from_millis(u64::MAX)).await
+            }
+            Self::Set(recipient, Hold::Held) => store.hold(recipient).await.map(drop),
+            Self::Set(recipient, Hold::Released) => store.release(recipient).await.map(drop),
+            Self::Register(recipient) => {
+                let registration = Registration {
+                    recipient: recipient.clone(),
+                    record: Bytes::from_static(b"{}"),
+                    senders: Senders::default(),
+                    time_to_live: None,
+                    registered_at: Timestamp::EPOCH,
+                };
+                store.register(registration, None, Timestamp::EPOCH).await.map(drop)
+            }
+            Self::Leave(recipient) => {
+                store.leave(recipient, LeftMail::Keep, Timestamp::EPOCH).await.map(drop)
+            }
+            Self::Reseal => store.reseal(RESEAL_BATCH).await.map(drop),
+            _ => store.health().await,
+        }
     }
 }
 

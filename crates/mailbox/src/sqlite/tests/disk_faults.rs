@@ -3,6 +3,7 @@
 use restante_sqlite_faults::{Campaign, Fault, Lasts, Operation, Tally, Trouble, fail_in_turn};
 
 use super::call::Call;
+use super::due;
 use super::trial::{Outcome, Trial};
 use crate::StoreError;
 
@@ -74,7 +75,7 @@ async fn steps(trial: &mut Trial, fault: Fault) -> Outcome<()> {
 
 /// Expiry takes the reserve back; then everything is taken.
 async fn is_usable(trial: &mut Trial) -> Outcome<()> {
-    let expiry = Call::Expire(restante_federation_proto::Timestamp::EPOCH, 1);
+    let expiry = Call::Expire(due(0), 1);
     let calls = [expiry, trial.mail(), trial.acknowledgement(), trial.collect()];
     for call in calls {
         if !trial.call(vec![call]).await? {

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::call::{Answer, Brief, Call, named};
 use super::*;
-use crate::StoredEnvelope;
-use crate::conformance::model::{Model, Verdict, key};
+use crate::at_rest::Keys;
+use crate::conformance::model::{Lost, Model, Verdict, key};
+use crate::{Full, Hold, Registered, StoredEnvelope, Totals};
 
 const RECIPIENTS: [&str; 3] = ["b.example", "c.example", "d.example"];
 
@@ -34,7 +35,16 @@ pub(super) struct Trial {
     shown: Vec<StoredEnvelope>,
     /// Deposits so far, so that each has a time of its own.
     deposits: u64,
+    /// Attempts to start so far; keys change with each.
+    starts: u64,
+    sealing: Sealing,
     story: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sealing {
+    None,
+    Rotating,
 }
 
 /// All that a store has.
@@ -43,6 +53,12 @@ struct Found {
     list: Vec<MailboxSummary>,
     /// Keys of acknowledged mail.
     remembered: u64,
+    /// Of each recipient.
+    losses: Vec<Vec<Lost>>,
+    shares: Vec<Vec<(ServerName, u64, u64)>>,
+    totals: Totals,
+    /// How many envelopes each key is said to seal, and how many it seals.
+    sealed: Vec<(i64, i64)>,
 }
 
 impl Found {
@@ -50,7 +66,7 @@ impl Found {
     fn take_over(&self, deposits: &[Call], model: &mut Model) -> Outcome<()> {
         let left = |held: &&StoredEnvelope| {
             let is_it = |call: &Call| matches!(call, Call::Deposit(mail) if *mail == held.deposit);
-            deposits.iter().any(is_it) && model.verdict(&held.deposit) == Verdict::Stored
+            deposits.iter().any(is_it) && model.verdict(&held.deposit, ROOMY) == Verdict::Stored
         };
         let mut left: Vec<_> = self.envelopes.iter().filter(left).cloned().collect();
         left.sort_by_key(|held| held.id);
@@ -59,14 +75,32 @@ impl Found {
 
     fn compare(&self, model: &Model) -> Outcome<()> {
         let recipients = RECIPIENTS.map(|recipient| recipient.parse().unwrap());
-        let held = recipients.iter().flat_map(|whose| model.page(whose, None, EVERYTHING));
-        let held: Vec<_> = held.collect();
+        let of = |whose: &ServerName| {
+            let whose = whose.clone();
+            model.held().iter().filter(move |held| held.deposit.recipient == whose).cloned()
+        };
+        let held: Vec<_> = recipients.iter().flat_map(of).collect();
         let trouble = || format!("found {}\nnot {}", Brief(&self.envelopes), Brief(&held));
         ensure(self.envelopes == held, &trouble())?;
         let summaries = model.summaries();
         ensure(self.list == summaries, &format!("found {:?}\nnot {summaries:?}", self.list))?;
         let remembered = model.remembered();
-        ensure(self.remembered == remembered, "acknowledged mail is forgotten or made up")
+        ensure(self.remembered == remembered, "acknowledged mail is forgotten or made up")?;
+        let losses: Vec<_> = recipients.iter().map(|whose| model.losses(whose)).collect();
+        ensure(self.losses == losses, &format!("lost {:?}\nnot {losses:?}", self.losses))?;
+        let shares: Vec<_> = recipients.iter().map(|whose| model.shares(whose)).collect();
+        ensure(self.shares == shares, &format!("shares {:?}\nnot {shares:?}", self.shares))?;
+        let registered = summaries.iter().filter(|line| line.registered == Registered::Yes);
+        let totals = Totals {
+            mailboxes: summaries.len() as u64,
+            registrations: registered.count() as u64,
+            envelopes: summaries.iter().map(|line| line.depth.count).sum(),
+            bytes: summaries.iter().map(|line| line.depth.bytes).sum(),
+            ..self.totals.clone()
+        };
+        ensure(self.totals == totals, &format!("totals {:?}\nnot {totals:?}", self.totals))?;
+        let sealed = format!("keys seal what they are not said to: {:?}", self.sealed);
+        ensure(self.sealed.iter().all(|(said, true_count)| said == true_count), &sealed)
     }
 }
 
@@ -78,18 +112,22 @@ impl Trial {
             tally: Tally::default(),
             rng: StdRng::seed_from_u64(seed),
             store: None,
-            model: Model::new(LIMITS),
+            model: Model::default(),
             unanswered: Vec::new(),
             errors: Vec::new(),
             shown: Vec::new(),
             deposits: 0,
+            starts: 0,
+            sealing: if seed.is_multiple_of(2) { Sealing::None } else { Sealing::Rotating },
             story: Vec::new(),
         }
     }
 
     /// Opens the store; whether that was possible.
     pub(super) async fn start(&mut self) -> bool {
-        let opened = SqliteStore::open(&self.site.path().join("relay.sqlite"), LIMITS);
+        self.starts += 1;
+        let path = self.site.path().join("relay.sqlite");
+        let opened = SqliteStore::open_sealed(&path, &self.keys());
         self.tell(format!("start: {:?}", opened.as_ref().map(drop)));
         let Ok(store) = opened else { return false };
         // So that losses and faults fall into the moving of the log as well.
@@ -102,6 +140,19 @@ impl Trial {
         self.tell(format!("move the log every {pages} pages: {often:?}"));
         self.store = often.is_ok().then_some(store);
         often.is_ok()
+    }
+
+    /// No keys, or two of which the other one seals after each start.
+    fn keys(&self) -> Keys {
+        let mut lines = [
+            "a AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "b BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=",
+        ];
+        lines.rotate_left(usize::from(self.starts.is_multiple_of(2)));
+        match self.sealing {
+            Sealing::None => Keys::none(),
+            Sealing::Rotating => Keys::parse(&lines.join("\n")).unwrap(),
+        }
     }
 
     /// Closes the store in good order, as far as the disk lets it.
@@ -168,11 +219,11 @@ impl Trial {
     fn check(&mut self, before: (&Model, &[EntryId]), call: Call, answer: Answer) -> Outcome<()> {
         match (call, answer) {
             (Call::Deposit(deposit), Answer::Deposit(deposited)) => {
-                let expected = self.model.verdict(&deposit);
+                let expected = self.model.verdict(&deposit, ROOMY);
                 match (deposited, expected) {
                     (Deposited::Stored(id), Verdict::Stored) => self.model.store(id, deposit)?,
                     (Deposited::Duplicate, Verdict::Duplicate)
-                    | (Deposited::MailboxFull, Verdict::MailboxFull) => {}
+                    | (Deposited::Full(_), Verdict::Full(_)) => {}
                     _ => return Err(format!("{deposited:?} where it is {expected:?}")),
                 }
             }
@@ -196,6 +247,16 @@ impl Trial {
                 let expected = self.model.expire(before, batch_max);
                 ensure(expired == expected, &format!("{expired:?}, not {expected:?}"))?;
             }
+            (Call::Refused(deposit), Answer::Deposit(deposited)) => {
+                let full = Deposited::Full(Full::Mailbox);
+                ensure(deposited == full, &format!("{deposited:?} without room"))?;
+                self.model.turn_away(&deposit, Full::Mailbox);
+            }
+            (Call::Drop(recipient, selection), Answer::Drop(dropped)) => {
+                let expected = self.model.drop_mail(&recipient, &selection);
+                ensure(dropped == expected, &format!("{dropped} dropped, not {expected}"))?;
+            }
+            (call, Answer::Done) => call.play(&mut self.model),
             _ => {}
         }
         Ok(())
@@ -238,18 +299,26 @@ impl Trial {
     async fn read(&self) -> Result<(Found, Vec<EntryId>), StoreError> {
         let store = self.store.clone().ok_or(StoreError::Busy)?;
         let (mut envelopes, mut quarantined) = (Vec::new(), Vec::new());
+        let (mut losses, mut shares) = (Vec::new(), Vec::new());
         for recipient in RECIPIENTS {
             let recipient = recipient.parse().unwrap();
-            let collected = store.collect(&recipient, None, EVERYTHING).await?;
+            let collected = store.export(&recipient, None, EVERYTHING).await?;
             envelopes.extend(collected.envelopes);
             quarantined.extend(collected.quarantined);
+            let lost = store.losses(&recipient).await?.into_iter();
+            losses
+                .push(lost.map(|loss| (loss.kind, loss.origin, loss.count, loss.bytes)).collect());
+            let share = store.shares(&recipient, None, 10).await?.into_iter();
+            shares.push(share.map(|share| (share.origin, share.envelopes, share.bytes)).collect());
         }
+        let totals = store.totals().await?;
         let list = store.list(None, 10).await?;
         let count = |connection: &Connection| {
             connection.query_row("SELECT count(*) FROM acknowledged", [], |row| row.get(0))
         };
         let remembered = unsigned(store.database.read(count).await?);
-        Ok((Found { envelopes, list, remembered }, quarantined))
+        let sealed = store.database.read(sealed).await?;
+        Ok((Found { envelopes, list, remembered, losses, shares, totals, sealed }, quarantined))
     }
 
     /// Plays in the model what turns out to have taken effect, each call whole.
@@ -278,10 +347,10 @@ impl Trial {
     async fn recognise(&mut self) -> Outcome<()> {
         let Some(store) = self.store.clone() else { return Err("no store".to_owned()) };
         for held in self.model.held().iter().rev().take(3) {
-            let mut again = store.deposit(held.deposit.clone()).await;
+            let mut again = store.deposit(held.deposit.clone(), ROOMY).await;
             if again.is_err() && self.site.disk().failed() > 0 {
                 self.site.disk().heal();
-                again = store.deposit(held.deposit.clone()).await;
+                again = store.deposit(held.deposit.clone(), ROOMY).await;
             }
             let again = again.map_err(|error| format!("{error:?}"))?;
             ensure(again == Deposited::Duplicate, &format!("{:?} left anew", key(&held.deposit)))?;
@@ -290,13 +359,15 @@ impl Trial {
     }
 
     fn draw(&mut self) -> Vec<Call> {
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..16) {
             0..5 => vec![self.mail()],
             5 => (0..self.rng.random_range(2..5)).map(|_| self.mail()).collect(),
             6 | 7 => vec![self.acknowledgement()],
             8 => vec![self.mail(), self.collect(), self.acknowledgement()],
             9 => vec![self.collect()],
-            10 => vec![Call::Expire(self.time(), self.rng.random_range(0..4))],
+            12..15 => vec![self.command()],
+            15 => vec![Call::Reseal],
+            10 => vec![Call::Expire(self.due(), self.rng.random_range(0..4))],
             _ => vec![self.again(), Call::Health],
         }
     }
@@ -318,7 +389,35 @@ impl Trial {
             content: content.into(),
             members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
             deposited_at: Timestamp::from_millis(self.deposits * 10),
+            expires_at: Timestamp::from_millis(self.deposits * 10),
         })
+    }
+
+    /// Something that is not of every day.
+    fn command(&mut self) -> Call {
+        let recipient = self.recipient();
+        match self.rng.random_range(0..8) {
+            0 | 1 => match self.mail() {
+                Call::Deposit(deposit) => Call::Refused(deposit),
+                other => other,
+            },
+            2 => Call::ForgetLosses(recipient),
+            3 => Call::Set(recipient, Hold::Held),
+            4 => Call::Set(recipient, Hold::Released),
+            5 => Call::Drop(recipient, self.selection()),
+            6 => Call::Register(recipient),
+            _ => Call::Leave(recipient),
+        }
+    }
+
+    fn selection(&mut self) -> Selection {
+        let held = self.model.held();
+        let one = (!held.is_empty()).then(|| held[self.rng.random_range(0..held.len())].id);
+        match (self.rng.random_range(0..3), one) {
+            (0, _) => Selection::All,
+            (1, Some(id)) => Selection::Envelope(id),
+            _ => Selection::Origin("a.example".parse().unwrap()),
+        }
     }
 
     /// Mail that is held, if there is any, left again.
@@ -351,8 +450,8 @@ impl Trial {
         RECIPIENTS[self.rng.random_range(0..RECIPIENTS.len())].parse().unwrap()
     }
 
-    fn time(&mut self) -> Timestamp {
-        Timestamp::from_millis(self.rng.random_range(0..self.deposits * 10 + 10))
+    fn due(&mut self) -> Due {
+        due(self.rng.random_range(0..self.deposits * 10 + 10))
     }
 
     fn tell(&mut self, line: String) {
@@ -365,6 +464,13 @@ impl Trial {
         let end: String = end.chars().take(4000).collect();
         format!("{}\n{end}", self.story.join("\n"))
     }
+}
+
+fn sealed(connection: &Connection) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let sql = "SELECT envelopes, (SELECT count(*) FROM envelopes AS held
+                   WHERE held.seal = seals.seal AND held.quarantined = 0) FROM seals";
+    let counts = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    connection.prepare(sql)?.query_map([], counts)?.collect()
 }
 
 fn ensure(is_kept: bool, broken: &str) -> Outcome<()> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use restante_sqlite_faults::fixtures;
 
 use super::*;
+use crate::LossKind;
 
 /// In `tests/fixtures`: mail 1, 3 (set aside) and 5 for b.example, where 2 was acknowledged, and 4 for c.example.
 #[tokio::test]
@@ -24,17 +25,45 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         assert_eq!(txn_ids.collect::<Vec<_>>(), ["1", "5", "4"], "schema {version}");
         assert!(held[0].deposit.content.ends_with(br#""note":"the first"}"#), "schema {version}");
         for known in held.iter().map(|held| &held.deposit) {
-            let again = store.deposit(known.clone()).await.unwrap();
+            let again = store.deposit(known.clone(), ROOMY).await.unwrap();
             assert_eq!(again, Deposited::Duplicate, "schema {version}");
+        }
+        let shares = store.shares(&recipient(), None, 10).await.unwrap();
+        let shares =
+            shares.iter().map(|share| (share.origin.as_str(), share.envelopes, share.bytes));
+        let bytes = held.iter().map(|held| held.deposit.bytes()).sum();
+        assert_eq!(shares.collect::<Vec<_>>(), [("a.example", 2, bytes)], "schema {version}");
+        let totals = store.totals().await.unwrap();
+        assert_eq!((totals.mailboxes, totals.envelopes, totals.quarantined), (2, 3, 1));
+        if version >= 2 {
+            keeps_what_admission_added(&store).await;
         }
         let mailbox = summary_of(&store).await;
         assert_eq!((mailbox.quarantined, mailbox.acknowledged_total), (1, 1), "schema {version}");
         assert!(leave(&store, &["6"]).await[0] > held[1].id, "schema {version}");
         let ids: Vec<_> = held.iter().map(|held| held.id).collect();
         assert_eq!(acknowledge(&store, &ids).await, 2, "schema {version}");
-        let due = held[0].deposit.deposited_at.after(std::time::Duration::from_secs(60));
-        let expired = store.expire(due, 10).await.unwrap();
+        let deposited = held.iter().chain(&others.envelopes).map(|held| held.deposit.deposited_at);
+        let month = std::time::Duration::from_secs(30 * 24 * 60 * 60);
+        let now = deposited.max().unwrap().after(month + std::time::Duration::from_secs(1));
+        let expired = store.expire(Due { now, remembered_from: now.before(month) }, 10).await;
         // The one for c.example, the one set aside, and "6", which is of the year 1970; three keys.
-        assert_eq!(expired, Expired { envelopes: 3, remembered: 3 }, "schema {version}");
+        let all = Expired { envelopes: 3, remembered: 3, prolonged: 0 };
+        assert_eq!(expired.unwrap(), all, "schema {version}");
     }
+}
+
+/// Losses of b.example, a registration of c.example, an invite, a key that nothing is sealed with.
+async fn keeps_what_admission_added(store: &SqliteStore) {
+    let losses = store.losses(&recipient()).await.unwrap();
+    let losses = losses.iter().map(|loss| (loss.kind, loss.origin.clone(), loss.count));
+    let origin = Some("a.example".parse().unwrap());
+    let expected = [(LossKind::MailboxFull, origin, 2), (LossKind::Dropped, None, 1)];
+    assert_eq!(losses.collect::<Vec<_>>(), expected);
+    assert_eq!(summary_of(store).await.dropped_total, 1);
+    let registration = store.registration(&"c.example".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(registration.senders.allow, Some(vec!["*.friends.example".to_owned()]));
+    assert_eq!(store.invites().await.unwrap()[0].invite.note, "for a friend");
+    let totals = store.totals().await.unwrap();
+    assert_eq!((totals.registrations, totals.keys[0].envelopes), (1, 0));
 }

@@ -1,0 +1,246 @@
+//! Registrations and invites.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use restante_federation_proto::{ServerName, Timestamp};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{SqliteStore, deposit, losses, signed, summary, unsigned};
+use crate::registry::{check_invite, check_registration};
+use crate::{
+    Custody, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail, OpenInvite,
+    REGISTRATIONS_MAX, RegisterOutcome, Registration, Registry, Revoked, Selection, Senders,
+    StoreError,
+};
+
+#[async_trait]
+impl Registry for SqliteStore {
+    async fn registration(
+        &self,
+        recipient: &ServerName,
+    ) -> Result<Option<Registration>, StoreError> {
+        let recipient = recipient.clone();
+        Ok(self.database.read(move |connection| registration(connection, &recipient)).await?)
+    }
+
+    async fn register(
+        &self,
+        registration: Registration,
+        invite: Option<InviteHash>,
+        now: Timestamp,
+    ) -> Result<RegisterOutcome, StoreError> {
+        if let Some(refused) = check_registration(&registration) {
+            return Ok(refused);
+        }
+        let random = rand::random();
+        self.add(move |connection| register(connection, &registration, invite, now, random)).await
+    }
+
+    async fn leave(
+        &self,
+        recipient: &ServerName,
+        mail: LeftMail,
+        now: Timestamp,
+    ) -> Result<Left, StoreError> {
+        let end = || {
+            let recipient = recipient.clone();
+            move |connection: &_| unregister(connection, &recipient)
+        };
+        self.make_room(end).await?;
+        if mail == LeftMail::Keep {
+            return Ok(Left::default());
+        }
+        let dropped = self.drop_mail(recipient, Selection::All, now).await?;
+        let forget = || {
+            let recipient = recipient.clone();
+            let all = Timestamp::from_millis(u64::MAX);
+            move |connection: &_| losses::forget(connection, &recipient, all)
+        };
+        self.make_room(forget).await?;
+        Ok(Left { dropped })
+    }
+
+    async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError> {
+        if let Some(refused) = check_invite(&invite) {
+            return Ok(refused);
+        }
+        self.add(move |connection| keep_invite(connection, &invite)).await
+    }
+
+    async fn invites(&self) -> Result<Vec<OpenInvite>, StoreError> {
+        Ok(self.database.read(invites).await?)
+    }
+
+    async fn revoke_invite(&self, id: InviteId) -> Result<Revoked, StoreError> {
+        let revoke = || move |connection: &Connection| remove_invite(connection, id);
+        match self.make_room(revoke).await? {
+            0 => Ok(Revoked::NoSuchInvite),
+            _ => Ok(Revoked::Yes),
+        }
+    }
+}
+
+pub(super) const FIND: &str = "
+    SELECT record, allow, block, time_to_live, registered_at FROM registrations
+    WHERE mailbox = (SELECT mailbox FROM mailboxes WHERE recipient = ?1)";
+
+fn registration(
+    connection: &Connection,
+    recipient: &ServerName,
+) -> rusqlite::Result<Option<Registration>> {
+    let registration = |row: &Row<'_>| {
+        let record: Vec<u8> = row.get(0)?;
+        let allow: Option<String> = row.get(1)?;
+        let time_to_live: Option<i64> = row.get(3)?;
+        Ok(Registration {
+            recipient: recipient.clone(),
+            record: record.into(),
+            senders: Senders {
+                allow: allow.map(|allow| patterns(1, &allow)).transpose()?,
+                block: patterns(2, &row.get::<_, String>(2)?)?,
+            },
+            time_to_live: time_to_live.map(|millis| Duration::from_millis(unsigned(millis))),
+            registered_at: summary::time(row, 4)?,
+        })
+    };
+    connection.prepare_cached(FIND)?.query_row([recipient.as_str()], registration).optional()
+}
+
+fn patterns(column: usize, json: &str) -> rusqlite::Result<Vec<String>> {
+    serde_json::from_str(json).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
+fn json(patterns: &[String]) -> rusqlite::Result<String> {
+    let json = serde_json::to_string(patterns);
+    json.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn register(
+    connection: &Connection,
+    registration: &Registration,
+    invite: Option<InviteHash>,
+    now: Timestamp,
+    random: u64,
+) -> rusqlite::Result<RegisterOutcome> {
+    let recipient = &registration.recipient;
+    if !is_registered(connection, recipient)? {
+        if registrations(connection)? >= REGISTRATIONS_MAX {
+            return Ok(RegisterOutcome::TooMany);
+        }
+        if let Some(hash) = invite {
+            let usable =
+                invite_with(connection, hash)?.filter(|open| open.invite.admits(recipient, now));
+            let Some(open) = usable else { return Ok(RegisterOutcome::InviteUnknownOrUsed) };
+            remove_invite(connection, open.id)?;
+        }
+        connection
+            .prepare_cached("UPDATE totals SET registrations = registrations + 1")?
+            .execute([])?;
+    }
+    let mailbox = deposit::mailbox_of(connection, recipient, random)?;
+    let allow = registration.senders.allow.as_deref().map(json).transpose()?;
+    let time_to_live =
+        registration.time_to_live.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO registrations
+                 (mailbox, record, allow, block, time_to_live, registered_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            mailbox,
+            &registration.record[..],
+            allow,
+            json(&registration.senders.block)?,
+            time_to_live,
+            signed(registration.registered_at.as_millis())
+        ])?;
+    Ok(RegisterOutcome::Accepted)
+}
+
+pub(super) const IS_REGISTERED: &str = "
+    SELECT 1 FROM registrations
+    WHERE mailbox = (SELECT mailbox FROM mailboxes WHERE recipient = ?1)";
+
+fn is_registered(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<bool> {
+    connection.prepare_cached(IS_REGISTERED)?.exists([recipient.as_str()])
+}
+
+fn registrations(connection: &Connection) -> rusqlite::Result<u64> {
+    let count = |row: &Row<'_>| row.get(0).map(unsigned);
+    connection.prepare_cached("SELECT registrations FROM totals")?.query_row([], count)
+}
+
+pub(super) const UNREGISTER: &str = "
+    DELETE FROM registrations
+    WHERE mailbox = (SELECT mailbox FROM mailboxes WHERE recipient = ?1)";
+
+fn unregister(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<()> {
+    let ended = connection.prepare_cached(UNREGISTER)?.execute([recipient.as_str()])?;
+    connection
+        .prepare_cached("UPDATE totals SET registrations = max(0, registrations - ?1)")?
+        .execute([signed(ended as u64)])?;
+    Ok(())
+}
+
+pub(super) const FORGET_INVITES: &str = "DELETE FROM invites WHERE expires_at <= ?1";
+
+fn keep_invite(connection: &Connection, invite: &Invite) -> rusqlite::Result<InviteOutcome> {
+    let created_at = signed(invite.created_at.as_millis());
+    connection.prepare_cached(FORGET_INVITES)?.execute([created_at])?;
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM invites")?
+        .query_row([], |row| row.get(0))?;
+    if unsigned(count) >= INVITES_MAX {
+        return Ok(InviteOutcome::TooMany);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO invites (hash, server, note, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            invite.hash.0,
+            invite.server.as_ref().map(ServerName::as_str),
+            invite.note,
+            created_at,
+            signed(invite.expires_at.as_millis())
+        ])?;
+    Ok(InviteOutcome::Created(InviteId(unsigned(connection.last_insert_rowid()))))
+}
+
+pub(super) const WITH_HASH: &str = "
+    SELECT invite, hash, server, note, created_at, expires_at FROM invites WHERE hash = ?1";
+
+fn invite_with(connection: &Connection, hash: InviteHash) -> rusqlite::Result<Option<OpenInvite>> {
+    connection.prepare_cached(WITH_HASH)?.query_row([hash.0], invite_of).optional()
+}
+
+/// There are at most [`INVITES_MAX`].
+fn invites(connection: &Connection) -> rusqlite::Result<Vec<OpenInvite>> {
+    let sql =
+        "SELECT invite, hash, server, note, created_at, expires_at FROM invites ORDER BY invite";
+    connection.prepare_cached(sql)?.query_map([], invite_of)?.collect()
+}
+
+fn invite_of(row: &Row<'_>) -> rusqlite::Result<OpenInvite> {
+    let server: Option<String> = row.get(2)?;
+    Ok(OpenInvite {
+        id: InviteId(unsigned(row.get(0)?)),
+        invite: Invite {
+            hash: InviteHash(row.get(1)?),
+            server: server.map(|_| summary::server_name(row, 2)).transpose()?,
+            note: row.get(3)?,
+            created_at: summary::time(row, 4)?,
+            expires_at: summary::time(row, 5)?,
+        },
+    })
+}
+
+fn remove_invite(connection: &Connection, id: InviteId) -> rusqlite::Result<usize> {
+    connection.prepare_cached("DELETE FROM invites WHERE invite = ?1")?.execute([signed(id.0)])
+}

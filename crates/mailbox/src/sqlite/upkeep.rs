@@ -1,0 +1,74 @@
+//! The operator's hand on the database as a whole.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Row};
+
+use super::{SqliteStore, reseal, unsigned};
+use crate::{Backup, BackupError, KeyUse, Resealed, StoreError, Totals, Upkeep};
+
+#[async_trait]
+impl Upkeep for SqliteStore {
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        Ok(self.database.read(totals).await?)
+    }
+
+    async fn backup(&self, path: &Path) -> Result<Backup, BackupError> {
+        let bytes = self.database.backup(path).await?;
+        Ok(Backup { bytes })
+    }
+
+    async fn reseal(&self, batch_max: usize) -> Result<Resealed, StoreError> {
+        if self.seals.are_unused() {
+            return Ok(Resealed::default());
+        }
+        let (seals, after) = (self.seals.clone(), self.resealed_row.load(Ordering::Relaxed));
+        let find = move |connection: &_| reseal::find(connection, &seals, after, batch_max);
+        let found = self.database.read(find).await?;
+        let last_row = if found.looked_at == 0 { 0 } else { found.last_row };
+        let done = if found.bodies.is_empty() && found.damaged.is_empty() {
+            Resealed { looked_at: found.looked_at, resealed: 0 }
+        } else {
+            self.add(move |connection| reseal::put(connection, &found)).await?
+        };
+        // After the write: what failed gets another turn.
+        self.resealed_row.store(last_row, Ordering::Relaxed);
+        Ok(done)
+    }
+}
+
+fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
+    let keys = keys(connection)?;
+    let sql = "SELECT mailboxes, registrations, envelopes, bytes, quarantined FROM totals";
+    connection.prepare_cached(sql)?.query_row([], |row| {
+        let number = |index| row.get(index).map(unsigned);
+        Ok(Totals {
+            mailboxes: number(0)?,
+            registrations: number(1)?,
+            envelopes: number(2)?,
+            bytes: number(3)?,
+            quarantined: number(4)?,
+            keys,
+        })
+    })
+}
+
+fn keys(connection: &Connection) -> rusqlite::Result<Vec<KeyUse>> {
+    let key_use = |row: &Row<'_>| Ok(KeyUse { id: row.get(0)?, envelopes: unsigned(row.get(1)?) });
+    let sql = "SELECT key, envelopes FROM seals ORDER BY seal";
+    connection.prepare_cached(sql)?.query_map([], key_use)?.collect()
+}
+
+impl From<restante_sqlite::BackupError> for BackupError {
+    fn from(error: restante_sqlite::BackupError) -> Self {
+        match error {
+            restante_sqlite::BackupError::Exists { path } => Self::Exists { path },
+            restante_sqlite::BackupError::Unwritable { path, source } => {
+                Self::Unwritable { path, source }
+            }
+            restante_sqlite::BackupError::InMemory => Self::InMemory,
+        }
+    }
+}
