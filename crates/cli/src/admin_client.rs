@@ -1,4 +1,6 @@
-//! Talks to a running node's admin API.
+//! Talks to the operators' door of a running relay or node.
+
+mod stream;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,40 +8,86 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
+use crate::args::RelayConfigOptions;
 use crate::config_file;
+pub(crate) use stream::Lines;
 
-/// A node on this machine answers within this time or is stuck.
+/// A program on this machine answers a question within this time or is stuck.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A status with thousands of waiting envelopes is a few megabytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The admin API of one node.
+/// What every call's path begins with.
+const BASE: &str = "/_restante/admin/v1";
+
+/// The file with the token, in the data folder of either program.
+pub(crate) const TOKEN_FILE: &str = "admin-token";
+
+/// The operators' door of one program.
+#[derive(Debug)]
 pub(crate) struct AdminClient {
     address: SocketAddr,
     token: String,
+    program: &'static str,
+    deadline: Duration,
+}
+
+/// A connection that is open for as long as its answer is read.
+#[derive(Debug)]
+struct Answer {
+    status: http::StatusCode,
+    body: Incoming,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 impl AdminClient {
-    /// Finds address and token by the node's configuration file.
-    pub(crate) fn from_config(file: &Path) -> anyhow::Result<Self> {
+    /// Finds a node's address and token by its configuration file.
+    pub(crate) fn of_node(file: &Path) -> anyhow::Result<Self> {
         let config = config_file::node(file)?;
-        let path = config.data.join("admin-token");
+        Self::open("node", config.admin.listen, &config.data)
+    }
+
+    /// Finds a relay's address and token by its configuration; without a file everything has a default.
+    pub(crate) fn of_relay(options: &RelayConfigOptions) -> anyhow::Result<Self> {
+        let config = options.read()?;
+        Self::open("relay", config.operators.listen, &config.data)
+    }
+
+    /// The door at `address`, whose token is in the folder `data`.
+    pub(crate) fn open(
+        program: &'static str,
+        address: SocketAddr,
+        data: &Path,
+    ) -> anyhow::Result<Self> {
+        let path = data.join(TOKEN_FILE);
         let token = fs::read_to_string(&path).with_context(|| {
             format!(
-                "cannot read the token {}; has the node been started, and may this user read it?",
+                "cannot read the token {}; has the {program} been started, and may this user read it?",
                 path.display()
             )
         })?;
-        Ok(Self { address: config.admin.listen, token: token.trim().to_owned() })
+        Ok(Self { address, token: token.trim().to_owned(), program, deadline: DEADLINE })
+    }
+
+    /// The same door, for a call that may take this long.
+    pub(crate) fn patient(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// `GET`, answered with JSON.
@@ -47,45 +95,91 @@ impl AdminClient {
         self.call(Method::GET, target, Vec::new()).await
     }
 
-    /// Any method; a refusal becomes an error with the node's own words.
+    /// `POST` of a JSON body, answered with JSON.
+    pub(crate) async fn post(&self, target: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call(Method::POST, target, body.to_string().into_bytes()).await
+    }
+
+    /// Any method; a refusal becomes an error with the program's own words.
     pub(crate) async fn call(
         &self,
         method: Method,
         target: &str,
         body: Vec<u8>,
     ) -> anyhow::Result<Value> {
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(HOST, self.address.to_string())
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .body(Full::new(Bytes::from(body)))?;
-        let answer = tokio::time::timeout(DEADLINE, self.exchange(request)).await;
-        answer.with_context(|| format!("the node at {} did not answer in time", self.address))?
+        let whole = async {
+            let answer = self.send(method, &format!("{BASE}{target}"), body).await?;
+            self.json(answer).await
+        };
+        tokio::time::timeout(self.deadline, whole).await.with_context(|| self.late())?
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
-        let stream = TcpStream::connect(self.address)
-            .await
-            .with_context(|| format!("no node answers at {}; is it running?", self.address))?;
+    /// `GET` of a path outside the admin API, such as `/ready`: its status and text.
+    pub(crate) async fn plain(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let whole = async {
+            let mut answer = self.send(Method::GET, path, Vec::new()).await?;
+            let body = Limited::new(&mut answer.body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+            Ok((answer.status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+        };
+        tokio::time::timeout(self.deadline, whole).await.with_context(|| self.late())?
+    }
+
+    /// `GET`, answered with lines that are read one by one; none of them is held for longer than its reader wants.
+    pub(crate) async fn lines(&self, target: &str) -> anyhow::Result<Lines> {
+        let path = format!("{BASE}{target}");
+        let sent = self.send(Method::GET, &path, Vec::new());
+        let answer = tokio::time::timeout(self.deadline, sent).await;
+        let answer = answer.with_context(|| self.late())??;
+        if answer.status.is_success() {
+            return Ok(Lines::of(answer, self.deadline));
+        }
+        self.json(answer).await?;
+        bail!("the {} refused without a reason", self.program)
+    }
+
+    fn late(&self) -> String {
+        format!("the {} at {} did not answer in time", self.program, self.address)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+        let program = self.program;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.address.to_string())
+            .header(CONTENT_TYPE, "application/json")
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Full::new(Bytes::from(body)))?;
+        let stream = TcpStream::connect(self.address).await.with_context(|| {
+            format!(
+                "no {program} answers to operators at {}; is it running, with this configuration?",
+                self.address
+            )
+        })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // Takes the sender with it: the connection stays open for as long as there is one.
-        let exchange = async move {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-            anyhow::Ok((status, body))
-        };
-        let (result, _closed) = tokio::join!(exchange, async {
+        let connection = tokio::spawn(async move {
             // The exchange reports what matters of a broken connection.
             let _ = connection.await;
         });
-        let (status, body) = result?;
-        let json: Value = serde_json::from_slice(&body).context("the node's answer is not JSON")?;
-        if !status.is_success() {
-            bail!("{}", json["error"].as_str().unwrap_or("the node refused"));
+        let sent = sender.send_request(request).await;
+        if sent.is_err() {
+            connection.abort();
+        }
+        let response = sent.with_context(|| format!("the {program} closed the connection"))?;
+        let (head, body) = response.into_parts();
+        Ok(Answer { status: head.status, body, connection })
+    }
+
+    async fn json(&self, mut answer: Answer) -> anyhow::Result<Value> {
+        let body = Limited::new(&mut answer.body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        let json: Value = serde_json::from_slice(&body)
+            .with_context(|| format!("the {}'s answer is not JSON", self.program))?;
+        if !answer.status.is_success() {
+            let refused = format!("the {} refused", self.program);
+            bail!("{}", json["error"].as_str().unwrap_or(&refused));
         }
         Ok(json)
     }
@@ -93,39 +187,32 @@ impl AdminClient {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use crate::scripted_door::ScriptedDoor;
 
-    use super::*;
-
-    /// Answers one request with `answer`, and keeps the connection open until the other side closes it.
-    async fn serve(listener: TcpListener, answer: &'static str) {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            request.push(stream.read_u8().await.unwrap());
-        }
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
-    }
-
-    async fn ask(answer: &'static str) -> anyhow::Result<Value> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = AdminClient { address, token: "token".to_owned() };
-        tokio::join!(client.get("/status"), serve(listener, answer)).0
+    #[tokio::test]
+    async fn a_question_carries_the_token_and_the_path_of_the_admin_api() {
+        let door = ScriptedDoor::open().await;
+        door.answer("GET", "/_restante/admin/v1/status", 200, r#"{"a":1}"#);
+        assert_eq!(door.client().get("/status").await.unwrap()["a"], 1);
+        assert_eq!(door.asked()[0].authorization, "Bearer token");
     }
 
     #[tokio::test]
-    async fn a_command_ends_with_the_answer_though_the_node_would_keep_the_connection() {
-        let answer = ask("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}").await;
-        assert_eq!(answer.unwrap()["a"], 1);
+    async fn a_refusal_has_the_programs_own_words() {
+        let door = ScriptedDoor::open().await;
+        door.answer("GET", "/_restante/admin/v1/status", 404, r#"{"error":"not there"}"#);
+        let error = door.client().get("/status").await.unwrap_err();
+        assert_eq!(error.to_string(), "not there");
+        let error = door.client().lines("/status").await.unwrap_err();
+        assert_eq!(error.to_string(), "not there");
     }
 
     #[tokio::test]
-    async fn a_refusal_has_the_nodes_own_words() {
-        let answer =
-            "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\n{\"error\":\"not there\"}";
-        assert_eq!(ask(answer).await.unwrap_err().to_string(), "not there");
+    async fn nobody_at_the_door_is_said_in_one_sentence() {
+        let door = ScriptedDoor::open().await;
+        let client = door.client();
+        drop(door);
+        let error = client.get("/status").await.unwrap_err();
+        assert!(error.to_string().starts_with("no relay answers to operators at 127."), "{error}");
     }
 }

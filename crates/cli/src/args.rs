@@ -1,11 +1,18 @@
 //! The command line.
 
+pub(crate) mod mailbox;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use restante_federation::BaseUrl;
 use restante_federation_proto::ServerName;
+use restante_relay::RelayConfig;
+
+use crate::config_file;
+use crate::confirmation::Consent;
+pub(crate) use mailbox::{DroppedMail, InviteOptions, MailboxAction, OneMailbox};
 
 /// Holds mail for Matrix homeservers that are not always online.
 #[derive(Debug, Parser)]
@@ -17,35 +24,95 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a relay: takes mail for homeservers that are offline, and keeps it until they collect it
+    /// Run a relay, which holds mail for homeservers that are offline until they collect it; or ask a running one
+    #[command(args_conflicts_with_subcommands = true)]
     Relay(RelayOptions),
     /// Run a node beside a homeserver, or ask a running one
     #[command(args_conflicts_with_subcommands = true)]
     Node(NodeOptions),
-    /// Show and change, on a running node, which relays hold whose mail
+    /// Look into the mailboxes of a running relay, invite servers, hold, drop, export and import mail
+    #[command(subcommand)]
+    Mailbox(MailboxAction),
+    /// Join and leave relays, and show and change, on a running node, which relays hold whose mail
     #[command(subcommand)]
     Relays(RelaysAction),
     /// Show and change, on a running node, which keys of other servers are believed
     #[command(subcommand)]
     Keys(KeysAction),
-    /// Write or check a configuration file
+    /// Write or check a configuration file, or have a running program read it again
     #[command(subcommand)]
     Config(ConfigAction),
+    /// Try everything that a relay or node needs, from outside in, and say what to do where it fails
+    #[command(subcommand)]
+    Doctor(DoctorSubject),
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RelayOptions {
-    /// Configuration file; without one everything has a default
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) action: Option<RelayAction>,
+    #[command(flatten)]
+    pub(crate) config: RelayConfigOptions,
     /// Address to listen on [default: 127.0.0.1:8090]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+}
+
+/// Which relay is meant: as it was started.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct RelayConfigOptions {
+    /// The relay's configuration file; without one everything has a default
+    #[arg(long = "config", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     /// Folder for mail and keys [default: ./restante-data]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) log: LogOptions,
+}
+
+impl RelayConfigOptions {
+    /// The configuration that they stand for.
+    pub(crate) fn read(&self) -> anyhow::Result<RelayConfig> {
+        let mut config = config_file::relay(self.file.as_deref())?;
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        Ok(config)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RelayAction {
+    /// Show what a running relay holds, and whether it can do its work
+    Status {
+        #[command(flatten)]
+        config: RelayConfigOptions,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a running relay read its configuration file again
+    Reload {
+        #[command(flatten)]
+        config: RelayConfigOptions,
+    },
+    /// Have a running relay write a consistent copy of its database
+    Backup {
+        /// The file, which must not be there; the relay itself writes it, so it must be allowed to
+        file: PathBuf,
+        #[command(flatten)]
+        config: RelayConfigOptions,
+    },
+    /// Put a backup in the place of a stopped relay's database
+    Restore {
+        /// The backup
+        file: PathBuf,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        config: RelayConfigOptions,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
@@ -65,6 +132,11 @@ pub(crate) enum NodeAction {
     /// Show mail that is not delivered, have it tried again, or drop it
     #[command(subcommand)]
     Parked(ParkedAction),
+    /// Have a running node read its configuration file again
+    Reload {
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -129,20 +201,43 @@ pub(crate) struct LogOptions {
     #[arg(long = "log", value_name = "FILTER", default_value = "info")]
     pub(crate) filter: String,
     /// How to write log lines
-    #[arg(long = "log-format", value_name = "FORMAT", default_value = "text")]
+    #[arg(long = "log-format", value_name = "FORMAT", default_value = "pretty")]
     pub(crate) format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
-    Text,
+    /// For people; one line each
+    #[value(alias = "text")]
+    Pretty,
     /// One JSON object a line
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RelaysAction {
+    /// Have this server's mail held by a relay, with the line that its operator gave you
+    Join {
+        /// The line, as `restante mailbox invite` prints it
+        line: String,
+        #[command(flatten)]
+        config: NodeConfigOption,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop having mail held by a relay
+    Leave {
+        /// The relay's server name
+        relay: ServerName,
+        /// What becomes of mail that the relay still holds
+        #[arg(long, value_name = "WHAT", default_value = "keep")]
+        mail: LeftMail,
+        #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
     /// Show the relays of one server, or of all
     List {
         /// Whose mail they hold; the own server's relays are those that the node collects from
@@ -232,11 +327,62 @@ pub(crate) enum ConfigAction {
         /// For which program
         program: Program,
     },
-    /// Say what is wrong in a configuration file, and where
+    /// Say everything that is wrong in a configuration file, and where
     Check {
         /// The file
         file: PathBuf,
+        /// Whose it is [default: a node's if it names a homeserver, else a relay's]
+        #[arg(long, value_name = "PROGRAM")]
+        program: Option<Program>,
     },
+    /// Have a running relay or node read its configuration file again, and say what needs a restart
+    #[command(subcommand)]
+    Reload(ReloadSubject),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReloadSubject {
+    /// A running relay
+    Relay {
+        #[command(flatten)]
+        config: RelayConfigOptions,
+    },
+    /// A running node
+    Node {
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DoctorSubject {
+    /// A relay: its address as others reach it, its certificate, clock, disk and key, then a real deposit and collect
+    Relay {
+        #[command(flatten)]
+        config: RelayConfigOptions,
+        /// Also wait for 30 seconds in a long poll, as nodes do, which some proxies cut short
+        #[arg(long)]
+        long_poll: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// A node: its homeserver, key and worker hook, its relays, and its own inbound door as they reach it
+    Node {
+        #[command(flatten)]
+        config: NodeConfigOption,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LeftMail {
+    /// It is dropped
+    Drop,
+    /// It is kept until it expires, and can be collected after joining again
+    Keep,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -245,6 +391,16 @@ pub(crate) enum Program {
     Relay,
     /// restante node
     Node,
+}
+
+impl Program {
+    /// As it is called in sentences.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Node => "node",
+        }
+    }
 }
 
 #[cfg(test)]

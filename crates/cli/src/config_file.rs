@@ -22,6 +22,13 @@ pub(crate) fn node(file: &Path) -> anyhow::Result<NodeConfig> {
     read(Program::Node, Some(file))
 }
 
+/// Every key that the file and the environment set.
+pub(crate) fn keys(program: Program, file: Option<&Path>) -> anyhow::Result<Table> {
+    let mut table = file.map_or_else(|| Ok(Table::new()), parse)?;
+    environment::apply(environment::overrides(program, variables())?, &mut table)?;
+    Ok(table)
+}
+
 /// What the file says, without the environment. The error names file, line, key and what was expected.
 pub(crate) fn parse<T: DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
     let text = fs::read_to_string(file)

@@ -14,25 +14,47 @@ pub(crate) fn generated(program: Program) -> &'static str {
 }
 
 /// One key, with its sections: `limits.body_bytes_max`, or a section as a whole: `relays`.
+#[derive(Debug)]
 pub(crate) struct DocumentedKey {
     /// Sections and key, joined by dots.
     pub(crate) path: String,
     /// Whether the value in the generated file is a string.
     pub(crate) is_text: bool,
+    /// What the comment above says of a running program; a section says nothing unless it is a key itself.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests hold the files to what the programs apply")
+    )]
+    pub(crate) reload: Option<Reloaded>,
+}
+
+/// Whether a running program takes a changed value up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reloaded {
+    /// Without a restart.
+    Yes,
+    /// After a restart.
+    No,
 }
 
 /// Every key and section of the program, commented ones too.
 pub(crate) fn all(program: Program) -> Vec<DocumentedKey> {
-    let mut section = String::new();
+    let (mut section, mut reload) = (String::new(), None);
     let mut keys = Vec::<DocumentedKey>::new();
     for line in generated(program).lines() {
         let line = line.trim_start_matches(['#', ' ']);
+        match line {
+            "Reload: yes" => reload = Some(Reloaded::Yes),
+            "Reload: no" => reload = Some(Reloaded::No),
+            _ => {}
+        }
         let found = if let Some(name) = section_name(line) {
             section = format!("{name}.");
-            Some(DocumentedKey { path: name.to_owned(), is_text: false })
+            Some(DocumentedKey { path: name.to_owned(), is_text: false, reload: reload.take() })
         } else {
             line.split_once(" = ").filter(|(key, _)| is_bare(key)).map(|(key, value)| {
-                DocumentedKey { path: format!("{section}{key}"), is_text: value.starts_with('"') }
+                let (path, is_text) = (format!("{section}{key}"), value.starts_with('"'));
+                DocumentedKey { path, is_text, reload: reload.take() }
             })
         };
         keys.extend(found.filter(|found| keys.iter().all(|known| known.path != found.path)));

@@ -14,7 +14,7 @@ use crate::documented_keys::{self, DocumentedKey};
 const SECRETS: [&str; 1] = ["outbound.secret"];
 
 /// One key that the environment sets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Override {
     /// The variable's name.
     pub(crate) variable: String,

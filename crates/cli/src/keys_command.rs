@@ -16,7 +16,7 @@ use crate::keys_text::{self, About, Offer, Shown};
 pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
     match action {
         KeysAction::List { config, json } => {
-            let believed = AdminClient::from_config(&config.file)?.get("/keys").await?;
+            let believed = AdminClient::of_node(&config.file)?.get("/keys").await?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&believed)?);
             } else {
@@ -25,7 +25,7 @@ pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
             Ok(())
         }
         KeysAction::Show { server, config, json } => {
-            let shown = AdminClient::from_config(&config.file)?.get(&target(&server)).await?;
+            let shown = AdminClient::of_node(&config.file)?.get(&target(&server)).await?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&shown)?);
             } else {
@@ -38,7 +38,7 @@ pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
             None => trust_offer(&options).await,
         },
         KeysAction::Forget { server, config } => {
-            let client = AdminClient::from_config(&config.file)?;
+            let client = AdminClient::of_node(&config.file)?;
             client.call(Method::DELETE, &target(&server), Vec::new()).await?;
             println!("the keys of {server} are forgotten");
             Ok(())
@@ -49,13 +49,13 @@ pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
 async fn trust_file(server: &ServerName, file: &Path, config: &Path) -> anyhow::Result<()> {
     let document = fs::read(file)
         .with_context(|| format!("cannot read the key document {}", file.display()))?;
-    trust(&AdminClient::from_config(config)?, server, document).await
+    trust(&AdminClient::of_node(config)?, server, document).await
 }
 
 /// Shows what is offered, and has it believed if the operator says so.
 async fn trust_offer(options: &TrustOptions) -> anyhow::Result<()> {
     let server = &options.server;
-    let client = AdminClient::from_config(&options.config.file)?;
+    let client = AdminClient::of_node(&options.config.file)?;
     let about = about(&client.get(&format!("{}?ask=true", target(server))).await?)?;
     print!("{}", keys_text::about(&about));
     let chosen = choose(&about, options.key.as_deref())?;

@@ -1,4 +1,4 @@
-//! Logs: to standard error, filtered, as text or JSON.
+//! Logs: to standard error, filtered, one line per event, for people or as JSON.
 
 use std::io::IsTerminal as _;
 
@@ -16,8 +16,9 @@ pub(crate) fn start(options: &LogOptions) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match options.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Pretty => lines.init(),
+        // The event's own fields stand beside its level and target, so that their names are the same at every depth.
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).init(),
     }
     Ok(())
 }

@@ -1,34 +1,47 @@
 //! The program: relay, node and the operator's commands.
 
 mod admin_client;
+mod amounts_text;
 mod args;
+mod config_check;
 mod config_command;
 mod config_file;
+mod config_source;
+mod confirmation;
+mod doctor;
 mod documented_keys;
 mod environment;
+mod join_command;
 mod keys_command;
 mod keys_text;
 mod logging;
+mod mailbox_command;
 mod node_command;
 mod open_files;
 mod parked_command;
+mod progress;
 mod relay_command;
+mod relay_status_text;
 mod relays_command;
+mod reload_command;
+#[cfg(test)]
+mod scripted_door;
 mod shutdown;
 mod status_text;
 mod systemd;
+mod table;
 mod time_text;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command, NodeAction};
+use crate::args::{Args, Command, NodeAction, ReloadSubject};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // One sentence, with its causes, and no backtrace: it is for the operator.
             eprintln!("restante: {error:#}");
@@ -37,16 +50,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<()> {
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Relay(options) => relay_command::run(options).await,
+        Command::Relay(options) => relay_command::run(options).await?,
         Command::Node(options) => match options.action {
-            None => node_command::run(options.config.file, options.log).await,
-            Some(NodeAction::Status(options)) => node_command::status(options).await,
-            Some(NodeAction::Parked(action)) => parked_command::run(action).await,
+            None => node_command::run(options.config.file, options.log).await?,
+            Some(NodeAction::Status(options)) => node_command::status(options).await?,
+            Some(NodeAction::Parked(action)) => parked_command::run(action).await?,
+            Some(NodeAction::Reload { config }) => {
+                reload_command::run(ReloadSubject::Node { config }).await?;
+            }
         },
-        Command::Relays(action) => relays_command::run(action).await,
-        Command::Keys(action) => keys_command::run(action).await,
-        Command::Config(action) => config_command::run(action),
+        Command::Mailbox(action) => mailbox_command::run(action).await?,
+        Command::Relays(action) => relays_command::run(action).await?,
+        Command::Keys(action) => keys_command::run(action).await?,
+        Command::Config(action) => return config_command::run(action).await,
+        Command::Doctor(subject) => return doctor::run(subject).await,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,32 +5,35 @@ use std::sync::Arc;
 
 use restante_federation_proto::SystemClock;
 use restante_node::Node;
+use restante_operators::{ConfigSource as _, FreshConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
 use crate::args::{LogOptions, StatusOptions};
-use crate::{config_file, logging, open_files, shutdown, status_text};
+use crate::config_source::NodeSource;
+use crate::{logging, open_files, shutdown, status_text};
 
 /// Runs a node until a signal.
 pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
     logging::start(&log)?;
     open_files::raise_limit();
-    let config = config_file::node(&file)?;
+    let source = NodeSource(file);
+    let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
     let token = CancellationToken::new();
     let server_name = config.server_name.clone();
-    let node = Node::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let mut node = Node::start(config, Arc::new(SystemClock), token.clone()).await?;
     let addresses = node.addresses();
     println!("restante node {} for {server_name}", env!("CARGO_PKG_VERSION"));
     println!("outbound on {}", addresses.outbound);
     println!("inbound on {}", addresses.inbound);
     println!("admin on {}", addresses.admin);
-    let certificate = node.certificate();
-    shutdown::until_signal(node.run(), certificate, token).await
+    let reload = node.reloaded_from(Arc::new(source), &keys);
+    shutdown::until_signal(node.run(), reload, token).await
 }
 
 /// Prints a running node's status.
 pub(crate) async fn status(options: StatusOptions) -> anyhow::Result<()> {
-    let client = AdminClient::from_config(&options.config.file)?;
+    let client = AdminClient::of_node(&options.config.file)?;
     let status = client.get("/status").await?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&status)?);

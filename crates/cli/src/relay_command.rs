@@ -1,26 +1,51 @@
-//! `restante relay`.
+//! `restante relay`, and what an operator asks of a running or stopped relay as a whole.
+
+mod backup;
 
 use std::sync::Arc;
 
 use restante_federation_proto::SystemClock;
-use restante_relay::{Relay, RelayConfig};
+use restante_operators::{ConfigSource as _, FreshConfig};
+use restante_relay::Relay;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::RelayOptions;
-use crate::{config_file, logging, open_files, shutdown};
+use crate::admin_client::AdminClient;
+use crate::args::{RelayAction, RelayConfigOptions, RelayOptions, ReloadSubject};
+use crate::config_source::RelaySource;
+use crate::{logging, open_files, relay_status_text, reload_command, shutdown};
 
-/// Runs a relay until a signal.
+/// Runs a relay until a signal, or carries out one command.
 pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
+    match options.action {
+        None => serve(options).await,
+        Some(RelayAction::Status { config, json }) => status(&config, json).await,
+        Some(RelayAction::Reload { config }) => {
+            reload_command::run(ReloadSubject::Relay { config }).await
+        }
+        Some(RelayAction::Backup { file, config }) => {
+            println!("{}", backup::make(AdminClient::of_relay(&config)?, &file).await?);
+            Ok(())
+        }
+        Some(RelayAction::Restore { file, consent, config }) => {
+            println!("{}", backup::restore(&config.read()?, &file, consent).await?);
+            Ok(())
+        }
+    }
+}
+
+async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     logging::start(&options.log)?;
     open_files::raise_limit();
-    let config = config(options)?;
+    let source = RelaySource(options);
+    let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
     let token = CancellationToken::new();
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let relay = Relay::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let mut relay = Relay::start(config, Arc::new(SystemClock), token.clone()).await?;
     println!("restante relay {}", env!("CARGO_PKG_VERSION"));
     println!("server name   {}", relay.server_name());
     println!("listening on  {scheme}://{}", relay.local_address());
+    println!("operators at  http://{}", relay.operators_address());
     println!("data in       {}", data.display());
     println!();
     println!("What next:");
@@ -31,17 +56,16 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
         relay.server_name(),
         relay.local_address()
     );
-    let certificate = relay.certificate();
-    shutdown::until_signal(relay.run(), certificate, token).await
+    let reload = relay.reloaded_from(Arc::new(source), &keys);
+    shutdown::until_signal(relay.run(), reload, token).await
 }
 
-fn config(options: RelayOptions) -> anyhow::Result<RelayConfig> {
-    let mut config = config_file::relay(options.config.as_deref())?;
-    if let Some(listen) = options.listen {
-        config.listen = listen;
+async fn status(config: &RelayConfigOptions, as_json: bool) -> anyhow::Result<()> {
+    let status = AdminClient::of_relay(config)?.get("/status").await?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", relay_status_text::render(&status)?);
     }
-    if let Some(data) = options.data {
-        config.data = data;
-    }
-    Ok(config)
+    Ok(())
 }

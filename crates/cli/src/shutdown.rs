@@ -1,16 +1,18 @@
 //! Softly first, then hard: the first signal lets requests under way finish, the second does not wait.
 
-use restante_federation::{Certificate, Reloaded};
+use std::sync::Arc;
+
+use restante_operators::Reload;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::systemd;
 
 /// Runs `serving` until it ends by itself or after a signal cancelled `shutdown`; a second signal ends it at once.
-/// SIGHUP reads the files of `certificate` again.
+/// SIGHUP reads the configuration again.
 pub(crate) async fn until_signal(
     serving: impl Future<Output = ()>,
-    certificate: Option<Certificate>,
+    reload: Arc<dyn Reload>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -24,7 +26,10 @@ pub(crate) async fn until_signal(
                 tokio::select! {
                     _ = interrupt.recv() => return,
                     _ = terminate.recv() => return,
-                    _ = hangup.recv() => reload(certificate.as_ref()).await,
+                    _ = hangup.recv() => {
+                        // What comes of it is logged there.
+                        reload.reload().await;
+                    }
                 }
             }
         };
@@ -37,19 +42,4 @@ pub(crate) async fn until_signal(
         shutdown.cancel();
     }
     Ok(())
-}
-
-async fn reload(certificate: Option<&Certificate>) {
-    let Some(certificate) = certificate else {
-        tracing::info!(
-            "no certificate files to read again; restart to apply a changed configuration"
-        );
-        return;
-    };
-    match certificate.reload().await {
-        // That is logged where it happens.
-        Ok(Reloaded::Renewed) => {}
-        Ok(Reloaded::Unchanged) => tracing::info!("the certificate files are unchanged"),
-        Err(error) => tracing::warn!(%error, "the earlier certificate stays; correct the files"),
-    }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Status {
     relays: Vec<RelayLine>,
     destinations: Vec<DestinationLine>,
     refusals: Vec<RefusalLine>,
+    #[serde(default)]
+    losses: Vec<LossLine>,
     inbox: InboxPart,
 }
 
@@ -22,6 +24,35 @@ struct RelayLine {
     url: Option<String>,
     last_collect_at: Option<i64>,
     last_error: Option<String>,
+    #[serde(default)]
+    held: bool,
+    registration: Option<RegistrationPart>,
+    leaving: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RegistrationPart {
+    state: String,
+    at: i64,
+    reason: Option<String>,
+    advice: Option<String>,
+    granted: Option<Granted>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Granted {
+    time_to_live_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct LossLine {
+    relay: String,
+    kind: String,
+    origin: Option<String>,
+    count: u64,
+    bytes: u64,
+    since: i64,
+    until: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -35,7 +66,10 @@ struct DestinationLine {
 #[derive(Debug, Deserialize)]
 struct RefusalLine {
     relay: String,
+    destination: Option<String>,
     reason: String,
+    meaning: Option<String>,
+    rests_until: Option<i64>,
     lasting: String,
     at: i64,
 }
@@ -88,6 +122,7 @@ pub(crate) fn render(status: &Status) -> String {
     relays(&mut text, &status.relays);
     destinations(&mut text, &status.destinations);
     refusals(&mut text, &status.refusals);
+    losses(&mut text, &status.losses);
     inbox(&mut text, &status.inbox);
     backlog(&mut text, &status.inbox.backlog);
     missing(&mut text, &status.inbox.missing);
@@ -110,6 +145,85 @@ fn relays(text: &mut String, relays: &[RelayLine]) {
             .map(|error| format!("; last error: {error}"))
             .unwrap_or_default();
         line(text, &format!("  {} ({url}): {collected}{error}", relay.server_name));
+        standing(text, relay);
+    }
+}
+
+/// Whether the relay serves us, and what keeps it from handing mail over.
+fn standing(text: &mut String, relay: &RelayLine) {
+    if let Some(registration) = &relay.registration {
+        line(text, &format!("    {}", registration_text(registration)));
+    }
+    if relay.held {
+        line(
+            text,
+            "    the relay's operator holds our mailbox: it takes mail and hands none over until it is released",
+        );
+    }
+    match relay.leaving.as_deref() {
+        Some("keep") => line(text, "    being left: what it holds is collected first"),
+        Some(_) => line(text, "    being left: it is to be told"),
+        None => {}
+    }
+}
+
+fn registration_text(registration: &RegistrationPart) -> String {
+    let at = time(registration.at);
+    let reason = registration.reason.as_deref().unwrap_or("it does not say why");
+    match registration.state.as_str() {
+        "registered" => {
+            let days = registration.granted.as_ref().map(|granted| granted.time_to_live_ms);
+            let kept = days.map(|time| format!(", mail is kept for {}", length(time)));
+            format!("registered {at}{}", kept.unwrap_or_default())
+        }
+        "not_offered" => {
+            "takes no registrations; whether it serves us, collecting shows".to_owned()
+        }
+        "refused" => {
+            let advice = registration.advice.as_deref().unwrap_or("ask its operator");
+            format!("refuses to serve us ({at}): {reason}; {advice}")
+        }
+        _ => format!("could not be asked to serve us ({at}), which is tried again: {reason}"),
+    }
+}
+
+/// A length of time in days, or in hours where it is short.
+fn length(millis: u64) -> String {
+    const HOUR: u64 = 3_600_000;
+    if millis >= 48 * HOUR {
+        format!("{} days", millis / (24 * HOUR))
+    } else {
+        format!("{} hours", millis.div_ceil(HOUR))
+    }
+}
+
+fn losses(text: &mut String, losses: &[LossLine]) {
+    if losses.is_empty() {
+        return;
+    }
+    line(text, "\nmail for us that relays say was lost");
+    for loss in losses.iter().take(ENVELOPES_SHOWN_MAX) {
+        let how = match loss.kind.as_str() {
+            "mailbox_full" => "turned away, our mailbox was full",
+            "share_full" => "turned away, the sender's share of our mailbox was full",
+            "relay_full" => "turned away, the relay was full",
+            "turned_away" => "turned away",
+            "expired" => "expired before we collected it",
+            "dropped" => "dropped by the relay's operator",
+            other => other,
+        };
+        let origin = loss.origin.as_deref().unwrap_or("other senders");
+        let LossLine { relay, count, bytes, since, until, .. } = loss;
+        let (since, until) = (time(*since), time(*until));
+        line(
+            text,
+            &format!(
+                "  {origin} at {relay}, {since} to {until}: {count} times, {bytes} bytes, {how}"
+            ),
+        );
+    }
+    if losses.len() > ENVELOPES_SHOWN_MAX {
+        line(text, &format!("  and {} more; --json shows all", losses.len() - ENVELOPES_SHOWN_MAX));
     }
 }
 
@@ -144,7 +258,15 @@ fn refusals(text: &mut String, refusals: &[RefusalLine]) {
     for refusal in refusals {
         let (relay, at, lasting, reason) =
             (&refusal.relay, time(refusal.at), &refusal.lasting, &refusal.reason);
-        line(text, &format!("  {relay}, {at}, {lasting}: {reason}"));
+        let destination = refusal.destination.as_ref();
+        let whose = destination.map(|name| format!(" for {name}")).unwrap_or_default();
+        line(text, &format!("  {relay}{whose}, {at}, {lasting}: {reason}"));
+        if let Some(meaning) = &refusal.meaning {
+            line(text, &format!("    {meaning}"));
+        }
+        if let Some(until) = refusal.rests_until {
+            line(text, &format!("    it is not asked again before {}", time(until)));
+        }
     }
 }
 
@@ -208,4 +330,45 @@ fn missing(text: &mut String, numbers: &[MissingLine]) {
 
 fn line(text: &mut String, content: &str) {
     writeln!(text, "{content}").expect("writing to a String does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_of_mail_is_said_with_what_to_do() {
+        let status = json!({
+            "server_name": "b.example",
+            "relays": [
+                { "server_name": "r1.example", "url": null, "last_collect_at": null, "last_error": null, "held": true,
+                  "registration": { "state": "refused", "at": 0, "reason": "no invite", "advice": "ask for one" } },
+                { "server_name": "r2.example", "url": null, "last_collect_at": 0, "last_error": null, "leaving": "keep",
+                  "registration": { "state": "registered", "at": 0, "granted": { "time_to_live_ms": 2_592_000_000_u64 } } },
+            ],
+            "destinations": [],
+            "refusals": [{ "relay": "r1.example", "destination": "c.example", "reason": "429", "meaning": "it is full",
+                           "rests_until": 0, "lasting": "temporary", "at": 0 }],
+            "losses": [{ "relay": "r1.example", "kind": "expired", "origin": null, "count": 3, "bytes": 9, "since": 0,
+                         "until": 0 }],
+            "inbox": { "waiting": [], "backlog": [], "missing": [], "events_parked_total": 0, "confirmed_total": 0,
+                       "parked_total": 0, "dropped_total": 0 },
+        });
+        let text = render(&serde_json::from_value(status).unwrap());
+        for said in [
+            "no invite; ask for one",
+            "holds our mailbox",
+            "mail is kept for 30 days",
+            "what it holds is collected first",
+            "r1.example for c.example",
+            "it is full",
+            "not asked again before",
+            "other senders at r1.example",
+            "3 times, 9 bytes, expired before we collected it",
+        ] {
+            assert!(text.contains(said), "{said}\n{text}");
+        }
+    }
 }

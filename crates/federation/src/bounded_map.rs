@@ -7,7 +7,8 @@ use std::hash::Hash;
 /// When full, one in this many entries goes at once, so that making room costs little per entry.
 const EVICTED_SHARE: usize = 8;
 
-pub(crate) struct BoundedMap<K, V> {
+/// Holds at most so many entries.
+pub struct BoundedMap<K, V> {
     entries: HashMap<K, Entry<V>>,
     uses: u64,
     max: usize,
@@ -19,11 +20,13 @@ struct Entry<V> {
 }
 
 impl<K: Hash + Eq, V> BoundedMap<K, V> {
-    pub(crate) fn new(max: usize) -> Self {
+    /// An empty map for `max` entries; at least one.
+    pub fn new(max: usize) -> Self {
         Self { entries: HashMap::new(), uses: 0, max: max.max(1) }
     }
 
-    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    /// The value of `key`, which counts as used.
+    pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -34,7 +37,8 @@ impl<K: Hash + Eq, V> BoundedMap<K, V> {
         Some(&entry.value)
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
+    /// Puts `value` in, which counts as a use. A full map makes room first.
+    pub fn insert(&mut self, key: K, value: V) {
         if self.entries.len() >= self.max && !self.entries.contains_key(&key) {
             self.make_room();
         }
@@ -42,7 +46,8 @@ impl<K: Hash + Eq, V> BoundedMap<K, V> {
         self.entries.insert(key, Entry { value, used: self.uses });
     }
 
-    pub(crate) fn remove<Q>(&mut self, key: &Q)
+    /// Takes the entry out.
+    pub fn remove<Q>(&mut self, key: &Q)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,

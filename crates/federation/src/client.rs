@@ -3,6 +3,7 @@
 mod connector;
 mod dial;
 mod link;
+mod steps;
 mod tls;
 mod web;
 
@@ -32,6 +33,7 @@ use crate::exchange::{BaseUrl, Exchange, ExchangeError, Patience, Peer, Stage};
 use crate::executor::TaskOwner;
 use connector::{Connector, DISCOVERED};
 use dial::{DialError, Dialer};
+pub use steps::Way;
 use web::HttpsWeb;
 
 /// Idle connections that are kept per server.
@@ -85,6 +87,7 @@ pub struct ClientConfigError(pub String);
 pub struct FederationClient {
     routes: BTreeMap<ServerName, BaseUrl>,
     discovery: Arc<Discovery>,
+    dialer: Arc<Dialer>,
     pool: Client<Connector, Body>,
     _tasks: TaskOwner,
 }
@@ -120,8 +123,8 @@ impl FederationClient {
             .set_host(false)
             // Only what no connection has begun to send is tried again, on another connection.
             .retry_canceled_requests(true)
-            .build(Connector { dialer, discovery: discovery.clone() });
-        Ok(Self { routes: config.routes, discovery, pool, _tasks: tasks })
+            .build(Connector { dialer: dialer.clone(), discovery: discovery.clone() });
+        Ok(Self { routes: config.routes, discovery, dialer, pool, _tasks: tasks })
     }
 
     async fn place(&self, peer: &Peer, patience: Duration) -> Result<Place, ExchangeError> {

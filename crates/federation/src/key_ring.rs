@@ -185,6 +185,11 @@ impl KeyRing {
         self.consider(document, Evidence::Event).await
     }
 
+    /// Considers a document for whose server the operator vouches. Returns whether it is believed now.
+    pub async fn offer_vouched(&self, document: &KeyDocument) -> bool {
+        self.consider(document, Evidence::Vouched).await
+    }
+
     async fn consider(&self, document: &KeyDocument, evidence: Evidence) -> bool {
         let considered = self.kept.consider(document, evidence, self.clock.now()).await;
         considered.unwrap_or_else(|error| {

@@ -16,13 +16,17 @@ mod sign;
 
 pub use authenticate::{Authenticated, VerifiedOrigin, authenticate, x_matrix_headers};
 pub use body::{Body, BodyError, BoxError, collect_limited, empty, full};
-pub use client::{AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient};
+pub use bounded_map::BoundedMap;
+pub use client::{
+    AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
+};
 pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
 pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
 pub use private_file::{create_private_file, create_private_folder};
 pub use serve::{
-    Caller, Certificate, Connection, ConnectionsPerAddress, Listener, ListenerError, Reloaded,
-    ServeLimits, TlsFiles, serve,
+    Caller, Certificate, Connection, ConnectionsPerAddress, InheritedSockets, Listener,
+    ListenerError, OpenConnections, Place, Reloaded, ServeLimits, TlsFiles, TrustedProxies, Via,
+    serve,
 };
 pub use sign::{Identity, signed_request};

@@ -4,11 +4,14 @@
 mod answer;
 mod caller;
 mod connection;
+mod forwarded;
+mod inherited;
+mod open;
 mod stall;
 mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use caller::{Caller, ConnectionsPerAddress};
+pub use forwarded::TrustedProxies;
+pub use inherited::InheritedSockets;
+pub use open::OpenConnections;
 pub use tls::{Certificate, Reloaded};
 
 use caller::Callers;
@@ -50,6 +56,15 @@ impl Default for ServeLimits {
             drain: Duration::from_secs(10),
         }
     }
+}
+
+/// Which of a program's doors a listener is: its name in socket units, and its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The name.
+    pub door: &'a str,
+    /// The configured address.
+    pub address: SocketAddr,
 }
 
 /// Certificate chain and key, PEM.
@@ -83,19 +98,43 @@ pub struct Listener {
     address: SocketAddr,
     tls: Option<Certificate>,
     callers: Option<Callers>,
+    proxies: TrustedProxies,
+    open: OpenConnections,
 }
 
 impl Listener {
     /// Binds `address`; with `tls`, reads the files.
     pub async fn bind(address: SocketAddr, tls: Option<TlsFiles>) -> Result<Self, ListenerError> {
+        let place = Place { door: "", address };
+        Self::open(place, tls, &mut InheritedSockets::default()).await
+    }
+
+    /// Takes the inherited socket that fits `place`, else binds its address; with `tls`, reads the files.
+    pub async fn open(
+        place: Place<'_>,
+        tls: Option<TlsFiles>,
+        inherited: &mut InheritedSockets,
+    ) -> Result<Self, ListenerError> {
         let tls = match tls {
             Some(files) => Some(Certificate::open(files).await.map_err(ListenerError::Tls)?),
             None => None,
         };
-        let bind_error = |source| ListenerError::Bind { address, source };
-        let tcp = TcpListener::bind(address).await.map_err(bind_error)?;
+        let bind_error = |source| ListenerError::Bind { address: place.address, source };
+        let tcp = match inherited.take(place) {
+            Some(socket) => TcpListener::from_std(socket),
+            None => TcpListener::bind(place.address).await,
+        };
+        let tcp = tcp.map_err(bind_error)?;
         let address = tcp.local_addr().map_err(bind_error)?;
-        Ok(Self { tcp, address, tls, callers: None })
+        let (proxies, open) = (TrustedProxies::default(), OpenConnections::default());
+        Ok(Self { tcp, address, tls, callers: None, proxies, open })
+    }
+
+    /// The same listener, which believes these proxies when they say for whom they call. Those on loopback are always
+    /// believed.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// The same listener, which bounds the connections of each address.
@@ -109,6 +148,11 @@ impl Listener {
         self.tls.clone()
     }
 
+    /// How many connections it has open.
+    pub fn open_connections(&self) -> OpenConnections {
+        self.open.clone()
+    }
+
     /// The address that was bound, with the port that the system chose for 0.
     pub fn local_address(&self) -> SocketAddr {
         self.address
@@ -118,8 +162,21 @@ impl Listener {
 /// Who is at the other end; handlers find it in the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connection {
-    /// The peer's address.
+    /// The address at the other end of the connection: the client's, or a reverse proxy's.
     pub peer: SocketAddr,
+    /// The client's address: what limits count and logs name.
+    pub client: IpAddr,
+    /// Whether the peer is one whose word about its client counts.
+    pub via: Via,
+}
+
+/// How a request came to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// From a stranger's connection: what its headers say of other connections counts for nothing.
+    Stranger,
+    /// From a trusted proxy, or from this machine.
+    TrustedProxy,
 }
 
 /// Serves `router` on `listener` until `shutdown`, then lets requests under way finish within the drain time.
@@ -134,7 +191,8 @@ pub async fn serve(
     let cut = CancellationToken::new();
     // Whoever drops this future early still leaves no connection behind.
     let _guard = cut.clone().drop_guard();
-    let driver = Arc::new(Driver::new(router, limits, shutdown.clone()));
+    let driver = Driver::new(router, limits, listener.proxies.clone(), shutdown.clone());
+    let driver = Arc::new(driver);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
 
     let accept = async {
@@ -146,8 +204,9 @@ pub async fn serve(
                 continue;
             }
             let (driver, tls, cut) = (driver.clone(), listener.tls.clone(), cut.clone());
+            let open = listener.open.one_more();
             connections.spawn(async move {
-                let (_slot, _counted) = (slot, counted);
+                let (_slot, _counted, _open) = (slot, counted, open);
                 cut.run_until_cancelled(serve_one(driver, tls, tcp, peer)).await;
             });
         }
@@ -199,10 +258,9 @@ async fn serve_one(
 ) {
     // Answers are written whole; waiting for more to send only delays them.
     let _ = tcp.set_nodelay(true);
-    let connection = Connection { peer };
-    let Some(certificate) = tls else { return drive(driver, tcp, connection).await };
+    let Some(certificate) = tls else { return drive(driver, tcp, peer).await };
     match timeout(driver.limits.head_timeout, certificate.acceptor().accept(tcp)).await {
-        Ok(Ok(stream)) => drive(driver, stream, connection).await,
+        Ok(Ok(stream)) => drive(driver, stream, peer).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
     }

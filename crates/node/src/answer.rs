@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, Request, StatusCode};
 use restante_federation::{
     Body, BodyError, Exchange, ExchangeError, Patience, Peer, collect_limited,
 };
+use restante_relay_api::Fullness;
 
 use crate::delivery::outcome::{MatrixRefusal, Outcome, outcome};
+use crate::outbound::forwardable;
 
 /// An answer, read whole.
 #[derive(Debug, Clone)]
@@ -36,6 +38,12 @@ impl Answer {
         MatrixRefusal::parse(&self.body)
     }
 
+    /// The bound that a relay says was met, if it says so.
+    pub(crate) fn full(&self) -> Option<Fullness> {
+        let is_busy = self.status == StatusCode::TOO_MANY_REQUESTS;
+        is_busy.then(|| Fullness::in_error(&self.body)).flatten()
+    }
+
     /// Status and text, for logs and people.
     pub(crate) fn summary(&self) -> String {
         let refusal = self.refusal();
@@ -44,15 +52,11 @@ impl Answer {
         format!("{} {code} {text}", self.status.as_u16()).trim_end().to_owned()
     }
 
-    /// The answer as it is, for the homeserver.
+    /// The answer as it is, for the homeserver, without what concerns the connection.
     pub(crate) fn into_response(self) -> axum::response::Response {
         let mut response = axum::response::Response::new(axum::body::Body::from(self.body));
         *response.status_mut() = self.status;
-        for name in [CONTENT_TYPE, RETRY_AFTER] {
-            if let Some(value) = self.headers.get(&name) {
-                response.headers_mut().insert(name, value.clone());
-            }
-        }
+        *response.headers_mut() = forwardable(&self.headers);
         response
     }
 

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use restante_federation::BaseUrl;
 use restante_federation::config::{
     FederationSection, KeysSection, PeerSection, Period, TlsSection,
 };
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerGlob, ServerName};
+use restante_relay_api::Senders;
+use restante_relay_api::limits::SENDERS_MAX;
 use serde::Deserialize;
 
 use crate::inbound::{PassedPath, default_paths};
@@ -40,6 +45,9 @@ pub struct NodeConfig {
     /// How to collect.
     #[serde(default)]
     pub collect: CollectSection,
+    /// Who may leave mail at our relays, and how long it is kept.
+    #[serde(default)]
+    pub mailbox: MailboxSection,
     /// How to hand over what was collected.
     #[serde(default)]
     pub inbox: InboxSection,
@@ -75,6 +83,11 @@ pub struct InboundSection {
     pub tls: Option<TlsSection>,
     /// Paths that are passed on to the homeserver, each with everything below it.
     pub paths: Vec<PassedPath>,
+    /// Networks of reverse proxies that are not on loopback: believed when they say for whom they call, and not counted
+    /// per address.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections of one IPv4 address or IPv6 /64 network at once.
+    pub connections_per_address_max: NonZeroUsize,
 }
 
 /// `[admin]`.
@@ -111,6 +124,66 @@ pub struct CollectSection {
     pub safety_interval: Period,
 }
 
+/// Relays refuse less: the mail would be gone before anybody can call for it.
+const TIME_TO_LIVE_MIN: Duration = Duration::from_secs(3600);
+
+/// `[mailbox]`: what our relays are told of the mail that they take for us.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "MailboxText")]
+pub struct MailboxSection {
+    senders: Senders,
+    time_to_live: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MailboxText {
+    allow: Vec<ServerGlob>,
+    block: Vec<ServerGlob>,
+    time_to_live: Option<Period>,
+}
+
+impl Default for MailboxText {
+    fn default() -> Self {
+        let Senders { allow, block } = Senders::default();
+        Self { allow, block, time_to_live: None }
+    }
+}
+
+impl TryFrom<MailboxText> for MailboxSection {
+    type Error = String;
+
+    fn try_from(text: MailboxText) -> Result<Self, String> {
+        let senders = Senders { allow: text.allow, block: text.block };
+        if !senders.fit() {
+            return Err(format!("allow and block may hold {SENDERS_MAX} patterns together"));
+        }
+        if text.time_to_live.is_some_and(|time| time.0 < TIME_TO_LIVE_MIN) {
+            return Err("time_to_live is at least \"1h\": nobody calls for mail sooner".to_owned());
+        }
+        Ok(Self { senders, time_to_live: text.time_to_live })
+    }
+}
+
+impl MailboxSection {
+    /// The same, with a pattern of servers that may leave none.
+    #[cfg(test)]
+    pub(crate) fn blocking(mut self, pattern: &str) -> Self {
+        self.senders.block.extend(pattern.parse());
+        self
+    }
+
+    /// Who may leave mail.
+    pub fn senders(&self) -> Senders {
+        self.senders.clone()
+    }
+
+    /// How long mail is to be kept, milliseconds; as long as the relay does, without.
+    pub fn time_to_live_ms(&self) -> Option<u64> {
+        self.time_to_live.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 /// `[inbox]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -118,6 +191,9 @@ pub struct InboxSection {
     /// How long a transaction waits for earlier events of its rooms while a relay may still have them.
     pub gap_wait: Period,
 }
+
+/// A homeserver opens a handful, so that a dozen behind one address fit; and one address can't have all.
+const CONNECTIONS_PER_ADDRESS_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 fn default_data() -> PathBuf {
     PathBuf::from("./restante-node")
@@ -130,7 +206,13 @@ fn default_outbound() -> SocketAddr {
 impl Default for InboundSection {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 8448));
-        Self { listen, tls: None, paths: default_paths() }
+        Self {
+            listen,
+            tls: None,
+            paths: default_paths(),
+            trusted_proxies: Vec::new(),
+            connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+        }
     }
 }
 

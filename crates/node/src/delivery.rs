@@ -11,6 +11,7 @@ mod deposits;
 pub(crate) mod ledger;
 mod mail;
 pub(crate) mod outcome;
+mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
@@ -23,17 +24,19 @@ use axum::response::Response;
 use http::StatusCode;
 use restante_federation::{Patience, Peer};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
+use restante_operators::Adjustable;
 use restante_relay_api::endpoints::send_relay_target;
-use restante_relay_api::hex;
+use restante_relay_api::{RequestId, hex};
 use restante_sqlite::StoreError;
 use tokio::time::Instant;
 
 pub(crate) use deposits::{Lasting, Refusal};
 pub(crate) use mail::{Mail, Outgoing};
+pub(crate) use resting::meaning;
 
 use crate::answer::{self, Answer};
 use crate::background::Background;
-use crate::config::DeliverySection;
+use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
@@ -60,7 +63,7 @@ pub(crate) struct Delivery {
 struct Inner {
     site: Site,
     ledger: Ledger,
-    schedule: Schedule,
+    schedule: Adjustable<Schedule>,
     deposits: Deposits,
     capsules: Capsules,
     turns: Turns,
@@ -90,15 +93,13 @@ impl Delivery {
     /// Opens the ledger; `background` owns the deposits that outlive their call.
     pub(crate) async fn open(
         site: Site,
-        section: &DeliverySection,
+        schedule: Adjustable<Schedule>,
         background: Background,
     ) -> Result<Self, StoreError> {
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
-        let schedule = Schedule::from(section);
-        let deposits =
-            Deposits::new(site.clone(), ledger.clone(), background, schedule.relay_deadline());
+        let deposits = Deposits::new(site.clone(), ledger.clone(), background, schedule.clone());
         let capsules = Capsules::new(site.clone());
         let inner = Inner { site, ledger, schedule, deposits, capsules, turns: Turns::default() };
         Ok(Self { shared: Arc::new(inner) })
@@ -112,10 +113,12 @@ impl Delivery {
     /// Sends a transaction; the answer is the homeserver's.
     pub(crate) async fn send(&self, mail: Mail) -> Response {
         let begun = Instant::now();
-        match self.shared.carry(&mail, begun).await {
+        let id = RequestId::of(self.shared.site.dice.number());
+        match self.shared.carry(&mail, &id, begun).await {
             Ok(response) => response,
             Err(reason) => {
-                tracing::warn!(destination = %mail.destination(), txn_id = mail.txn_id(), reason, "not sent");
+                self.shared.site.counted.delivery(DeliveryOutcome::Failed);
+                tracing::warn!(destination = %mail.destination(), txn_id = mail.txn_id(), delivery.id = %id, reason, "not sent");
                 let text =
                     format!("{reason}. The homeserver keeps the transaction and tries again.");
                 refuse(&MatrixError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, text))
@@ -125,49 +128,57 @@ impl Delivery {
 }
 
 impl Inner {
-    async fn carry(&self, mail: &Mail, begun: Instant) -> Result<Response, String> {
+    async fn carry(&self, mail: &Mail, id: &RequestId, begun: Instant) -> Result<Response, String> {
         let destination = mail.destination();
-        let wait = self.schedule.direct_time_left(begun.elapsed());
+        let wait = self.schedule.current().direct_time_left(begun.elapsed());
         let turn = tokio::time::timeout(wait, self.turns.take(destination)).await;
         let _turn =
             turn.map_err(|_| format!("another transaction to {destination} is under way"))?;
         let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
         let line = line.map_err(|error| format!("the node's ledger can't be written ({error})"))?;
         let waybill = mail.waybill(self.ledger.stream(), &line.place, None, &self.site.identity);
-        match self.try_directly(mail, &waybill, begun).await {
+        match self.try_directly(mail, (&waybill, id), begun).await {
             Direct::Delivered(answer) => {
                 let refused = refused_events(&answer);
                 tokio::join!(
                     self.enter_delivery(mail, &line),
                     self.capsules.delivered(mail, &refused),
                 );
+                tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
+                self.site.counted.delivery(DeliveryOutcome::Direct);
                 Ok(sent(answer))
             }
             Direct::Answered(answer) => {
-                tracing::warn!(%destination, txn_id = mail.txn_id(), answer = answer.summary(), "refused");
+                tracing::warn!(%destination, txn_id = mail.txn_id(), delivery.id = %id, answer = answer.summary(), "refused");
+                self.site.counted.delivery(DeliveryOutcome::Refused);
                 Ok(answer.into_response())
             }
-            Direct::Unreachable(reason) => self.leave_with_relays(mail, &line, reason).await,
+            Direct::Unreachable(reason) => self.leave_with_relays(mail, (&line, id), reason).await,
         }
     }
 
-    async fn try_directly(&self, mail: &Mail, waybill: &[u8], begun: Instant) -> Direct {
-        let destinations = &self.site.destinations;
+    async fn try_directly(
+        &self,
+        mail: &Mail,
+        added: (&[u8], &RequestId),
+        begun: Instant,
+    ) -> Direct {
+        let (destinations, schedule) = (&self.site.destinations, self.schedule.current());
         let mut progress = Progress::new(destinations.admit(mail.destination()));
         let mut last = Direct::Unreachable(format!("{} is assumed offline", mail.destination()));
         loop {
-            let step = progress.next_step(&self.schedule, begun.elapsed());
+            let step = progress.next_step(&schedule, begun.elapsed());
             // A busy destination's own words are what is left when there is no time for another attempt.
             let Step::Attempt { pause, patience } = step else { return last };
             tokio::time::sleep(pause).await;
-            last = match self.attempt(mail, waybill, patience).await {
+            last = match self.attempt(mail, added, patience).await {
                 Attempt::Ended(direct) => return direct,
                 Attempt::Busy(answer, retry_after) => {
                     progress.busy(retry_after);
                     Direct::Answered(answer)
                 }
                 Attempt::Failed(reason) => {
-                    tracing::debug!(destination = %mail.destination(), txn_id = mail.txn_id(), reason, "attempt failed");
+                    tracing::debug!(destination = %mail.destination(), txn_id = mail.txn_id(), delivery.id = %added.1, reason, "attempt failed");
                     progress.failed(self.count_failure(mail.destination()).await);
                     Direct::Unreachable(reason)
                 }
@@ -175,10 +186,15 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, mail: &Mail, waybill: &[u8], patience: Patience) -> Attempt {
+    async fn attempt(
+        &self,
+        mail: &Mail,
+        (waybill, id): (&[u8], &RequestId),
+        patience: Patience,
+    ) -> Attempt {
         let destination = mail.destination();
         let peer = Peer::from(destination.clone());
-        let request = mail.direct_request(waybill);
+        let request = mail.direct_request(waybill, id);
         let exchange = &*self.site.exchange;
         let answer = match answer::ask(exchange, &peer, request, patience, ANSWER_BYTES_MAX).await {
             Ok(answer) => answer,
@@ -217,7 +233,7 @@ impl Inner {
     async fn leave_with_relays(
         &self,
         mail: &Mail,
-        line: &Line,
+        (line, id): (&Line, &RequestId),
         unreachable: String,
     ) -> Result<Response, String> {
         let destination = mail.destination();
@@ -240,7 +256,7 @@ impl Inner {
         let keys = self.site.own_keys.document().await;
         let stream = self.ledger.stream();
         let waybill = mail.waybill(stream, &line.place, capsule, &self.site.identity);
-        let body = mail.deposit_body(&waybill, &keys, capsule);
+        let body = mail.deposit_body(&waybill, &keys, capsule, id);
         let body = body.map_err(|error| {
             format!("{unreachable}, and no relay can take the transaction: {error}")
         })?;
@@ -248,6 +264,7 @@ impl Inner {
             destination: destination.clone(),
             txn_id: mail.txn_id().to_owned(),
             seq: line.place.seq,
+            id: id.clone(),
             target: send_relay_target(mail.txn_id(), destination),
             body,
         };
@@ -257,7 +274,8 @@ impl Inner {
             first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
         }
         self.site.passed.note(destination, packed.event_ids).await;
-        tokio::time::sleep(self.schedule.answer_hold()).await;
+        self.site.counted.delivery(DeliveryOutcome::Relayed);
+        tokio::time::sleep(self.schedule.current().answer_hold()).await;
         Ok(json_response(StatusCode::OK, SENT))
     }
 }

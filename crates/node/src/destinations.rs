@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, Shared};
 use http::Request;
 use restante_federation::{Exchange, Patience, Peer, empty};
 use restante_federation_proto::{Clock, ServerName, Timestamp};
+use restante_operators::Adjustable;
 use restante_relay_api::endpoints::VERSION;
 use restante_sqlite::{Database, StoreError};
 use tokio::sync::broadcast;
@@ -62,7 +63,7 @@ pub(crate) struct DestinationParts {
     /// Owner of the probes.
     pub(crate) background: Background,
     /// When to assume, and when to look again.
-    pub(crate) policy: OfflinePolicy,
+    pub(crate) policy: Adjustable<OfflinePolicy>,
 }
 
 /// The states. Clones share them.
@@ -120,13 +121,17 @@ impl Destinations {
         all
     }
 
+    fn policy(&self) -> OfflinePolicy {
+        self.shared.parts.policy.current()
+    }
+
     /// Whether `server` may be called now. A probe is taken by whoever asks first: it must be made.
     pub(crate) fn admit(&self, server: &ServerName) -> Admission {
         let now = self.now();
         let mut known = self.known();
-        known.get_mut(server).map_or(Admission::Attempt, |known| {
-            known.standing.admit(&self.shared.parts.policy, now)
-        })
+        known
+            .get_mut(server)
+            .map_or(Admission::Attempt, |known| known.standing.admit(&self.policy(), now))
     }
 
     /// The same for a question about events that `server` sent. Whoever called lately is asked even while it is assumed
@@ -141,7 +146,7 @@ impl Destinations {
 
     /// How long a probe may take to connect.
     pub(crate) fn probe_connect(&self) -> Duration {
-        self.shared.parts.policy.probe_connect
+        self.policy().probe_connect
     }
 
     /// An attempt to call `server` failed. Returns what is known of it after that, durable if the disk lets it.
@@ -151,7 +156,7 @@ impl Destinations {
             let mut known = self.known();
             let known = remember(&mut known, server);
             let assumed_before = known.standing.assumed_offline_since.is_some();
-            known.standing.failed(&self.shared.parts.policy, now);
+            known.standing.failed(&self.policy(), now);
             known.answered_at = None;
             if !assumed_before && known.standing.assumed_offline_since.is_some() {
                 tracing::info!(destination = %server, failures = known.standing.failures, "assumed offline");
@@ -188,7 +193,7 @@ impl Destinations {
         let mut known = self.known();
         let Some(entry) = known.get_mut(server) else { return };
         entry.called_at = Some(now);
-        if entry.standing.sign_of_life(&self.shared.parts.policy, now) {
+        if entry.standing.sign_of_life(&self.policy(), now) {
             drop(self.probe(server, entry));
         }
     }
@@ -196,7 +201,7 @@ impl Destinations {
     /// Whether `server` answers now: its state if that is fresh, else a probe (bounded by the probe interval while it is assumed offline).
     pub(crate) async fn reachable(&self, server: &ServerName) -> bool {
         let now = self.now();
-        let policy = &self.shared.parts.policy;
+        let policy = self.policy();
         let probe = {
             let mut known = self.known();
             let known = remember(&mut known, server);
@@ -206,7 +211,7 @@ impl Destinations {
             }
             match known.probe.clone() {
                 Some(under_way) => under_way,
-                None if known.standing.admit(policy, now) == Admission::Offline => return false,
+                None if known.standing.admit(&policy, now) == Admission::Offline => return false,
                 None => self.probe(server, known),
             }
         };
@@ -240,7 +245,8 @@ impl Destinations {
         let Inner { parts, .. } = &*self.shared;
         let mut request = Request::new(empty());
         *request.uri_mut() = http::Uri::from_static(VERSION);
-        let patience = Patience { connect: parts.policy.probe_connect, answer: PROBE_ANSWER };
+        let patience =
+            Patience { connect: parts.policy.current().probe_connect, answer: PROBE_ANSWER };
         let answer =
             answer::ask(&*parts.exchange, peer, request, patience, PROBE_ANSWER_BYTES_MAX).await;
         let alive = answer.as_ref().is_ok_and(|answer| is_sign_of_life(answer.outcome()));

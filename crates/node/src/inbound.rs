@@ -32,9 +32,9 @@ use turns::Turns;
 /// What stands between other servers and this door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Front {
-    /// Nothing: TLS ends here, and what a caller says of forwarding counts nothing.
+    /// TLS ends here.
     Tls,
-    /// The operator's proxy, which says for whom it calls.
+    /// Plain HTTP comes here, from the operator's proxy.
     Proxy,
 }
 

@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_operators::Adjustable;
 use restante_relay_api::Waybill;
 use restante_sqlite::StoreError;
 use tokio::sync::{Notify, watch};
@@ -74,7 +75,7 @@ pub(crate) struct Inbox {
 
 struct Shared {
     site: Site,
-    settings: InboxSettings,
+    settings: Adjustable<InboxSettings>,
     started: Instant,
     started_at: Timestamp,
     state: Mutex<State>,
@@ -151,7 +152,10 @@ pub(crate) async fn run(inbox: Inbox, shutdown: CancellationToken) {
 
 impl Inbox {
     /// Opens the inbox, with everything in it that waits.
-    pub(crate) async fn open(site: Site, settings: InboxSettings) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        site: Site,
+        settings: impl Into<Adjustable<InboxSettings>>,
+    ) -> Result<Self, StoreError> {
         let mut state = State::default();
         for share in rows::shares(&site.database).await? {
             let weight = Weight { count: share.count, bytes: share.bytes };
@@ -168,7 +172,7 @@ impl Inbox {
             state.take_for_backlog(&share);
         }
         let shared = Shared {
-            settings,
+            settings: settings.into(),
             started: Instant::now(),
             started_at: site.clock.now(),
             site,

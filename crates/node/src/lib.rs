@@ -12,11 +12,16 @@ mod destinations;
 mod homeserver;
 mod inbound;
 mod inbox;
+mod losses;
+mod metrics;
 mod node;
 mod outbound;
 mod own_keys;
 mod passed;
+mod registration;
 mod relay_book;
+mod relay_call;
+mod reload;
 mod restart;
 mod retriever;
 mod service;
@@ -29,13 +34,14 @@ mod test_inbound;
 mod test_site;
 mod witness;
 
-pub use admin::{Token, TokenError};
 pub use config::{
-    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, NodeConfig,
-    OutboundSection,
+    AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, MailboxSection,
+    NodeConfig, OutboundSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};
 pub use node::{Addresses, Node, StartError};
+pub use reload::RELOADED_KEYS;
+pub use restante_operators::{Token, TokenError};
 pub use service::{Doors, Service, ServiceParts};
 pub use store::SCHEMA;

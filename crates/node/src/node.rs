@@ -7,14 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
-    ServeLimits, SqliteKeyStore, create_private_folder, serve,
+    Certificate, ClientConfigError, ConnectionsPerAddress, FederationClient, Identity,
+    InheritedSockets, Listener, ListenerError, Place, ServeLimits, SqliteKeyStore, TrustedProxies,
+    create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, SigningKey, SystemDice};
+use restante_operators::{ConfigSource, Reload, TokenError};
 use restante_sqlite::{OpenError, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, TokenError};
+use crate::admin;
 use crate::config::NodeConfig;
 use crate::homeserver::{self, HomeserverUrlError};
 use crate::service::{Service, ServiceParts};
@@ -96,17 +98,21 @@ impl Node {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        Self::start_on(config, clock, InheritedSockets::default(), shutdown).await
+    }
+
+    /// The same on sockets that the service manager holds: `outbound`, `inbound` and `admin`.
+    pub async fn start_on(
+        config: NodeConfig,
+        clock: Arc<dyn Clock>,
+        mut sockets: InheritedSockets,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
         create_folder(&config)?;
         let parts = service_parts(&config, clock)?;
-        let tls = config.inbound.tls.clone().map(Into::into);
-        let addresses = (config.outbound.listen, config.inbound.listen, config.admin.listen);
+        let listeners = Listeners::open(&config, &mut sockets).await?;
+        sockets.close_rest();
         let service = Service::open(config, parts).await?;
-        let (outbound, inbound, admin) = addresses;
-        let listeners = Listeners {
-            outbound: Listener::bind(outbound, None).await?,
-            inbound: Listener::bind(inbound, tls).await?,
-            admin: Listener::bind(admin, None).await?,
-        };
         Ok(Self { service, listeners, shutdown })
     }
 
@@ -124,6 +130,16 @@ impl Node {
         self.listeners.inbound.certificate()
     }
 
+    /// Takes up changes of `source` when [`Reload::reload`] or the operator says so; `keys` is what it said when the
+    /// node was started.
+    pub fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<NodeConfig>>,
+        keys: &toml::Table,
+    ) -> Arc<dyn Reload> {
+        self.service.reloaded_from(source, keys, self.listeners.inbound.certificate())
+    }
+
     /// Serves until the token given to [`Node::start`] is cancelled, then lets what is under way finish.
     pub async fn run(self) {
         let Self { service, listeners, shutdown } = self;
@@ -137,6 +153,30 @@ impl Node {
             );
         };
         service.run(serving, stop()).await;
+    }
+}
+
+impl Listeners {
+    async fn open(
+        config: &NodeConfig,
+        sockets: &mut InheritedSockets,
+    ) -> Result<Self, ListenerError> {
+        let NodeConfig { outbound, inbound, admin, .. } = config;
+        let place = |door, address| Place { door, address };
+        let (tls, proxies) = (inbound.tls.clone(), inbound.trusted_proxies.clone());
+        let per_address = ConnectionsPerAddress::of_strangers(
+            inbound.connections_per_address_max,
+            proxies.clone(),
+        );
+        let door = place("inbound", inbound.listen);
+        Ok(Self {
+            outbound: Listener::open(place("outbound", outbound.listen), None, sockets).await?,
+            inbound: Listener::open(door, tls.map(Into::into), sockets)
+                .await?
+                .bounded(per_address)
+                .behind(TrustedProxies::new(proxies)),
+            admin: Listener::open(place("admin", admin.listen), None, sockets).await?,
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use restante_relay_api::limits::BODY_BYTES_MAX;
 use crate::background::Background;
 use crate::delivery::{Delivery, Mail, Outgoing};
 use crate::site::Site;
-use headers::forwardable;
+pub(crate) use headers::forwardable;
 use hook::{HookCall, Secret};
 use keys::KeyLookups;
 use pass_through::{offline, pass_question_on, pass_through};

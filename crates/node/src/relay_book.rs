@@ -1,15 +1,18 @@
-//! Who holds whose mail: the relays of each server, from the configuration and from the operator's commands.
+//! Who holds whose mail: the relays of each server, from the configuration and from the operator's commands, and which
+//! of our own are being left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use restante_federation::Peer;
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::LeftMail;
 use restante_sqlite::rusqlite::{self, Connection};
 use restante_sqlite::{Database, StoreError};
 use tokio::sync::watch;
 
+use crate::config::NodeConfig;
 use crate::store;
 
 /// Where a relay's entry came from.
@@ -28,6 +31,30 @@ pub(crate) struct KnownRelay {
     pub(crate) peer: Peer,
     /// Where we know it from.
     pub(crate) source: RelaySource,
+    /// Of our own relays: that it is being left.
+    pub(crate) departure: Option<Departure>,
+}
+
+/// How far the homeserver has got with leaving one of its relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Departure {
+    /// What becomes of the mail there.
+    pub(crate) mail: LeftMail,
+    /// The step.
+    pub(crate) state: DepartureState,
+    /// Since when it is at this step.
+    pub(crate) since: Timestamp,
+}
+
+/// The steps of leaving a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DepartureState {
+    /// The relay is to be told.
+    Asked,
+    /// It takes nothing more for us; what it holds is collected.
+    Told,
+    /// It holds nothing more.
+    Done,
 }
 
 /// All relays, by the server whose mail they hold.
@@ -41,7 +68,8 @@ pub(crate) struct RelayBook {
 
 struct Inner {
     database: Database,
-    configured: BTreeMap<ServerName, Vec<Peer>>,
+    own: ServerName,
+    configured: Mutex<BTreeMap<ServerName, Vec<Peer>>>,
     relays: watch::Sender<RelaysByServer>,
     /// Changes in the order in which the database made them, so that the newest is what is shown last.
     changes: AtomicU64,
@@ -52,13 +80,16 @@ impl RelayBook {
     /// Reads the operator's entries from the database and joins them with `configured`.
     pub(crate) async fn open(
         database: Database,
+        own: ServerName,
         configured: BTreeMap<ServerName, Vec<Peer>>,
     ) -> Result<Self, StoreError> {
-        let added = database.read(store::relays::load).await?;
-        let relays = watch::Sender::new(join(&configured, added));
+        let named = named_for(&configured, &own);
+        let entries = database.write(move |connection| entries(connection, &named)).await?;
+        let relays = watch::Sender::new(join(&configured, entries, &own));
         let inner = Inner {
             database,
-            configured,
+            own,
+            configured: Mutex::new(configured),
             relays,
             changes: AtomicU64::new(0),
             shown: Mutex::new(0),
@@ -79,7 +110,14 @@ impl RelayBook {
     /// Adds a relay for `server`, or changes its URL; durable on return. An entry of the operator's goes before a
     /// configured one of the same name.
     pub(crate) async fn add(&self, server: ServerName, relay: Peer) -> Result<(), StoreError> {
-        self.change(move |connection| store::relays::add(connection, &server, &relay)).await
+        let is_own = server == self.shared.own;
+        self.change(move |connection| {
+            if is_own {
+                store::departures::remove(connection, &relay.name)?;
+            }
+            store::relays::add(connection, &server, &relay)
+        })
+        .await
     }
 
     /// Removes a relay that the operator added. `false` if there is none; configured ones stay.
@@ -88,8 +126,82 @@ impl RelayBook {
         server: &ServerName,
         relay: &ServerName,
     ) -> Result<bool, StoreError> {
+        let is_own = *server == self.shared.own;
         let (server, relay) = (server.clone(), relay.clone());
-        self.change(move |connection| store::relays::remove(connection, &server, &relay)).await
+        self.change(move |connection| {
+            let is_removed = store::relays::remove(connection, &server, &relay)?;
+            if is_own && is_removed {
+                store::departures::remove(connection, &relay)?;
+            }
+            Ok(is_removed)
+        })
+        .await
+    }
+
+    /// Our own relays that are not left yet.
+    pub(crate) fn own(&self) -> Vec<KnownRelay> {
+        self.of(&self.shared.own)
+    }
+
+    /// Notes how far leaving one of our own relays is; durable on return. When it is done, the operator's entry goes as
+    /// well; what the configuration names is remembered as left.
+    pub(crate) async fn depart(
+        &self,
+        relay: ServerName,
+        departure: Departure,
+    ) -> Result<(), StoreError> {
+        let own = self.shared.own.clone();
+        self.change(move |connection| {
+            store::departures::put(connection, &relay, departure)?;
+            if departure.state == DepartureState::Done {
+                store::relays::remove(connection, &own, &relay)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes back that one of our own relays is being left; durable on return.
+    pub(crate) async fn stay(&self, relay: ServerName) -> Result<(), StoreError> {
+        self.change(move |connection| store::departures::remove(connection, &relay)).await
+    }
+
+    /// A relay said in answer to a question of `asked_at` that it holds nothing for us: if it has been told by then that
+    /// we leave, that is done.
+    pub(crate) async fn emptied(&self, relay: &ServerName, asked_at: Timestamp) {
+        let known = self.own().into_iter().find(|known| known.peer.name == *relay);
+        let Some(departure) = known.and_then(|known| known.departure) else { return };
+        if departure.state != DepartureState::Told || asked_at < departure.since {
+            return;
+        }
+        let departure = Departure { state: DepartureState::Done, since: asked_at, ..departure };
+        match self.depart(relay.clone(), departure).await {
+            Ok(()) => {
+                tracing::info!(%relay, "the relay is left, and everything there was collected")
+            }
+            // It is asked again, and says so again.
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, %relay, "a relay that is left can't be removed now");
+            }
+        }
+    }
+
+    /// Replaces what the configuration names; what the operator added stays.
+    pub(crate) async fn configure(
+        &self,
+        configured: BTreeMap<ServerName, Vec<Peer>>,
+    ) -> Result<(), StoreError> {
+        let before = std::mem::replace(&mut *self.configured(), configured);
+        let shown = self.change(|_| Ok(())).await;
+        if shown.is_err() {
+            *self.configured() = before;
+        }
+        shown
+    }
+
+    fn configured(&self) -> MutexGuard<'_, BTreeMap<ServerName, Vec<Peer>>> {
+        self.shared.configured.lock().expect("nothing panics while it reads them")
     }
 
     async fn change<T: Send + 'static>(
@@ -97,30 +209,73 @@ impl RelayBook {
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = self.shared.clone();
+        let named = named_for(&self.configured(), &self.shared.own);
         let changed = self.shared.database.write(move |connection| {
             let result = change(connection)?;
-            let added = store::relays::load(connection)?;
-            Ok((result, added, shared.changes.fetch_add(1, Ordering::SeqCst) + 1))
+            let entries = entries(connection, &named)?;
+            Ok((result, entries, shared.changes.fetch_add(1, Ordering::SeqCst) + 1))
         });
-        let (result, added, number) = changed.await?;
-        self.show(added, number);
+        let (result, entries, number) = changed.await?;
+        self.show(entries, number);
         Ok(result)
     }
 
-    fn show(&self, added: Vec<(ServerName, Peer)>, number: u64) {
+    fn show(&self, entries: Entries, number: u64) {
         let mut shown = self.shared.shown.lock().expect("nothing panics while it shows a change");
         if *shown < number {
             *shown = number;
-            self.shared.relays.send_replace(join(&self.shared.configured, added));
+            let joined = join(&self.configured(), entries, &self.shared.own);
+            self.shared.relays.send_replace(joined);
         }
     }
 }
 
+/// What the configuration names.
+pub(crate) fn configured(config: &NodeConfig) -> BTreeMap<ServerName, Vec<Peer>> {
+    let relays = config.relays.iter();
+    relays
+        .map(|(server, relays)| (server.clone(), relays.iter().cloned().map(Into::into).collect()))
+        .collect()
+}
+
+/// What the database says.
+struct Entries {
+    added: Vec<(ServerName, Peer)>,
+    departures: BTreeMap<ServerName, Departure>,
+}
+
+/// Reads the entries. That a relay was left is forgotten once the configuration does not name it: whoever names it again
+/// means it.
+fn entries(connection: &Connection, named: &BTreeSet<ServerName>) -> rusqlite::Result<Entries> {
+    let mut departures = store::departures::load(connection)?;
+    let is_over = |(relay, departure): &(&ServerName, &Departure)| {
+        departure.state == DepartureState::Done && !named.contains(*relay)
+    };
+    let over: Vec<ServerName> =
+        departures.iter().filter(is_over).map(|(relay, _)| relay.clone()).collect();
+    for relay in over {
+        store::departures::remove(connection, &relay)?;
+        departures.remove(&relay);
+    }
+    Ok(Entries { added: store::relays::load(connection)?, departures })
+}
+
+/// The relays of `own` that the configuration names.
+fn named_for(
+    configured: &BTreeMap<ServerName, Vec<Peer>>,
+    own: &ServerName,
+) -> BTreeSet<ServerName> {
+    configured.get(own).into_iter().flatten().map(|peer| peer.name.clone()).collect()
+}
+
 fn join(
     configured: &BTreeMap<ServerName, Vec<Peer>>,
-    added: Vec<(ServerName, Peer)>,
+    entries: Entries,
+    own: &ServerName,
 ) -> RelaysByServer {
-    let known = |source| move |peer: &Peer| KnownRelay { peer: peer.clone(), source };
+    let Entries { added, departures } = entries;
+    let known =
+        |source| move |peer: &Peer| KnownRelay { peer: peer.clone(), source, departure: None };
     let mut relays: RelaysByServer = configured
         .iter()
         .map(|(server, peers)| {
@@ -131,6 +286,13 @@ fn join(
         let of_server = relays.entry(server).or_default();
         of_server.retain(|known| known.peer.name != peer.name);
         of_server.push(known(RelaySource::Operator)(&peer));
+    }
+    if let Some(of_own) = relays.get_mut(own) {
+        for relay in of_own.iter_mut() {
+            relay.departure = departures.get(&relay.peer.name).copied();
+        }
+        let is_left = |departure: &Departure| departure.state == DepartureState::Done;
+        of_own.retain(|relay| !relay.departure.as_ref().is_some_and(is_left));
     }
     relays
 }
@@ -153,7 +315,48 @@ mod tests {
 
     async fn open(folder: &tempfile::TempDir) -> RelayBook {
         let configured = BTreeMap::from([(name("b.test"), vec![relay("r1.test", None)])]);
-        RelayBook::open(crate::store::open(folder.path()).unwrap(), configured).await.unwrap()
+        let database = crate::store::open(folder.path()).unwrap();
+        RelayBook::open(database, name("b.test"), configured).await.unwrap()
+    }
+
+    fn departure(state: DepartureState, since: u64) -> Departure {
+        Departure { mail: LeftMail::Keep, state, since: Timestamp::from_millis(since) }
+    }
+
+    #[tokio::test]
+    async fn a_relay_is_left_once_it_was_told_and_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = open(&folder).await;
+        let (b, r2) = (name("b.test"), name("r2.test"));
+        book.add(b.clone(), relay("r2.test", None)).await.unwrap();
+        book.depart(r2.clone(), departure(DepartureState::Asked, 5)).await.unwrap();
+        book.emptied(&r2, Timestamp::from_millis(9)).await;
+        assert_eq!(book.own().len(), 2, "it may take more before it is told");
+        book.depart(r2.clone(), departure(DepartureState::Told, 7)).await.unwrap();
+        book.emptied(&r2, Timestamp::from_millis(6)).await;
+        assert_eq!(book.own().len(), 2, "that was asked before it was told");
+
+        drop(book);
+        let book = open(&folder).await;
+        book.emptied(&r2, Timestamp::from_millis(9)).await;
+        assert_eq!(names(&book.own()), [("r1.test", RelaySource::Configuration)]);
+        book.add(b, relay("r2.test", None)).await.unwrap();
+        assert_eq!(book.own()[1].departure, None, "it was added anew");
+    }
+
+    #[tokio::test]
+    async fn a_configured_relay_that_was_left_stays_left_until_the_configuration_drops_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = open(&folder).await;
+        book.depart(name("r1.test"), departure(DepartureState::Done, 5)).await.unwrap();
+        assert_eq!(book.own(), []);
+        drop(book);
+        let book = open(&folder).await;
+        assert_eq!(book.own(), []);
+        book.configure(BTreeMap::new()).await.unwrap();
+        let named = BTreeMap::from([(name("b.test"), vec![relay("r1.test", None)])]);
+        book.configure(named).await.unwrap();
+        assert_eq!(names(&book.own()), [("r1.test", RelaySource::Configuration)]);
     }
 
     #[tokio::test]
@@ -183,6 +386,20 @@ mod tests {
         assert_eq!(names(&book.of(&b)), [("r1.test", RelaySource::Operator)]);
         assert!(book.remove(&b, &r1).await.unwrap());
         assert_eq!(names(&book.of(&b)), [("r1.test", RelaySource::Configuration)]);
+    }
+
+    #[tokio::test]
+    async fn a_changed_configuration_leaves_what_the_operator_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = open(&folder).await;
+        let b = name("b.test");
+        book.add(b.clone(), relay("r2.test", None)).await.unwrap();
+        let watch = book.watch();
+        let changed = BTreeMap::from([(b.clone(), vec![relay("r3.test", None)])]);
+        book.configure(changed).await.unwrap();
+        let expected =
+            [("r3.test", RelaySource::Configuration), ("r2.test", RelaySource::Operator)];
+        assert_eq!(names(&watch.borrow()[&b]), expected);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use restante_federation::Peer;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_operators::Adjustable;
 use restante_relay_api::Queued;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -25,6 +26,8 @@ use crate::inbox::Inbox;
 use crate::relay_book::RelaysByServer;
 use crate::restart::kept_running;
 use crate::site::Site;
+
+pub(crate) use relay::chain;
 
 /// Own relays that are collected from; each may hold one long answer in memory.
 const RELAYS_MAX: usize = 32;
@@ -53,6 +56,8 @@ pub(crate) struct RelayStatus {
     pub(crate) last_error: Option<String>,
     /// What waits there for us.
     pub(crate) queued: Option<Queued>,
+    /// Whether the relay's operator holds the mailbox: it takes mail and hands none over.
+    pub(crate) held: bool,
 }
 
 /// The state of collecting, by relay. Clones share it.
@@ -67,8 +72,7 @@ impl RetrieverStatus {
         self.lock().get(relay).cloned()
     }
 
-    fn answered(&self, relay: &ServerName, queued: Option<Queued>, now: Timestamp) {
-        let status = RelayStatus { last_collect_at: Some(now), last_error: None, queued };
+    pub(crate) fn answered(&self, relay: &ServerName, status: RelayStatus) {
         self.lock().insert(relay.clone(), status);
     }
 
@@ -90,7 +94,7 @@ impl RetrieverStatus {
 struct Retriever {
     site: Site,
     inbox: Inbox,
-    settings: CollectSettings,
+    settings: Adjustable<CollectSettings>,
     status: RetrieverStatus,
 }
 
@@ -103,12 +107,12 @@ struct Task {
 pub(crate) async fn run(
     site: Site,
     inbox: Inbox,
-    settings: CollectSettings,
+    settings: impl Into<Adjustable<CollectSettings>>,
     status: RetrieverStatus,
     shutdown: CancellationToken,
 ) {
     let mut book = site.relays.watch();
-    let retriever = Retriever { site, inbox, settings, status };
+    let retriever = Retriever { site, inbox, settings: settings.into(), status };
     let mut running: BTreeMap<ServerName, Task> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {

@@ -6,25 +6,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
+use axum::{Router, middleware};
+use restante_federation::{Certificate, Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
 use restante_federation_proto::{Clock, Dice, SigningKey};
+use restante_operators::{
+    ConfigSource, Metrics, Readiness, Reload, Reloader, RequestDurations, Token,
+};
 use restante_sqlite::{Database, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, AdminState, Token};
+use crate::admin::{self, AdminState, ready};
 use crate::background::Background;
 use crate::config::NodeConfig;
 use crate::delivery::Delivery;
-use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
+use crate::destinations::{DestinationParts, Destinations};
 use crate::homeserver::Homeserver;
 use crate::inbound::{self, DoorSettings, Front};
 use crate::inbox::{self, Inbox};
+use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
 use crate::passed::Passed;
-use crate::relay_book::RelayBook;
+use crate::registration::Registrations;
+use crate::relay_book::{RelayBook, configured};
+use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
 use crate::stand_in::StandIn;
@@ -68,12 +74,18 @@ pub struct Doors {
 /// A node without listeners.
 pub struct Service {
     config: NodeConfig,
+    settings: Settings,
+    reload: Option<Arc<dyn Reload>>,
     site: Site,
     delivery: Delivery,
     inbox: Inbox,
     token: Token,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    durations: RequestDurations,
     background: Background,
     retriever: RetrieverStatus,
+    registrations: Registrations,
 }
 
 impl Service {
@@ -81,11 +93,49 @@ impl Service {
     pub async fn open(config: NodeConfig, parts: ServiceParts) -> Result<Self, StoreError> {
         let token = parts.admin_token.clone();
         let background = Background::default();
-        let site = open_site(&config, parts, &background).await?;
-        let delivery = Delivery::open(site.clone(), &config.delivery, background.clone()).await?;
-        let inbox = Inbox::open(site.clone(), config.inbox.clone().into()).await?;
+        let settings = Settings::of(&config);
+        let site = open_site(&config, &settings, parts, &background).await?;
+        let delivery =
+            Delivery::open(site.clone(), settings.schedule.clone(), background.clone()).await?;
+        let inbox = Inbox::open(site.clone(), settings.inbox.clone()).await?;
         let retriever = RetrieverStatus::default();
-        Ok(Self { config, site, delivery, inbox, token, background, retriever })
+        let registrations = Registrations::new(site.clone(), config.mailbox.clone());
+        let (metrics, durations) = metrics::of(&site, &inbox, &retriever, &config.data);
+        let readiness = ready::readiness(site.database.clone());
+        Ok(Self {
+            config,
+            settings,
+            reload: None,
+            site,
+            delivery,
+            inbox,
+            token,
+            readiness,
+            metrics,
+            durations,
+            background,
+            retriever,
+            registrations,
+        })
+    }
+
+    /// Takes up changes of `source`; `keys` is what it said when the node was started.
+    pub(crate) fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<NodeConfig>>,
+        keys: &toml::Table,
+        certificate: Option<Certificate>,
+    ) -> Arc<dyn Reload> {
+        let changes = Changes {
+            settings: self.settings.clone(),
+            relays: self.site.relays.clone(),
+            mailbox: self.registrations.terms(),
+        };
+        let reloader = Reloader::new(source, keys, RELOADED_KEYS, changes);
+        let reload: Arc<dyn Reload> =
+            Arc::new(reloader.with_certificate("inbound.tls", certificate));
+        self.reload = Some(reload.clone());
+        reload
     }
 
     /// Its doors; to be called once.
@@ -95,7 +145,9 @@ impl Service {
             delivery: self.delivery.clone(),
             inbox: self.inbox.clone(),
             retriever: self.retriever.clone(),
-            token: self.token.clone(),
+            registrations: self.registrations.clone(),
+            readiness: self.readiness.clone(),
+            reload: self.reload.clone(),
         };
         let outbound = OutboundSettings {
             secret: self.config.outbound.secret.clone(),
@@ -105,27 +157,41 @@ impl Service {
         let front = if self.config.inbound.tls.is_some() { Front::Tls } else { Front::Proxy };
         let door = DoorSettings { front, paths: self.config.inbound.paths.clone() };
         Doors {
-            outbound: outbound::router(self.site.clone(), outbound),
-            inbound: inbound::router(self.site.clone(), door, self.inbox.clone()),
-            admin: admin::router(admin),
+            outbound: timed(
+                outbound::router(self.site.clone(), outbound),
+                &self.durations,
+                "outbound",
+            ),
+            inbound: timed(
+                inbound::router(self.site.clone(), door, self.inbox.clone()),
+                &self.durations,
+                "inbound",
+            ),
+            admin: admin::door(admin, self.metrics.clone(), self.token.clone()).router(),
         }
     }
 
     /// Collects and delivers until `shutdown`, and `serve` as well, which keeps the doors open meanwhile; then lets what
     /// is under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>, shutdown: CancellationToken) {
-        let Self { config, site, inbox, background, retriever, .. } = self;
+        let Self { settings, site, inbox, background, retriever, registrations, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
-        tasks.spawn(retriever::run(site, inbox, config.collect.into(), retriever, shutdown));
+        tasks.spawn(registrations.run(shutdown.clone()));
+        tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());
         background.stop(BACKGROUND_DRAIN).await;
     }
 }
 
+fn timed(router: Router, durations: &RequestDurations, door: &'static str) -> Router {
+    router.layer(middleware::from_fn_with_state(durations.at(door), RequestDurations::measure))
+}
+
 async fn open_site(
     config: &NodeConfig,
+    settings: &Settings,
     parts: ServiceParts,
     background: &Background,
 ) -> Result<Site, StoreError> {
@@ -141,24 +207,17 @@ async fn open_site(
     });
     let own_keys =
         OwnKeys::open(identity.clone(), homeserver.clone(), database.clone(), clock.clone());
-    let configured = config
-        .relays
-        .iter()
-        .map(|(server, relays)| (server.clone(), relays.iter().cloned().map(Into::into).collect()));
     let destinations = Destinations::open(DestinationParts {
         exchange: exchange.clone(),
         database: database.clone(),
         clock: clock.clone(),
         background: background.clone(),
-        policy: OfflinePolicy {
-            attempts_until_offline: config.delivery.attempts_until_offline,
-            probe_interval: config.delivery.probe_interval.0,
-            probe_connect: config.delivery.probe_connect.0,
-        },
+        policy: settings.offline.clone(),
     });
     let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
     Ok(Site {
         stand_in,
+        counted: Default::default(),
         passed: Passed::new(database.clone(), clock.clone()),
         identity,
         homeserver,
@@ -166,7 +225,8 @@ async fn open_site(
         keys: Arc::new(keys),
         witness: Arc::default(),
         own_keys: Arc::new(own_keys.await?.signed_by_others(parts.other_keys)),
-        relays: RelayBook::open(database.clone(), configured.collect()).await?,
+        relays: RelayBook::open(database.clone(), config.server_name.clone(), configured(config))
+            .await?,
         destinations: destinations.await?,
         database,
         clock,

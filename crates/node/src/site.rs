@@ -8,6 +8,7 @@ use restante_sqlite::Database;
 
 use crate::destinations::Destinations;
 use crate::homeserver::Homeserver;
+use crate::metrics::Counted;
 use crate::own_keys::OwnKeys;
 use crate::passed::Passed;
 use crate::relay_book::RelayBook;
@@ -43,6 +44,8 @@ pub(crate) struct Site {
     pub(crate) passed: Passed,
     /// Events that are held for the homeserver.
     pub(crate) stand_in: StandIn,
+    /// What it has done.
+    pub(crate) counted: Counted,
 }
 
 impl Site {

@@ -2,11 +2,14 @@
 
 pub(crate) mod backlog;
 pub(crate) mod checksum;
+pub(crate) mod departures;
 pub(crate) mod destinations;
 pub(crate) mod held;
 pub(crate) mod holes;
 pub(crate) mod inbox;
 pub(crate) mod ledger;
+pub(crate) mod losses;
+pub(crate) mod own_record;
 pub(crate) mod passed;
 pub(crate) mod relays;
 pub(crate) mod rooms;
@@ -30,6 +33,7 @@ pub const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/003_capsules.sql") },
         Migration { sql: include_str!("store/004_backlog.sql") },
         Migration { sql: include_str!("store/005_proven.sql") },
+        Migration { sql: include_str!("store/006_mailboxes.sql") },
     ],
 };
 

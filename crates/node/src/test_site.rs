@@ -97,15 +97,17 @@ impl TestSite {
             database: database.clone(),
             clock: clock.clone(),
             background: background.clone(),
-            policy: OfflinePolicy {
+            policy: (OfflinePolicy {
                 attempts_until_offline: 2,
                 probe_interval: Duration::from_secs(30),
                 probe_connect: Duration::from_secs(3),
-            },
+            })
+            .into(),
         });
         let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
         let site = Site {
             stand_in,
+            counted: Default::default(),
             passed: Passed::new(database.clone(), clock.clone()),
             identity,
             homeserver,
@@ -113,7 +115,9 @@ impl TestSite {
             keys: Arc::new(keys),
             witness: Arc::default(),
             own_keys: Arc::new(own_keys.await.unwrap()),
-            relays: RelayBook::open(database.clone(), BTreeMap::new()).await.unwrap(),
+            relays: RelayBook::open(database.clone(), name(OWN_NAME), BTreeMap::new())
+                .await
+                .unwrap(),
             destinations: destinations.await.unwrap(),
             database,
             clock: clock.clone(),

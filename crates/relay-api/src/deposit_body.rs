@@ -8,9 +8,11 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use crate::endpoints::{CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, WAYBILL_MEMBER};
+use crate::endpoints::{
+    CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, REQUEST_ID_MEMBER, WAYBILL_MEMBER,
+};
 use crate::limits::{CAPSULE_BYTES_MAX, EDUS_MAX, EXTRAS_BESIDE_CAPSULE_BYTES_MAX, PDUS_MAX};
-use crate::{Capsule, Proof, ProofError};
+use crate::{Capsule, Proof, ProofError, RequestId};
 
 /// A transaction's content: the body without `org.restante.*` members, its canonical form and hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,12 +216,28 @@ impl Extras {
 
     /// The same members with a capsule behind them; its hash belongs into the waybill.
     pub fn with_capsule(self, capsule: &Capsule) -> Result<Self, DepositBodyError> {
-        let raw = [b"\"", CAPSULE_MEMBER.as_bytes(), b"\":", capsule.canonical().as_ref()].concat();
-        let added =
-            Member { name: CAPSULE_MEMBER.into(), value: capsule.canonical(), raw: raw.as_ref() };
+        self.with_member(CAPSULE_MEMBER, capsule.canonical())
+    }
+
+    /// The same members with the id by which logs name the delivery behind them.
+    pub fn with_request_id(self, id: &RequestId) -> Result<Self, DepositBodyError> {
+        let value = serde_json::to_vec(id).expect("a request id is always a JSON string");
+        self.with_member(REQUEST_ID_MEMBER, &value)
+    }
+
+    fn with_member(self, name: &str, value: &[u8]) -> Result<Self, DepositBodyError> {
+        let raw = [b"\"", name.as_bytes(), b"\":", value].concat();
+        let added = Member { name: name.into(), value, raw: raw.as_ref() };
         let mut all = if self.json.is_empty() { Vec::new() } else { members(&self.json)? };
         all.push(added);
         Self::from_members(&all)
+    }
+
+    /// The id by which logs name the delivery. It is for people alone: one of another form counts as none.
+    pub fn request_id(&self) -> Option<RequestId> {
+        let all = members(&self.json).ok()?;
+        let member = all.iter().find(|member| member.name == REQUEST_ID_MEMBER)?;
+        serde_json::from_slice(member.value).ok()
     }
 
     /// Reads the members back from the object that [`Extras::json`] is; empty bytes are no members.

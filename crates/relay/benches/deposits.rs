@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on stops where it stands")]
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,9 +23,9 @@ use restante_federation_proto::{
 };
 use restante_mailbox::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
-    Loss, MailboxStore, MailboxSummary, Page, Quotas, SqliteStore, StoreError,
+    Loss, MailboxStore, MailboxSummary, MemoryStore, Page, Quotas, SqliteStore, StoreError,
 };
-use restante_relay::{Relay, RelayConfig};
+use restante_relay::{Relay, RelayConfig, Stores};
 use restante_relay_api::endpoints::send_relay_target;
 use tokio_util::sync::CancellationToken;
 
@@ -109,9 +110,11 @@ struct Subject {
 async fn main() {
     let folder = tempfile::tempdir_in(".").unwrap();
     let sqlite = Arc::new(SqliteStore::open(&folder.path().join("relay.sqlite")).unwrap());
-    let mut durable = Subject::start("SQLite, fsynced", sqlite, folder).await;
+    let mut durable = Subject::start("SQLite, fsynced", Stores::of(sqlite), folder).await;
     let other = tempfile::tempdir_in(".").unwrap();
-    let mut bare = Subject::start("no store", Arc::new(NoStore::default()), other).await;
+    let none =
+        Stores { mail: Arc::new(NoStore::default()), ..Stores::of(Arc::new(MemoryStore::new())) };
+    let mut bare = Subject::start("no store", none, other).await;
     for turn in 0..TURNS {
         bare.turn(turn).await;
         durable.turn(turn).await;
@@ -129,21 +132,24 @@ async fn main() {
 }
 
 impl Subject {
-    async fn start(
-        name: &'static str,
-        store: Arc<dyn MailboxStore>,
-        folder: tempfile::TempDir,
-    ) -> Self {
+    async fn start(name: &'static str, stores: Stores, folder: tempfile::TempDir) -> Self {
         let mut config = RelayConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             data: folder.path().to_owned(),
             ..RelayConfig::default()
         };
+        config.operators.listen = config.listen;
         config.federation.dns = DnsSection::Word(DnsWord::Off);
+        // One server makes the whole load.
+        config.limits.requests_per_origin_per_second = NonZeroU32::MAX;
+        config.limits.requests_per_origin_burst = NonZeroU32::MAX;
+        config.mailbox.envelopes_max = u64::MAX;
+        config.mailbox.origin_envelopes_max = u64::MAX;
         let shutdown = CancellationToken::new();
         let clock = Arc::new(SystemClock);
-        let relay =
-            Relay::start_with_store(config, store, clock.clone(), shutdown.clone()).await.unwrap();
+        let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone())
+            .await
+            .unwrap();
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
         let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
         tokio::spawn(relay.run());

@@ -4,19 +4,29 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use restante_federation::Caller;
 use restante_federation_proto::ServerName;
 use tokio::sync::Notify;
 
-/// Who waits for whose mail. Bounded: no more than `waiting_max` wait at once.
-pub(crate) struct Arrivals {
-    waiting_max: usize,
-    waiting: Mutex<Waiting>,
+use crate::callers::CameFrom;
+
+/// Who waits for whose mail.
+#[derive(Default)]
+pub(crate) struct Arrivals(Mutex<Waiting>);
+
+/// How many collects may wait at once; one more is answered at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaitingLimits {
+    pub(crate) in_all: usize,
+    pub(crate) per_mailbox: usize,
+    pub(crate) per_address: usize,
 }
 
 #[derive(Default)]
 struct Waiting {
     total: usize,
     by_recipient: HashMap<ServerName, Waiters>,
+    by_address: HashMap<Caller, usize>,
 }
 
 struct Waiters {
@@ -28,26 +38,41 @@ struct Waiters {
 pub(crate) struct Place<'a> {
     arrivals: &'a Arrivals,
     recipient: ServerName,
+    from: CameFrom,
     arrived: Arc<Notify>,
 }
 
 impl Arrivals {
-    pub(crate) fn new(waiting_max: usize) -> Self {
-        Self { waiting_max, waiting: Mutex::default() }
-    }
-
     /// Takes a place; `None` when all are taken.
-    pub(crate) fn wait_for(&self, recipient: &ServerName) -> Option<Place<'_>> {
+    pub(crate) fn wait_for(
+        &self,
+        recipient: &ServerName,
+        from: CameFrom,
+        limits: WaitingLimits,
+    ) -> Option<Place<'_>> {
         let mut waiting = self.lock();
-        if waiting.total >= self.waiting_max {
+        let here = waiting.by_recipient.get(recipient).map_or(0, |waiters| waiters.count);
+        let there = from.0.and_then(|caller| waiting.by_address.get(&caller)).map_or(0, |n| *n);
+        if waiting.total >= limits.in_all
+            || here >= limits.per_mailbox
+            || there >= limits.per_address
+        {
             return None;
+        }
+        if let Some(caller) = from.0 {
+            *waiting.by_address.entry(caller).or_default() += 1;
         }
         waiting.total += 1;
         let fresh = || Waiters { count: 0, arrived: Arc::new(Notify::new()) };
         let waiters = waiting.by_recipient.entry(recipient.clone()).or_insert_with(fresh);
         waiters.count += 1;
         let arrived = waiters.arrived.clone();
-        Some(Place { arrivals: self, recipient: recipient.clone(), arrived })
+        Some(Place { arrivals: self, recipient: recipient.clone(), from, arrived })
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().total
     }
 
     /// Mail arrived for `recipient`.
@@ -59,7 +84,7 @@ impl Arrivals {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Counters stay true even if a holder panicked: each change is one step.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,6 +100,14 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = self.arrivals.lock();
         waiting.total -= 1;
+        if let Some(caller) = self.from.0
+            && let Entry::Occupied(mut count) = waiting.by_address.entry(caller)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         if let Entry::Occupied(mut waiters) = waiting.by_recipient.entry(self.recipient.clone()) {
             waiters.get_mut().count -= 1;
             if waiters.get().count == 0 {
@@ -88,30 +121,66 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
+    /// A place that brings everybody's requests.
+    const ANYWHERE: CameFrom = CameFrom(None);
+
     #[test]
     fn places_are_bounded_and_given_back() {
-        let arrivals = Arrivals::new(2);
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 2, per_mailbox: 2, per_address: 1 };
         let b: ServerName = "b.example".parse().unwrap();
         let c: ServerName = "c.example".parse().unwrap();
-        let first = arrivals.wait_for(&b);
-        let second = arrivals.wait_for(&c);
+        let first = arrivals.wait_for(&b, ANYWHERE, limits);
+        let second = arrivals.wait_for(&c, ANYWHERE, limits);
         assert!(first.is_some() && second.is_some());
-        assert!(arrivals.wait_for(&b).is_none());
+        assert!(arrivals.wait_for(&b, ANYWHERE, limits).is_none());
         drop(first);
-        assert!(arrivals.wait_for(&b).is_some());
+        assert!(arrivals.wait_for(&b, ANYWHERE, limits).is_some());
         drop(second);
         assert!(arrivals.lock().by_recipient.is_empty(), "nobody waits, nothing is kept");
     }
 
+    #[test]
+    fn one_mailbox_does_not_take_the_places_of_all() {
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 10, per_mailbox: 2, per_address: 1 };
+        let b: ServerName = "b.example".parse().unwrap();
+        let c: ServerName = "c.example".parse().unwrap();
+        let _taken =
+            [arrivals.wait_for(&b, ANYWHERE, limits), arrivals.wait_for(&b, ANYWHERE, limits)];
+        assert!(arrivals.wait_for(&b, ANYWHERE, limits).is_none());
+        assert!(arrivals.wait_for(&c, ANYWHERE, limits).is_some());
+    }
+
+    #[test]
+    fn one_address_does_not_take_the_places_of_all() {
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 10, per_mailbox: 10, per_address: 2 };
+        let from =
+            |address: &str| CameFrom(Some(address.parse::<std::net::IpAddr>().unwrap().into()));
+        let name = |number: u8| format!("s{number}.example").parse::<ServerName>().unwrap();
+        let (first, second) = (
+            arrivals.wait_for(&name(1), from("2001:db8::1"), limits),
+            arrivals.wait_for(&name(2), from("2001:db8::2"), limits),
+        );
+        assert!(first.is_some() && second.is_some());
+        assert!(arrivals.wait_for(&name(3), from("2001:db8::3"), limits).is_none());
+        assert!(arrivals.wait_for(&name(3), from("203.0.113.9"), limits).is_some());
+        drop((first, second));
+        assert!(arrivals.wait_for(&name(3), from("2001:db8::3"), limits).is_some());
+        assert!(arrivals.lock().by_address.is_empty(), "nobody waits, nothing is kept");
+    }
+
     #[tokio::test]
     async fn mail_wakes_every_collect_of_its_recipient_and_no_other() {
-        let arrivals = Arrivals::new(10);
+        let arrivals = Arrivals::default();
+        let limits = WaitingLimits { in_all: 10, per_mailbox: 10, per_address: 1 };
         let b: ServerName = "b.example".parse().unwrap();
         let c: ServerName = "c.example".parse().unwrap();
         let (one, two, other) = (
-            arrivals.wait_for(&b).unwrap(),
-            arrivals.wait_for(&b).unwrap(),
-            arrivals.wait_for(&c).unwrap(),
+            arrivals.wait_for(&b, ANYWHERE, limits).unwrap(),
+            arrivals.wait_for(&b, ANYWHERE, limits).unwrap(),
+            arrivals.wait_for(&c, ANYWHERE, limits).unwrap(),
         );
         let (mut one, mut two, mut other) = (
             Box::pin(one.arrived().notified()),

@@ -1,50 +1,57 @@
-//! Removes what is past its time, in small steps.
+//! Work on what is stored that goes on behind the requests: mail expires, and old bodies are sealed with the newest key.
+//!
+//! All of it goes in small steps, so that deposits get their turn in between.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use restante_federation_proto::Clock;
-use restante_mailbox::{Due, Expired, MailboxStore};
-use tokio_util::sync::CancellationToken;
+use restante_mailbox::{Due, Expired};
+use tokio::time::Instant;
 
-/// How often to look: mail may stay this much longer than its time.
-const INTERVAL: Duration = Duration::from_secs(600);
+use crate::state::RelayState;
 
-/// Envelopes per step, so that deposits get their turn between steps.
-const BATCH_MAX: usize = 500;
+/// How often to look: mail may stay this much longer than its time, and typing is worth nothing after a minute.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Runs until `shutdown`.
-pub(crate) async fn run(
-    store: Arc<dyn MailboxStore>,
-    clock: Arc<dyn Clock>,
-    time_to_live: Duration,
-    shutdown: CancellationToken,
-) {
-    while !shutdown.is_cancelled() {
-        sweep(store.as_ref(), clock.as_ref(), time_to_live, &shutdown).await;
+/// Envelopes per step.
+const EXPIRE_BATCH_MAX: usize = 500;
+/// Bodies per step; each is read, sealed and written.
+const RESEAL_BATCH_MAX: usize = 50;
+/// How long sealing may go on before it pauses for an interval.
+const RESEAL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Whether bodies may be sealed with another key than the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sealing {
+    /// There may be some since the last start.
+    MayBeOld,
+    /// Each has had its turn, and what came since was sealed with the newest key; or there is no key at all.
+    UpToDate,
+}
+
+/// Runs until the relay stops.
+pub(crate) async fn run(relay: RelayState, mut sealing: Sealing) {
+    while !relay.shutdown.is_cancelled() {
+        expire(&relay).await;
+        if sealing == Sealing::MayBeOld {
+            sealing = reseal(&relay).await;
+        }
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => {}
+            () = relay.shutdown.cancelled() => {}
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
 }
 
-async fn sweep(
-    store: &dyn MailboxStore,
-    clock: &dyn Clock,
-    time_to_live: Duration,
-    shutdown: &CancellationToken,
-) {
+async fn expire(relay: &RelayState) {
+    let (now, rules) = (relay.clock.now(), relay.rules());
+    let due = Due { now, remembered_from: now.before(rules.age.time_to_live) };
     let mut total = Expired::default();
-    while !shutdown.is_cancelled() {
-        let now = clock.now();
-        let due = Due { now, remembered_from: now.before(time_to_live) };
-        match store.expire(due, BATCH_MAX).await {
+    while !relay.shutdown.is_cancelled() {
+        match relay.store.expire(due, EXPIRE_BATCH_MAX).await {
             Ok(step) if step == Expired::default() => break,
             Ok(step) => {
                 total.envelopes += step.envelopes;
-                total.remembered += step.remembered;
                 total.prolonged += step.prolonged;
             }
             Err(error) => {
@@ -56,7 +63,38 @@ async fn sweep(
             }
         }
     }
-    if total.envelopes > 0 {
-        tracing::info!(envelopes = total.envelopes, "mail expired");
+    if total.envelopes > 0 || total.prolonged > 0 {
+        let (expired, held) = (total.envelopes, total.prolonged);
+        tracing::info!(envelopes.expired = expired, envelopes.held = held, "expire");
     }
+}
+
+/// One part of a round in which each envelope has its turn.
+async fn reseal(relay: &RelayState) -> Sealing {
+    let begun = Instant::now();
+    let mut resealed = 0;
+    let mut sealing = Sealing::MayBeOld;
+    while sealing == Sealing::MayBeOld
+        && begun.elapsed() < RESEAL_TIME_MAX
+        && !relay.shutdown.is_cancelled()
+    {
+        match relay.stores.upkeep.reseal(RESEAL_BATCH_MAX).await {
+            Ok(step) if step.looked_at == 0 => sealing = Sealing::UpToDate,
+            Ok(step) => resealed += step.resealed,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "sealing with the newest key stopped; it goes on later"
+                );
+                break;
+            }
+        }
+    }
+    if resealed > 0 {
+        tracing::info!(envelopes.resealed = resealed, "reseal");
+    }
+    if sealing == Sealing::UpToDate {
+        tracing::info!("all mail is sealed as the key file says");
+    }
+    sealing
 }

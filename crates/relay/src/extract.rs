@@ -8,18 +8,22 @@ use http::request::Parts;
 use restante_federation::{
     BodyError, VerifiedOrigin, authenticate, collect_limited, x_matrix_headers,
 };
-use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError};
-use restante_relay_api::DepositBody;
-use restante_relay_api::limits::COLLECT_REQUEST_BYTES_MAX;
+use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName};
+use restante_mailbox::InviteHash;
+use restante_relay_api::limits::{COLLECT_REQUEST_BYTES_MAX, REGISTRATION_BYTES_MAX};
+use restante_relay_api::{DepositBody, RegistrationRequest};
 use serde::de::DeserializeOwned;
 
+use crate::callers::CameFrom;
 use crate::errors::Refusal;
 use crate::memory::{CountedBody, NoRoom, Share};
-use crate::state::{DestinationRule, RelayState};
+use crate::rules::DestinationRule;
+use crate::state::RelayState;
 
 /// A signed deposit: its caller and its body, up to the operator's limit.
 pub(crate) struct SignedDeposit {
     pub(crate) caller: VerifiedOrigin,
+    pub(crate) from: CameFrom,
     pub(crate) body: Bytes,
     _room: Share,
 }
@@ -27,6 +31,15 @@ pub(crate) struct SignedDeposit {
 /// A signed question about a mailbox: its caller and its small body.
 pub(crate) struct SignedQuestion {
     pub(crate) caller: VerifiedOrigin,
+    pub(crate) from: CameFrom,
+    pub(crate) body: Bytes,
+    _room: Share,
+}
+
+/// A signed registration: its caller and its body.
+pub(crate) struct SignedRegistration {
+    pub(crate) caller: VerifiedOrigin,
+    pub(crate) from: CameFrom,
     pub(crate) body: Bytes,
     _room: Share,
 }
@@ -36,7 +49,7 @@ impl FromRequest<RelayState> for SignedDeposit {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let (body, room) = read(relay, body, relay.rules.body_bytes_max).await?;
+        let (body, room) = read(relay, body, relay.rules().body_bytes_max).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // Its keys have changed since, or the document that lists them ran out, and it brings one that says so.
             Err(_) if learn_callers_keys(&parts, &body, relay).await => {
@@ -44,7 +57,8 @@ impl FromRequest<RelayState> for SignedDeposit {
             }
             verified => verified?,
         };
-        Ok(Self { caller, body, _room: room })
+        let from = relay.admission.callers.of(&parts.extensions);
+        Ok(Self { caller, from, body, _room: room })
     }
 }
 
@@ -55,7 +69,26 @@ impl FromRequest<RelayState> for SignedQuestion {
         let (parts, body) = request.into_parts();
         let (body, room) = read(relay, body, COLLECT_REQUEST_BYTES_MAX).await?;
         let caller = verified(&parts, body.clone(), relay).await?;
-        Ok(Self { caller, body, _room: room })
+        let from = relay.admission.callers.of(&parts.extensions);
+        Ok(Self { caller, from, body, _room: room })
+    }
+}
+
+impl FromRequest<RelayState> for SignedRegistration {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let (body, room) = read(relay, body, REGISTRATION_BYTES_MAX).await?;
+        let caller = match verified(&parts, body.clone(), relay).await {
+            // A server that can't be reached registers as well: that is what a relay is for.
+            Err(_) if learn_newcomers_keys(&parts, &body, relay).await => {
+                verified(&parts, body.clone(), relay).await?
+            }
+            verified => verified?,
+        };
+        let from = relay.admission.callers.of(&parts.extensions);
+        Ok(Self { caller, from, body, _room: room })
     }
 }
 
@@ -64,14 +97,31 @@ async fn verified(
     body: Bytes,
     relay: &RelayState,
 ) -> Result<VerifiedOrigin, Refusal> {
+    let rules = relay.rules();
+    let headers = x_matrix_headers(&parts.headers)?;
+    let from = relay.admission.callers.of(&parts.extensions);
+    admit_newcomer(relay, from, &headers[0].origin).await?;
     let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
-    if !request.destination_named && relay.rules.destination == DestinationRule::Required {
+    relay.admission.callers.origin(request.origin.server_name(), rules.rates.origin)?;
+    if !request.destination_named && rules.destination == DestinationRule::Required {
         let text = "The X-Matrix header must name its destination here";
         return Err(
             MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
         );
     }
     Ok(request.origin)
+}
+
+/// Bounds look-ups of keys for names that anybody can make up, by where they come from.
+pub(crate) async fn admit_newcomer(
+    relay: &RelayState,
+    from: CameFrom,
+    server: &ServerName,
+) -> Result<(), Refusal> {
+    if server.public_key().is_some() || relay.keys.believed(server).await.is_some() {
+        return Ok(());
+    }
+    relay.admission.callers.newcomer(from, relay.rules().rates.newcomers)
 }
 
 /// Considers the key document of the caller that a deposit brings; `true` if it changed what is believed. It counts only
@@ -81,13 +131,35 @@ async fn learn_callers_keys(parts: &Parts, body: &Bytes, relay: &RelayState) -> 
     let caller = &headers[0].origin;
     // Strangers can't change what is believed of them, and their bodies need not be parsed for it.
     let Some(believed) = relay.keys.believed(caller).await else { return false };
-    let document = DepositBody::parse(body.clone()).ok().and_then(|body| body.extras.keys);
-    let Some(document) = document.and_then(|json| KeyDocument::parse(json).ok()) else {
+    let brought = DepositBody::parse(body.clone()).ok().and_then(|body| body.extras.keys);
+    let Some(document) = brought.and_then(|json| document_of(caller, json)) else { return false };
+    document != believed.document && relay.keys.offer(&document).await
+}
+
+/// Considers the key document that a registration brings; `true` if it changed what is believed. Without a believed key
+/// that signed it, it counts only if the operator has vouched for its server with an invite in that server's name.
+async fn learn_newcomers_keys(parts: &Parts, body: &Bytes, relay: &RelayState) -> bool {
+    let Ok(headers) = x_matrix_headers(&parts.headers) else { return false };
+    let caller = &headers[0].origin;
+    let Ok(request) = object::<RegistrationRequest>(body) else { return false };
+    let brought = request.keys.map(|keys| Bytes::from(keys.get().to_owned()));
+    let Some(document) = brought.and_then(|json| document_of(caller, json)) else { return false };
+    let believed = relay.keys.believed(caller).await;
+    if believed.as_ref().is_some_and(|believed| believed.document == document) {
         return false;
-    };
-    document.server_name() == caller
-        && document != believed.document
-        && relay.keys.offer(&document).await
+    }
+    if believed.is_some() && relay.keys.offer(&document).await {
+        return true;
+    }
+    let Some(token) = request.invite else { return false };
+    let (hash, now) = (InviteHash::of(token.as_bytes()), relay.clock.now());
+    let named = relay.admission.registrations.invite_names(hash, caller, now).await;
+    matches!(named, Ok(true)) && relay.keys.offer_vouched(&document).await
+}
+
+/// The key document of `server`, if that is what `json` is.
+pub(crate) fn document_of(server: &ServerName, json: Bytes) -> Option<KeyDocument> {
+    KeyDocument::parse(json).ok().filter(|document| document.server_name() == server)
 }
 
 /// A body within its own limit and the room that all requests share. It counts until the room is dropped.

@@ -2,6 +2,8 @@
 
 pub(crate) mod collect;
 pub(crate) mod keys;
+pub(crate) mod mailbox;
+pub(crate) mod relay_record;
 pub(crate) mod relay_txn;
 pub(crate) mod send_relay;
 pub(crate) mod version;

@@ -1,15 +1,29 @@
-//! Decides what a deposit is worth: whose it is, whether its proof holds, whether it is of this time.
+//! Takes a deposit in: whose it is, whether its proof holds, whether it is of this time, wanted, and has room.
+//!
+//! What an unknown, a closed and a forbidden mailbox cost is the same: every check before admission is made for each.
 
-use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
-use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
-use restante_mailbox::{ContentHash, Deposit, Deposited, StoreError, envelope_age};
-use restante_relay_api::limits::TXN_ID_BYTES_MAX;
-use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
+mod storing;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
+use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
+use restante_mailbox::{
+    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Quotas, envelope_age,
+};
+use restante_relay_api::limits::TXN_ID_BYTES_MAX;
+use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
 
+use crate::admission::{Admission, MailboxKind};
+use crate::callers::CameFrom;
+use crate::disk::Room;
 use crate::errors::Refusal;
+use crate::extract::admit_newcomer;
+use crate::lifetime::{self, Worth};
+use crate::mailboxes::Place;
+use crate::rules::Rules;
 use crate::state::RelayState;
 
 /// Where a deposit goes.
@@ -18,13 +32,23 @@ pub(crate) struct Address {
     pub(crate) txn_id: String,
 }
 
+/// Who brings a deposit, and from where.
+pub(crate) struct Carrier {
+    pub(crate) caller: VerifiedOrigin,
+    pub(crate) from: CameFrom,
+}
+
+/// No room at all.
+const NO_ROOM: MailboxLimits = MailboxLimits { envelopes_max: 0, bytes_max: 0 };
+
 /// Checks a deposit and stores it; `Ok` only when it is durable.
 pub(crate) async fn deposit(
     relay: &RelayState,
-    caller: &VerifiedOrigin,
+    carrier: &Carrier,
     address: Address,
     body: Bytes,
 ) -> Result<Deposited, Refusal> {
+    let rules = relay.rules();
     if address.txn_id.is_empty() || address.txn_id.len() > TXN_ID_BYTES_MAX {
         let text = format!("A transaction id has 1 to {TXN_ID_BYTES_MAX} bytes");
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
@@ -34,45 +58,85 @@ pub(crate) async fn deposit(
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
     }
     let DepositBody { content, extras } = DepositBody::parse(body).map_err(bad_body)?;
-    let signed_at = check_age(relay, &content)?;
+    let signed_at = check_age(rules.age, relay.clock.now(), &content)?;
     let (origin, content) = match &extras.proof {
-        Some(proof) => (proven_origin(relay, proof, &address, &content, signed_at).await?, content),
-        None => own_mail(caller, content)?,
+        Some(proof) => {
+            let origin =
+                proven_origin(relay, carrier, proof, &address, &content, signed_at).await?;
+            (origin, content)
+        }
+        None => own_mail(&carrier.caller, content)?,
     };
+    let of_mailbox = admitted(relay, &rules, &address.recipient, &origin).await?;
     learn_keys(relay, &extras).await;
-    let deposited_at = relay.clock.now();
+    let now = relay.clock.now();
     let deposit = Deposit {
         recipient: address.recipient,
         origin,
         txn_id: address.txn_id,
         content_hash: ContentHash(*content.sha256()),
         content: content.raw().clone(),
+        expires_at: lifetime::expires_at(
+            now,
+            worth(&content, &extras),
+            rules.age.time_to_live,
+            of_mailbox,
+        ),
         members: extras.json,
-        deposited_at,
-        expires_at: deposited_at.after(relay.rules.age.time_to_live),
+        deposited_at: now,
     };
-    store(relay, deposit).await
+    let quotas = quotas(relay, &rules);
+    storing::store(relay, deposit, quotas).await
 }
 
-/// Stores and announces in a task of its own: a write once begun ends, whether or not the caller hangs up
-/// meanwhile, and whoever waits for the mail must hear of it all the same.
-async fn store(relay: &RelayState, deposit: Deposit) -> Result<Deposited, Refusal> {
-    let recipient = deposit.recipient.clone();
-    let state = relay.clone();
-    let storing = relay.deposits.spawn(async move {
-        let outcome = state.store.deposit(deposit, state.rules.quotas).await;
-        if let Ok(Deposited::Stored(_)) = outcome {
-            state.arrivals.announce(&recipient);
+/// Whether the mailbox is served here, takes mail of `origin`, and may be made if it is not there; how long its owner
+/// wants mail to be kept.
+async fn admitted(
+    relay: &RelayState,
+    rules: &Rules,
+    recipient: &ServerName,
+    origin: &ServerName,
+) -> Result<Option<Duration>, Refusal> {
+    let terms = relay.admission.registrations.terms(recipient).await?;
+    match rules.served.admit(recipient, origin, terms.as_deref()) {
+        Admission::Refused(reason) => {
+            tracing::info!(mailbox = %recipient, %origin, reason = reason.as_str(), "mail is unwelcome");
+            Err(Refusal::unwelcome())
         }
-        outcome
-    });
-    let outcome = storing.await.map_err(|error| StoreError::Unavailable(error.into()))?;
-    Ok(outcome?)
+        Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => Ok(time_to_live),
+        Admission::Admitted { time_to_live, mailbox: MailboxKind::MadeUp } => {
+            let mailboxes_max = rules.storage.mailboxes_max;
+            match relay.admission.mailboxes.place(recipient, mailboxes_max).await? {
+                Place::Found => Ok(time_to_live),
+                Place::None => {
+                    tracing::info!(mailbox = %recipient, %origin, mailboxes_max, "no more mailboxes for strangers");
+                    Err(Refusal::full(Full::Relay))
+                }
+            }
+        }
+    }
+}
+
+/// A capsule is never of the moment, whatever it goes with.
+fn worth(content: &Content, extras: &Extras) -> Worth {
+    match extras.capsule {
+        Some(_) => Worth::Lasting,
+        None => lifetime::worth(content.canonical()),
+    }
+}
+
+/// While the disk is low the relay counts as full, so that the store tells duplicates and counts what is turned away.
+fn quotas(relay: &RelayState, rules: &Rules) -> Quotas {
+    match relay.admission.disk.room(rules.storage.free_disk_bytes_min) {
+        Room::Enough => rules.quotas,
+        Room::Low => Quotas { relay: NO_ROOM, ..rules.quotas },
+    }
 }
 
 /// The proof's origin; whoever brought it needs no trust.
 async fn proven_origin(
     relay: &RelayState,
+    carrier: &Carrier,
     proof: &Proof,
     address: &Address,
     content: &Content,
@@ -85,6 +149,7 @@ async fn proven_origin(
     let bad = |error| bad_body(DepositBodyError::Proof(error));
     let claim = proof.claim().map_err(bad)?;
     claim.check_fit(&address.recipient, &address.txn_id, content).map_err(bad)?;
+    admit_newcomer(relay, carrier.from, claim.origin()).await?;
     let key = relay.keys.key(claim.origin(), claim.key_id(), Freshness::SignedAt(signed_at)).await;
     let key = key.map_err(|error| no_key(&error))?;
     claim.verify(content, &key).map_err(bad)?;
@@ -104,9 +169,13 @@ fn own_mail(caller: &VerifiedOrigin, content: Content) -> Result<(ServerName, Co
 }
 
 /// When the transaction was signed, by its own word, which is within bounds.
-fn check_age(relay: &RelayState, content: &Content) -> Result<Option<Timestamp>, Refusal> {
+fn check_age(
+    bounds: EnvelopeAge,
+    now: Timestamp,
+    content: &Content,
+) -> Result<Option<Timestamp>, Refusal> {
     let Some(sent_at) = content.origin_server_ts() else { return Ok(None) };
-    envelope_age(sent_at, relay.rules.age, relay.clock.now())
+    envelope_age(sent_at, bounds, now)
         .map_err(|error| Refusal::bad(ErrorCode::InvalidParam, error.to_string()))?;
     // The check leaves only times near the clock's, and a part of a millisecond does not matter.
     Ok(Some(Timestamp::from_millis(sent_at as u64)))

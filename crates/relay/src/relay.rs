@@ -6,17 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    Certificate, ClientConfigError, ConnectionsPerAddress, FederationClient, Identity, Listener,
-    ListenerError, ServeLimits, SqliteKeyStore, create_private_folder, serve,
+    Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
+    ServeLimits, SqliteKeyStore, TrustedProxies, create_private_folder, serve,
 };
-use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{MailboxStore, SqliteStore};
+use restante_federation_proto::{Clock, ServerName, SystemDice};
+use restante_mailbox::{KeyFileError, Keys, SqliteStore};
+use restante_operators::{ConfigSource, Reload, Token, TokenError};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::RelayConfig;
+use crate::config::{OperatorsSection, RelayConfig, Serve};
+use crate::disk::FolderDisk;
 use crate::own_key::{self, OwnKeyError};
-use crate::service::{Service, ServiceParts};
+use crate::service::{Service, ServiceParts, per_address};
+use crate::stores::Stores;
 
 /// Why a relay does not start; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +35,38 @@ pub enum StartError {
     /// The signing key can't be used.
     #[error(transparent)]
     Key(#[from] OwnKeyError),
+    /// The keys for mail on the disk can't be read.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// A database can't be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
     /// The configuration of outgoing calls can't be used.
     #[error(transparent)]
     Client(#[from] ClientConfigError),
+    /// The operators' address would show the token to others.
+    #[error(
+        "the operators' address {address} is not a loopback address, and what goes there is not encrypted; set \
+         [operators] listen to 127.0.0.1:8091, or beyond_loopback = true if only you can reach it"
+    )]
+    OperatorsBeyondLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The operators' address can't be bound.
+    #[error(
+        "cannot listen on {address} for operators; each relay on a machine needs an address of its own for that: set \
+         [operators] listen to another port"
+    )]
+    OperatorsListener {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: ListenerError,
+    },
+    /// The operators' token can't be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The address can't be bound, or the certificate can't be used.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -47,6 +76,8 @@ pub enum StartError {
 pub struct Relay {
     service: Service,
     listener: Listener,
+    operators: Listener,
+    token: Token,
     limits: ServeLimits,
     shutdown: CancellationToken,
 }
@@ -59,30 +90,32 @@ impl Relay {
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         create_folder(&config)?;
-        let store = open_store(&config)?;
-        Self::start_with_store(config, store, clock, shutdown).await
+        let stores = open_stores(&config)?;
+        Self::start_with_stores(config, stores, clock, shutdown).await
     }
 
     /// The same on a store of the caller's: another backend, or one that a benchmark measures against.
-    pub async fn start_with_store(
+    pub async fn start_with_stores(
         config: RelayConfig,
-        store: Arc<dyn MailboxStore>,
+        stores: Stores,
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
         create_folder(&config)?;
-        let parts = service_parts(&config, store, clock)?;
+        let parts = service_parts(&config, stores, clock)?;
         let service = Service::new(&config, parts, shutdown.clone());
-        let per_address = ConnectionsPerAddress::of_strangers(
-            config.limits.connections_per_address_max,
-            config.trusted_proxies,
-        );
+        let per_address = per_address(&config);
         let listener = Listener::bind(config.listen, config.tls.map(Into::into)).await?;
         let limits = ServeLimits {
             connections_max: config.limits.connections_max,
             ..ServeLimits::default()
         };
-        Ok(Self { service, listener: listener.bounded(per_address), limits, shutdown })
+        warn_if_open_to_the_world(config.serve, listener.local_address());
+        let proxies = TrustedProxies::new(config.trusted_proxies);
+        let listener = listener.bounded(per_address).behind(proxies);
+        let operators = bind_operators(&config.operators).await?;
+        let token = Token::load_or_create(&config.data.join("admin-token"))?;
+        Ok(Self { service, listener, operators, token, limits, shutdown })
     }
 
     /// The relay's name.
@@ -95,6 +128,21 @@ impl Relay {
         self.listener.local_address()
     }
 
+    /// The address that was bound for operators.
+    pub fn operators_address(&self) -> SocketAddr {
+        self.operators.local_address()
+    }
+
+    /// Takes up changes of `source` when [`Reload::reload`] or the operator says so; `keys` is what it said when the
+    /// relay was started.
+    pub fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<RelayConfig>>,
+        keys: &toml::Table,
+    ) -> Arc<dyn Reload> {
+        self.service.reloaded_from(source, keys, self.listener.certificate())
+    }
+
     /// The certificate in use, if it speaks TLS.
     pub fn certificate(&self) -> Option<Certificate> {
         self.listener.certificate()
@@ -102,10 +150,30 @@ impl Relay {
 
     /// Serves until the token given to [`Relay::start`] is cancelled, then lets requests under way finish.
     pub async fn run(self) {
-        let Self { service, listener, limits, shutdown } = self;
-        let routes = service.routes();
-        service.run(serve(listener, routes, limits, shutdown)).await;
+        let Self { service, listener, operators, token, limits, shutdown } = self;
+        let (routes, connections) = (service.routes(), listener.open_connections());
+        let admin = service.operators(token, connections);
+        let few = ServeLimits { connections_max: OPERATORS_CONNECTIONS_MAX, ..limits };
+        let serving = async {
+            tokio::join!(
+                serve(listener, routes, limits, shutdown.clone()),
+                serve(operators, admin, few, shutdown.clone()),
+            );
+        };
+        service.run(serving).await;
     }
+}
+
+/// Monitors and a few commands; strangers do not come here.
+const OPERATORS_CONNECTIONS_MAX: usize = 64;
+
+async fn bind_operators(section: &OperatorsSection) -> Result<Listener, StartError> {
+    let address = section.listen;
+    if !address.ip().is_loopback() && !section.beyond_loopback {
+        return Err(StartError::OperatorsBeyondLoopback { address });
+    }
+    let bound = Listener::bind(address, None).await;
+    bound.map_err(|source| StartError::OperatorsListener { address, source })
 }
 
 /// Readable by its owner alone: it holds strangers' mail and the signing key.
@@ -122,13 +190,27 @@ fn identity(config: &RelayConfig) -> Result<Identity, StartError> {
     Ok(Identity { server_name, key: Arc::new(key) })
 }
 
-fn open_store(config: &RelayConfig) -> Result<Arc<dyn MailboxStore>, OpenError> {
-    Ok(Arc::new(SqliteStore::open(&config.data.join("relay.sqlite"))?))
+fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
+    if serve == Serve::Open && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "this relay is open: whoever reaches this address can fill its disk with mail for anybody; set serve = \"invited\" or \"listed\" unless you mean it"
+        );
+    }
+}
+
+fn open_stores(config: &RelayConfig) -> Result<Stores, StartError> {
+    let path = config.data.join("relay.sqlite");
+    let store = match &config.at_rest.key_file {
+        Some(file) => SqliteStore::open_sealed(&path, &Keys::read(file)?)?,
+        None => SqliteStore::open(&path)?,
+    };
+    Ok(Stores::of(Arc::new(store)))
 }
 
 fn service_parts(
     config: &RelayConfig,
-    store: Arc<dyn MailboxStore>,
+    stores: Stores,
     clock: Arc<dyn Clock>,
 ) -> Result<ServiceParts, StartError> {
     let exchange = FederationClient::new(config.federation.client_config(), clock.clone())?;
@@ -137,7 +219,9 @@ fn service_parts(
         identity: identity(config)?,
         exchange: Arc::new(exchange),
         key_store: Arc::new(key_store),
-        store,
+        stores,
+        disk: Arc::new(FolderDisk(config.data.clone())),
         clock,
+        dice: Arc::new(SystemDice),
     })
 }

@@ -1,15 +1,15 @@
 //! All routes of a relay.
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
 use axum::routing::{get, post, put};
 use http::StatusCode;
 use restante_federation_proto::{ErrorCode, MatrixError};
 
+use crate::callers::count_request;
 use crate::errors::Refusal;
-use crate::handlers::{collect, keys, relay_txn, send_relay, version};
+use crate::handlers::{collect, keys, mailbox, relay_record, relay_txn, send_relay, version};
+use crate::request_log::name_request;
 use crate::state::RelayState;
 
 pub(crate) fn router(relay: RelayState) -> Router {
@@ -17,6 +17,14 @@ pub(crate) fn router(relay: RelayState) -> Router {
         .route("/_matrix/federation/v1/send_relay/{txn_id}/{user_id}", put(send_relay::handle))
         .route("/_matrix/federation/v1/relay_txn/{user_id}", get(relay_txn::handle))
         .route("/_matrix/federation/unstable/org.restante/collect", post(collect::handle))
+        .route(
+            "/_matrix/federation/unstable/org.restante/mailbox",
+            put(mailbox::register).delete(mailbox::leave),
+        )
+        .route(
+            "/_matrix/federation/unstable/org.restante/relays/{server_name}",
+            get(relay_record::handle),
+        )
         .route("/_matrix/federation/v1/version", get(version::handle))
         .route("/_matrix/key/v2/server", get(keys::own))
         .route("/_matrix/key/v2/server/{key_id}", get(keys::own))
@@ -24,7 +32,8 @@ pub(crate) fn router(relay: RelayState) -> Router {
         .route("/_matrix/key/v2/query/{server_name}", get(keys::query_one))
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn(log_request))
+        .layer(middleware::from_fn_with_state(relay.clone(), count_request))
+        .layer(middleware::from_fn_with_state(relay.clone(), name_request))
         .with_state(relay)
 }
 
@@ -36,12 +45,4 @@ async fn unknown_endpoint() -> Refusal {
 async fn unknown_method() -> Refusal {
     let text = "This endpoint does not take that method";
     MatrixError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unrecognized, text).into()
-}
-
-/// Names the request in every log line below it.
-async fn log_request(request: Request, next: Next) -> Response {
-    use tracing::Instrument as _;
-    let span =
-        tracing::info_span!("request", method = %request.method(), path = request.uri().path());
-    next.run(request).instrument(span).await.into_response()
 }

@@ -4,23 +4,36 @@
 //! network, store and clock.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use restante_federation::{Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
-use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{EnvelopeAge, MailboxLimits, MailboxStore, Quotas};
-use restante_relay_api::limits::AHEAD_MAX;
+use axum::{Router, middleware};
+use restante_federation::{
+    BaseUrl, Certificate, ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts,
+    KeyStore, OpenConnections,
+};
+use restante_federation_proto::{Clock, Dice, ServerName, Timestamp};
+use restante_operators::{
+    ConfigSource, Metrics, Readiness, Reload, Reloader, RequestDurations, Token,
+};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::arrivals::Arrivals;
+use crate::callers::Callers;
 use crate::config::RelayConfig;
-use crate::expiry;
+use crate::disk::{Disk, DiskWatch};
+use crate::expiry::{self, Sealing};
+use crate::mailboxes::Mailboxes;
 use crate::memory::Memory;
+use crate::metrics::{self, Counted, CountingStore};
+use crate::operators::{self, OperatorsState};
 use crate::own_key::OwnKey;
+use crate::registrations::Registrations;
+use crate::reload::{Changes, RELOADED_KEYS};
 use crate::router::router;
-use crate::state::{DestinationRule, Parts, RelayState, Rules};
+use crate::rules::{Rules, RulesInForce};
+use crate::state::{AdmissionState, Parts, RelayState};
+use crate::stores::Stores;
 
 /// What a relay works with.
 pub struct ServiceParts {
@@ -31,21 +44,31 @@ pub struct ServiceParts {
     /// Believed keys.
     pub key_store: Arc<dyn KeyStore>,
     /// The mailboxes.
-    pub store: Arc<dyn MailboxStore>,
+    pub stores: Stores,
+    /// The disk that they are on.
+    pub disk: Arc<dyn Disk>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Chance, for the names of requests.
+    pub dice: Arc<dyn Dice>,
 }
 
 /// A relay without a listener.
 pub struct Service {
     state: RelayState,
-    time_to_live: Duration,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    durations: RequestDurations,
+    started_at: Timestamp,
+    public_url: watch::Sender<Option<BaseUrl>>,
+    reload: Option<Arc<dyn Reload>>,
+    sealing: Sealing,
 }
 
 impl Service {
     /// A relay with these parts. Of `config`, files and addresses are left alone. `shutdown` ends what waits.
     pub fn new(config: &RelayConfig, parts: ServiceParts, shutdown: CancellationToken) -> Self {
-        let ServiceParts { identity, exchange, key_store, store, clock } = parts;
+        let ServiceParts { identity, exchange, key_store, stores, disk, clock, dice } = parts;
         let keys = Arc::new(KeyRing::new(KeyRingParts {
             identity: identity.clone(),
             exchange,
@@ -54,20 +77,45 @@ impl Service {
             notaries: config.keys.notaries(),
             vouchers: Vec::new(),
         }));
+        let counted = Counted::default();
+        let stores = Stores { mail: CountingStore::around(stores.mail, counted.clone()), ..stores };
         let state = RelayState::new(Parts {
             own_key: OwnKey::new(identity.clone()),
             identity,
             keys,
-            store,
+            store: stores.mail.clone(),
+            admission: AdmissionState {
+                callers: Callers::new(per_address(config).exempt),
+                registrations: Registrations::new(stores.registry.clone()),
+                mailboxes: Mailboxes::new(stores.custody.clone(), stores.upkeep.clone()),
+                disk: DiskWatch::new(disk),
+            },
+            stores,
             clock,
-            arrivals: Arrivals::new(config.limits.waiting_collects_max),
-            rules: rules(config),
+            dice,
+            rules: RulesInForce::new(Rules::of(config)),
+            arrivals: Arrivals::default(),
+            counted,
             request_memory: Memory::new(),
             answer_memory: Memory::new(),
             deposits: TaskTracker::new(),
             shutdown,
         });
-        Self { state, time_to_live: config.mailbox.time_to_live.0 }
+        let sealing = match config.at_rest.key_file {
+            Some(_) => Sealing::MayBeOld,
+            None => Sealing::UpToDate,
+        };
+        let (metrics, durations) = metrics::of(&state);
+        Self {
+            readiness: operators::readiness(&state),
+            metrics,
+            durations,
+            started_at: state.clock.now(),
+            public_url: watch::Sender::new(config.public_url.clone()),
+            reload: None,
+            state,
+            sealing,
+        }
     }
 
     /// The relay's name.
@@ -75,17 +123,52 @@ impl Service {
         self.state.server_name()
     }
 
-    /// All routes.
-    pub fn routes(&self) -> Router {
-        router(self.state.clone())
+    /// Takes up changes of `source`; `keys` is what it said when the relay was started.
+    pub(crate) fn reloaded_from(
+        &mut self,
+        source: Arc<dyn ConfigSource<RelayConfig>>,
+        keys: &toml::Table,
+        certificate: Option<Certificate>,
+    ) -> Arc<dyn Reload> {
+        let changes = Changes { relay: self.state.clone(), public_url: self.public_url.clone() };
+        let reloader = Reloader::new(source, keys, RELOADED_KEYS, changes);
+        let reload: Arc<dyn Reload> = Arc::new(reloader.with_certificate("tls", certificate));
+        self.reload = Some(reload.clone());
+        reload
     }
 
-    /// Lets mail expire until shutdown, and `serve` as well, which answers requests meanwhile; then lets deposits under
-    /// way finish.
+    /// The operators' door, which asks for `token`.
+    pub(crate) fn operators(&self, token: Token, connections: OpenConnections) -> Router {
+        let state = OperatorsState {
+            relay: self.state.clone(),
+            readiness: self.readiness.clone(),
+            started_at: self.started_at,
+            connections,
+            public_url: self.public_url.subscribe(),
+            importing: Arc::default(),
+            reload: self.reload.clone(),
+        };
+        operators::door(state, self.metrics.clone(), token).router()
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> Router {
+        let counted = middleware::from_fn_with_state(self.state.counted.clone(), metrics::count);
+        let timed =
+            middleware::from_fn_with_state(self.durations.clone(), RequestDurations::measure);
+        router(self.state.clone()).layer(counted).layer(timed)
+    }
+
+    /// Lets mail expire and watches the disk until shutdown, and `serve` as well, which answers requests meanwhile; then
+    /// lets deposits under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>) {
         let tasks = TaskTracker::new();
-        let (store, clock) = (self.state.store.clone(), self.state.clock.clone());
-        tasks.spawn(expiry::run(store, clock, self.time_to_live, self.state.shutdown.clone()));
+        tasks.spawn(expiry::run(self.state.clone(), self.sealing));
+        let watched = self.state.clone();
+        tasks.spawn(async move {
+            let min = || watched.rules().storage.free_disk_bytes_min;
+            watched.admission.disk.run(min, watched.shutdown.clone()).await;
+        });
         tasks.close();
         serve.await;
         self.state.deposits.close();
@@ -94,16 +177,10 @@ impl Service {
     }
 }
 
-fn rules(config: &RelayConfig) -> Rules {
-    let destination = if config.federation.require_destination {
-        DestinationRule::Required
-    } else {
-        DestinationRule::Optional
-    };
-    let age = EnvelopeAge { time_to_live: config.mailbox.time_to_live.0, ahead_max: AHEAD_MAX };
-    let quotas = Quotas::of_mailboxes(MailboxLimits {
-        envelopes_max: config.mailbox.envelopes_max,
-        bytes_max: config.mailbox.bytes_max,
-    });
-    Rules { body_bytes_max: config.limits.body_bytes_max, age, quotas, destination }
+/// How many connections each address may have; reverse proxies and loopback bring everybody's.
+pub(crate) fn per_address(config: &RelayConfig) -> ConnectionsPerAddress {
+    ConnectionsPerAddress::of_strangers(
+        config.limits.connections_per_address_max,
+        config.trusted_proxies.clone(),
+    )
 }

@@ -3,14 +3,22 @@
 use std::sync::Arc;
 
 use restante_federation::{Identity, KeyRing};
-use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{EnvelopeAge, MailboxStore, Quotas};
+use restante_federation_proto::{Clock, Dice, ServerName};
+use restante_mailbox::MailboxStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::arrivals::Arrivals;
+use crate::callers::Callers;
+use crate::config::RelayConfig;
+use crate::disk::DiskWatch;
+use crate::mailboxes::Mailboxes;
 use crate::memory::Memory;
+use crate::metrics::Counted;
 use crate::own_key::OwnKey;
+use crate::registrations::Registrations;
+use crate::rules::{Rules, RulesInForce};
+use crate::stores::Stores;
 
 /// Shared parts of one relay; cheap to clone.
 #[derive(Clone)]
@@ -22,9 +30,15 @@ pub(crate) struct Parts {
     pub(crate) own_key: OwnKey,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) store: Arc<dyn MailboxStore>,
+    /// The same store, by what else it can do.
+    pub(crate) stores: Stores,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dice: Arc<dyn Dice>,
+    pub(crate) rules: RulesInForce,
+    pub(crate) admission: AdmissionState,
     pub(crate) arrivals: Arrivals,
-    pub(crate) rules: Rules,
+    /// For monitors.
+    pub(crate) counted: Counted,
     /// Of all requests under way.
     pub(crate) request_memory: Memory,
     /// Of all answers that are not written yet.
@@ -35,22 +49,12 @@ pub(crate) struct Parts {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// The operator's choices that handlers need.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
-    pub(crate) body_bytes_max: usize,
-    pub(crate) age: EnvelopeAge,
-    pub(crate) quotas: Quotas,
-    pub(crate) destination: DestinationRule,
-}
-
-/// What becomes of a request that does not name its destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DestinationRule {
-    /// Old servers leave it out: taken.
-    Optional,
-    /// Refused.
-    Required,
+/// What admission goes by beside the rules.
+pub(crate) struct AdmissionState {
+    pub(crate) callers: Callers,
+    pub(crate) registrations: Registrations,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) disk: DiskWatch,
 }
 
 impl RelayState {
@@ -61,6 +65,16 @@ impl RelayState {
     /// The relay's name.
     pub(crate) fn server_name(&self) -> &ServerName {
         &self.identity.server_name
+    }
+
+    /// Requests that begin from here on go by `config`, as far as it can change while the relay runs.
+    pub(crate) fn take_up(&self, config: &RelayConfig) {
+        self.rules.replace(Rules::of(config));
+    }
+
+    /// The rules that hold at present.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.current()
     }
 }
 

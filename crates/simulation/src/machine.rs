@@ -202,6 +202,7 @@ impl Machine {
     async fn ask_operator(&self, target: &str) -> Option<Value> {
         let running = self.running.as_ref()?;
         let doors = running.doors.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let target = format!("/_restante/admin/v1{target}");
         let request = Request::builder().uri(target).header("authorization", "Bearer operator");
         let answer = serve(doors.admin, request.body(Bytes::new()).ok()?).await;
         serde_json::from_slice(answer.body()).ok()

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use restante_federation::{Exchange, Identity, MemoryKeyStore};
 use restante_federation_proto::{Clock, ServerName};
-use restante_mailbox::{MailboxStore, MemoryStore};
-use restante_relay::{RelayConfig, Service, ServiceParts};
+use restante_mailbox::MemoryStore;
+use restante_relay::{NoDisk, RelayConfig, Service, ServiceParts, Stores};
 use restante_relay_api::endpoints::COLLECT;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ pub(crate) struct RelayMachine {
     pub(crate) liar: Arc<Liar>,
     pub(crate) clock: Arc<MachineClock>,
     keys: Arc<MemoryKeyStore>,
+    dice: Arc<Chance>,
     network: Arc<Network>,
     running: Option<(CancellationToken, Arc<AtomicBool>)>,
 }
@@ -39,6 +40,8 @@ impl RelayMachine {
             liar: Arc::new(Liar::new(plan.manner, chance.branch())),
             clock: Arc::new(MachineClock::new(plan.clock_error_ms)),
             keys: Arc::default(),
+            // Names of requests change nothing, and drawing them from the seed would change every course of events.
+            dice: Arc::new(Chance::new(0)),
             identity,
             network,
             running: None,
@@ -61,9 +64,15 @@ impl RelayMachine {
             is_alive: is_alive.clone(),
         });
         let clock: Arc<dyn Clock> = self.clock.clone();
-        let store: Arc<dyn MailboxStore> = self.store.clone();
-        let (identity, key_store) = (self.identity.clone(), self.keys.clone());
-        let parts = ServiceParts { identity, exchange, key_store, store, clock };
+        let parts = ServiceParts {
+            identity: self.identity.clone(),
+            exchange,
+            key_store: self.keys.clone(),
+            stores: Stores::of(self.store.clone()),
+            disk: Arc::new(NoDisk),
+            clock,
+            dice: self.dice.clone(),
+        };
         let service = Service::new(&RelayConfig::default(), parts, shutdown.clone());
         let door = self.door(service.routes());
         self.network.set_door(&front_door(self.name()), Some(door));

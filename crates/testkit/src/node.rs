@@ -20,6 +20,9 @@ use crate::relay::RelayAddress;
 /// A start takes well under a second on an idle machine.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// What the paths of its admin API begin with.
+const ADMIN: &str = "/_restante/admin/v1";
+
 /// What a node is to be.
 #[derive(Debug, Clone)]
 pub struct NodePlan {
@@ -89,7 +92,8 @@ impl NodeProcess {
 
     async fn until_ready(&mut self) {
         let doors = [self.doors.outbound.address(), self.doors.inbound.address()];
-        let (status, data) = (format!("{}/status", self.doors.admin.url()), self.data.clone());
+        let (status, data) =
+            (format!("{}{ADMIN}/status", self.doors.admin.url()), self.data.clone());
         let look = async || {
             for door in &doors {
                 TcpStream::connect(door).await.ok()?;
@@ -197,7 +201,7 @@ impl NodeProcess {
     }
 
     async fn admin(&self, method: Method, path: &str) -> Value {
-        let (url, data) = (format!("{}{path}", self.doors.admin.url()), &self.data);
+        let (url, data) = (format!("{}{ADMIN}{path}", self.doors.admin.url()), &self.data);
         eventually(&format!("the node answers {path}"), READY_DEADLINE, async || {
             ask(method.clone(), &url, data).await
         })

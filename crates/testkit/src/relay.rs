@@ -62,6 +62,7 @@ impl RelayProcess {
         let config = json!({
             "listen": port.address(),
             "data": plan.directory.join("data"),
+            "operators": { "listen": "127.0.0.1:0" },
             "federation": { "routes": plan.routes, "dns": "off" },
         });
         let mut process = Process::start(restante(&plan.name, &plan.directory, "relay", &config));

@@ -7,19 +7,20 @@ use restante_checker::{Allowance, Load, LoadPlan, verdict};
 use restante_federation::Peer;
 use restante_federation::config::{DnsSection, DnsWord};
 use restante_federation_proto::SystemClock;
-use restante_mailbox::{MailboxStore, MemoryStore, SqliteStore};
-use restante_relay::{Relay, RelayConfig};
+use restante_mailbox::{MemoryStore, SqliteStore};
+use restante_relay::{Relay, RelayConfig, Stores};
 use tokio_util::sync::CancellationToken;
 
 const SEED: u64 = 20;
 const CALLS: usize = 800;
 
-async fn hold_to_its_promises(folder: &Path, store: Arc<dyn MailboxStore>) {
+async fn hold_to_its_promises(folder: &Path, stores: Stores) {
     let mut config = RelayConfig { data: folder.join("data"), ..RelayConfig::default() };
     config.listen = ([127, 0, 0, 1], 0).into();
+    config.operators.listen = config.listen;
     config.federation.dns = DnsSection::Word(DnsWord::Off);
     let (clock, shutdown) = (Arc::new(SystemClock), CancellationToken::new());
-    let relay = Relay::start_with_store(config, store, clock.clone(), shutdown.clone());
+    let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone());
     let relay = relay.await.unwrap();
     let url = format!("http://{}", relay.local_address()).parse().unwrap();
     let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
@@ -43,12 +44,12 @@ async fn hold_to_its_promises(folder: &Path, store: Arc<dyn MailboxStore>) {
 #[tokio::test]
 async fn the_memory_backend_holds_every_promise_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    hold_to_its_promises(folder.path(), Arc::new(MemoryStore::new())).await;
+    hold_to_its_promises(folder.path(), Stores::of(Arc::new(MemoryStore::new()))).await;
 }
 
 #[tokio::test]
 async fn the_sqlite_backend_holds_every_promise_under_load() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("relay.sqlite")).unwrap();
-    hold_to_its_promises(folder.path(), Arc::new(store)).await;
+    hold_to_its_promises(folder.path(), Stores::of(Arc::new(store))).await;
 }

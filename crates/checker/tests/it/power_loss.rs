@@ -39,6 +39,7 @@ impl Running {
     async fn start(site: &Site) -> Result<Self, String> {
         let mut config = RelayConfig { data: site.path().to_owned(), ..RelayConfig::default() };
         config.listen = ([127, 0, 0, 1], 0).into();
+        config.operators.listen = config.listen;
         config.federation.dns = DnsSection::Word(DnsWord::Off);
         let shutdown = CancellationToken::new();
         let relay = Relay::start(config, Arc::new(SystemClock), shutdown.clone()).await;

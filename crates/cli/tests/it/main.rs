@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 #![cfg(target_os = "linux")]
 
+mod reload;
 mod systemd;

@@ -39,6 +39,7 @@ fn a_relay_says_when_it_is_ready_and_stopping_and_outlives_a_reload() {
     systemd.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_restante"));
     command.args(["relay", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("data"));
+    command.env("RESTANTE_RELAY__OPERATORS__LISTEN", "127.0.0.1:0");
     command.env("NOTIFY_SOCKET", &socket).stdout(Stdio::null()).stderr(Stdio::null());
     let mut relay = Relay(command.spawn().unwrap());
     assert_eq!(next_state(&systemd), "READY=1");

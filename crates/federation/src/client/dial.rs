@@ -100,17 +100,24 @@ impl Dialer {
         tls.map(Link::new).map_err(|error| DialError::Connect(error.into()))
     }
 
+    /// The addresses of a name that the operator wrote.
+    pub(super) async fn addresses_of_name(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
+        if name == "localhost" {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        self.resolved(name).await
+    }
+
+    async fn resolved(&self, name: &str) -> Result<Vec<IpAddr>, DialError> {
+        let found = self.resolver.addresses(name).await;
+        found.map_err(|error| DialError::Unresolvable(error.to_string()))
+    }
+
     async fn addresses(&self, host: &Host, source: Source) -> Result<Vec<IpAddr>, DialError> {
         let found = match (host, source) {
             (Host::Ip(ip), _) => vec![*ip],
-            (Host::Dns(name), Source::Operator) if name == "localhost" => {
-                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-            }
-            (Host::Dns(name), _) => self
-                .resolver
-                .addresses(name)
-                .await
-                .map_err(|error| DialError::Unresolvable(error.to_string()))?,
+            (Host::Dns(name), Source::Operator) => self.addresses_of_name(name).await?,
+            (Host::Dns(name), Source::Discovery) => self.resolved(name).await?,
         };
         let Some(&first) = found.first() else {
             return Err(DialError::Unresolvable("the name has no address".into()));

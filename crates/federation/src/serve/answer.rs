@@ -13,6 +13,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::connection::UnderWay;
+
 /// How long one piece of an answer may take. Ours are at most 16 MiB, which takes this at 56 KB/s.
 const PIECE_TIME_MAX: Duration = Duration::from_mins(5);
 
@@ -31,6 +33,11 @@ impl Unwritten {
     pub(super) fn is_stuck(&self) -> bool {
         let oldest = self.pieces().since.first_key_value().map(|(_, since)| *since);
         oldest.is_some_and(|since| since.elapsed() > PIECE_TIME_MAX)
+    }
+
+    /// Whether everything that was given is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces().since.is_empty()
     }
 
     /// The same bytes, watched until they are dropped.
@@ -70,11 +77,12 @@ impl Drop for Piece {
 pub(super) struct WatchedBody {
     body: axum::body::Body,
     unwritten: Unwritten,
+    _under_way: UnderWay,
 }
 
 impl WatchedBody {
-    pub(super) fn new(body: axum::body::Body, unwritten: Unwritten) -> Self {
-        Self { body, unwritten }
+    pub(super) fn new(body: axum::body::Body, unwritten: Unwritten, under_way: UnderWay) -> Self {
+        Self { body, unwritten, _under_way: under_way }
     }
 }
 

@@ -1,15 +1,24 @@
 //! Who is counted as one: an address, or the network of one subscriber; and how many connections each may have.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
+use super::TrustedProxies;
+
 /// Where a connection or request came from: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caller(IpAddr);
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl From<IpAddr> for Caller {
     fn from(address: IpAddr) -> Self {
@@ -34,11 +43,9 @@ pub struct ConnectionsPerAddress {
 }
 
 impl ConnectionsPerAddress {
-    /// Bounds all but loopback, where a reverse proxy usually is, and `proxies`.
-    pub fn of_strangers(max: NonZeroUsize, mut proxies: Vec<IpNet>) -> Self {
-        let loopback = [(IpAddr::from(Ipv4Addr::LOCALHOST), 8), (Ipv6Addr::LOCALHOST.into(), 128)];
-        proxies.extend(loopback.into_iter().filter_map(|(ip, bits)| IpNet::new(ip, bits).ok()));
-        Self { max, exempt: proxies }
+    /// Bounds all but loopback and `proxies`.
+    pub fn of_strangers(max: NonZeroUsize, proxies: Vec<IpNet>) -> Self {
+        Self { max, exempt: TrustedProxies::new(proxies).into_networks() }
     }
 }
 

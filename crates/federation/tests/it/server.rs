@@ -12,7 +12,7 @@ use http::{StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use restante_federation::{
     ClientConfig, Connection, ConnectionsPerAddress, Exchange, Listener, ListenerError, Reloaded,
-    ServeLimits, collect_limited,
+    ServeLimits, Via, collect_limited,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -113,6 +113,29 @@ async fn a_head_that_is_too_large_is_refused() {
     let mut status = [0; 12];
     tcp.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 431");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_with_too_many_headers_is_refused() {
+    let server = Server::start(Router::new()).await;
+    let head = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));
+    let answer = converse(&server, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_proxy_on_loopback_says_for_whom_it_calls() {
+    let router = Router::new().fallback(async |connection: axum::Extension<Connection>| {
+        assert_eq!(connection.via, Via::TrustedProxy);
+        connection.client.to_string()
+    });
+    let server = Server::start(router).await;
+    let request = "GET / HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\
+                   X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+    let answer = converse(&server, request).await;
+    assert!(answer.ends_with("\r\n203.0.113.9"), "{answer}");
     server.stop().await;
 }
 

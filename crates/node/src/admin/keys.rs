@@ -5,22 +5,23 @@ use std::time::Duration;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
-use http::StatusCode;
-use restante_federation::{KeyStoreError, collect_limited};
+use restante_federation::collect_limited;
 use restante_federation_proto::{
-    BelievedDocument, ErrorCode, Evidence, KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyId, MatrixError,
-    ServerName, Timestamp,
+    BelievedDocument, Evidence, KEY_DOCUMENT_BYTES_MAX, KeyDocument, KeyId, ServerName, Timestamp,
 };
+use restante_operators::{Refusal, RefusalBody, bad_request, done, not_found, shown, unavailable};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{AdminState, Refusal, bad_request, done, not_found, shown};
+use super::AdminState;
 use crate::inbox::Offer;
 
 /// How long the server and those who vouch for it are asked; the command waits ten seconds.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Options {
     /// Whether the server itself is asked first, unless a valid document of it is believed.
     #[serde(default)]
@@ -28,39 +29,46 @@ pub(super) struct Options {
 }
 
 /// A document as the operator compares it.
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Shown {
+    #[schema(value_type = String)]
     server_name: ServerName,
     keys: Vec<ShownKey>,
+    /// Milliseconds since 1970.
+    #[schema(value_type = u64)]
     valid_until: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
     learned_at: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ShownKey {
+    #[schema(value_type = String)]
     key_id: KeyId,
     /// Unpadded base64, as it stands in the document.
     key: String,
 }
 
-#[derive(Serialize)]
-struct About {
+#[derive(Serialize, ToSchema)]
+pub(super) struct About {
+    #[schema(value_type = String)]
     server_name: ServerName,
     believed: Option<WithDocument>,
     offered: Vec<ShownOffer>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct WithDocument {
     #[serde(flatten)]
     shown: Shown,
+    #[schema(value_type = Object)]
     document: Box<RawValue>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ShownOffer {
     #[serde(flatten)]
     offered: WithDocument,
@@ -68,21 +76,25 @@ struct ShownOffer {
     relays: Vec<String>,
 }
 
-/// `GET /keys`.
+/// Whose keys are believed, and why.
+#[utoipa::path(get, path = "/_restante/admin/v1/keys", tag = "keys", security(("token" = [])),
+    responses((status = 200, body = [Shown])))]
 pub(super) async fn list(State(state): State<AdminState>) -> Result<Response, Refusal> {
-    let believed = state.site.keys.list().await?;
+    let believed = state.site.keys.list().await.map_err(unavailable)?;
     let believed: Vec<Shown> = believed.iter().map(Shown::believed).collect();
     Ok(shown(&believed))
 }
 
-/// `GET /keys/{server}[?ask=true]`.
+/// What is believed of a server, and what its unverified mail offers.
+#[utoipa::path(get, path = "/_restante/admin/v1/keys/{server}", tag = "keys", params(("server" = String, Path), Options),
+    security(("token" = [])), responses((status = 200, body = About)))]
 pub(super) async fn show(
     State(state): State<AdminState>,
     server: Result<Path<ServerName>, PathRejection>,
     options: Result<Query<Options>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Path(server) = server.map_err(|error| bad_request(error.body_text()))?;
-    let Query(options) = options.map_err(|error| bad_request(error.body_text()))?;
+    let Path(server) = server?;
+    let Query(options) = options?;
     let keys = &state.site.keys;
     let believed = if server == *state.site.server_name() {
         Some(WithDocument::own(&state.site.own_keys.document().await))
@@ -94,22 +106,25 @@ pub(super) async fn show(
         }
         keys.believed(&server).await.as_ref().map(WithDocument::believed)
     };
-    let offered = state.inbox.offered_keys(&server).await?.into_iter().map(Into::into).collect();
+    let offered = state.inbox.offered_keys(&server).await.map_err(unavailable)?;
+    let offered = offered.into_iter().map(Into::into).collect();
     Ok(shown(&About { server_name: server, believed, offered }))
 }
 
-/// `PUT /keys/{server}` with the document: believed from now on as if the server itself had given it.
+/// Takes a key document, which is believed from now on as if the server itself had given it.
+#[utoipa::path(put, path = "/_restante/admin/v1/keys/{server}", tag = "keys", params(("server" = String, Path)),
+    request_body(content = Object, description = "As GET /_matrix/key/v2/server gives it"), security(("token" = [])),
+    responses((status = 200, body = Shown), (status = 400, body = RefusalBody)))]
 pub(super) async fn trust(
     State(state): State<AdminState>,
     server: Result<Path<ServerName>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let Path(server) = server.map_err(|error| bad_request(error.body_text()))?;
-    let body = collect_limited(request.into_body(), KEY_DOCUMENT_BYTES_MAX).await;
-    let body = body.map_err(|error| bad_request(error.to_string()))?;
+    let Path(server) = server?;
+    let body = collect_limited(request.into_body(), KEY_DOCUMENT_BYTES_MAX).await?;
     let document = KeyDocument::parse(body).map_err(|error| bad_request(error.to_string()))?;
     check(&state, &server, &document)?;
-    state.site.keys.trust(&document).await?;
+    state.site.keys.trust(&document).await.map_err(unavailable)?;
     tracing::info!(%server, "the operator trusts a key document");
     state.inbox.judge_soon(&server);
     Ok(shown(&Shown::of(&document)))
@@ -129,16 +144,18 @@ fn check(state: &AdminState, server: &ServerName, document: &KeyDocument) -> Res
     Ok(())
 }
 
-/// `DELETE /keys/{server}`.
+/// Forgets what is believed of a server; it is asked again when its key is needed.
+#[utoipa::path(delete, path = "/_restante/admin/v1/keys/{server}", tag = "keys", params(("server" = String, Path)),
+    security(("token" = [])), responses((status = 200), (status = 404, body = RefusalBody)))]
 pub(super) async fn forget(
     State(state): State<AdminState>,
     server: Result<Path<ServerName>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    let Path(server) = server.map_err(|error| bad_request(error.body_text()))?;
+    let Path(server) = server?;
     if state.site.keys.believed(&server).await.is_none() {
         return Err(not_found(format!("No keys of {server} are believed")));
     }
-    state.site.keys.forget(&server).await?;
+    state.site.keys.forget(&server).await.map_err(unavailable)?;
     tracing::info!(%server, "the operator forgot the keys of a server");
     state.inbox.judge_soon(&server);
     Ok(done())
@@ -189,14 +206,6 @@ impl From<Offer> for ShownOffer {
             envelopes: offer.envelopes,
             relays: offer.relays.into_iter().collect(),
         }
-    }
-}
-
-impl From<KeyStoreError> for Refusal {
-    fn from(error: KeyStoreError) -> Self {
-        tracing::error!(error = ?error.0, "the key store refused");
-        let text = format!("Nothing was changed: {error}");
-        Self(MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, text))
     }
 }
 

@@ -2,60 +2,112 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use restante_federation::BaseUrl;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_operators::{ReadyReport, shown, unavailable};
+use restante_relay_api::{Fullness, LeftMail};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{AdminState, json};
-use crate::delivery::{Lasting, Refusal};
+use super::AdminState;
+use crate::delivery::{Lasting, Refusal, meaning};
 use crate::destinations::DestinationState;
 use crate::inbox::InboxStatus;
+use crate::losses::{self, Lost};
+use crate::registration::Standing;
 use crate::retriever::RelayStatus;
 
-#[derive(Serialize)]
-struct Status {
+/// How a node is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    #[schema(value_type = String)]
     server_name: ServerName,
+    version: &'static str,
+    ready: ReadyReport,
+    /// Relays that hold our own mail.
     relays: Vec<OwnRelay>,
+    /// Destinations that did not answer.
     destinations: Vec<Destination>,
+    /// Relays that did not take our mail.
     refusals: Vec<RelayRefusal>,
+    /// Mail for us that relays say was lost, the newest first.
+    #[schema(value_type = [Object])]
+    losses: Vec<Lost>,
+    /// What came in and is not delivered yet, and why.
+    #[schema(value_type = Object)]
     inbox: InboxStatus,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct OwnRelay {
+    #[schema(value_type = String)]
     server_name: ServerName,
+    #[schema(value_type = Option<String>)]
     url: Option<BaseUrl>,
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     status: RelayStatus,
+    /// Whether the relay serves us; absent before it was asked.
+    #[schema(value_type = Option<Object>)]
+    registration: Option<Standing>,
+    /// What becomes of the mail there, while the relay is being left: `drop` or `keep`.
+    #[schema(value_type = Option<String>)]
+    leaving: Option<LeftMail>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Destination {
+    #[schema(value_type = String)]
     server_name: ServerName,
+    /// Milliseconds since 1970.
+    #[schema(value_type = Option<u64>)]
     assumed_offline_since: Option<Timestamp>,
     failures: u32,
+    /// Milliseconds since 1970.
+    #[schema(value_type = Option<u64>)]
     next_probe_at: Option<Timestamp>,
 }
 
-pub(super) async fn handle(State(state): State<AdminState>) -> Result<Response, super::Refusal> {
+/// How the node is: relays, destinations that do not answer, and what the inbox holds, and why.
+#[utoipa::path(get, path = "/_restante/admin/v1/status", tag = "node", security(("token" = [])),
+    responses((status = 200, body = Status)))]
+pub(super) async fn handle(
+    State(state): State<AdminState>,
+) -> Result<Response, restante_operators::Refusal> {
     let status = Status {
         server_name: state.site.server_name().clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        ready: state.readiness.look().await,
         relays: own_relays(&state),
         destinations: state.site.destinations.all().into_iter().map(Into::into).collect(),
         refusals: state.delivery.refusals().into_iter().map(Into::into).collect(),
-        inbox: state.inbox.status().await?,
+        losses: losses::all(&state.site.database).await.map_err(unavailable)?,
+        inbox: state.inbox.status().await.map_err(unavailable)?,
     };
-    let body = serde_json::to_vec(&status).expect("structs of texts and numbers are JSON");
-    Ok(json(StatusCode::OK, body))
+    Ok(shown(&status))
 }
 
 /// The last refusal of a relay that has taken nothing since.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RelayRefusal {
+    #[schema(value_type = String)]
     relay: ServerName,
+    /// Whose mail it was for.
+    #[schema(value_type = String)]
+    destination: ServerName,
     reason: String,
+    /// Which bound was met: `mailbox`, `share` or `relay`.
+    #[schema(value_type = Option<String>)]
+    full: Option<Fullness>,
+    /// What that means, and who can change it.
+    meaning: Option<&'static str>,
+    /// Until when the relay is not asked again.
+    #[schema(value_type = Option<u64>)]
+    rests_until: Option<Timestamp>,
+    /// `temporary` or `permanent`.
     lasting: &'static str,
+    /// Milliseconds since 1970.
+    #[schema(value_type = u64)]
     at: Timestamp,
 }
 
@@ -64,6 +116,8 @@ fn own_relays(state: &AdminState) -> Vec<OwnRelay> {
     let own = state.site.relays.of(state.site.server_name()).into_iter();
     own.map(|known| OwnRelay {
         status: state.retriever.of(&known.peer.name).unwrap_or_default(),
+        registration: state.registrations.of(&known.peer.name),
+        leaving: known.departure.map(|departure| departure.mail),
         server_name: known.peer.name,
         url: known.peer.url,
     })
@@ -87,6 +141,15 @@ impl From<Refusal> for RelayRefusal {
             Lasting::Temporary => "temporary",
             Lasting::Permanent => "permanent",
         };
-        Self { relay: refusal.relay, reason: refusal.reason, lasting, at: refusal.at }
+        Self {
+            relay: refusal.relay,
+            destination: refusal.destination,
+            reason: refusal.reason,
+            full: refusal.full,
+            meaning: refusal.full.map(meaning),
+            rests_until: refusal.rests_until,
+            lasting,
+            at: refusal.at,
+        }
     }
 }

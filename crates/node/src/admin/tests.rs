@@ -1,13 +1,20 @@
 //! The admin API's commands on keys and parked mail, over a node with a homeserver and a relay in memory.
 
+use std::collections::BTreeSet;
+
+use axum::Router;
+use http::header::AUTHORIZATION;
 use http::{Method, Request};
 use restante_federation::{Body, collect_limited, full};
+use restante_operators::{BASE, RequestDurations};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
 use crate::background::Background;
 use crate::config::DeliverySection;
+use crate::delivery::schedule::Schedule;
+use crate::retriever::RelayStatus;
 use crate::test_inbound::{InboundSite, RELAY, ROOM, Writer, status_when};
 
 /// The operator of a site.
@@ -23,9 +30,17 @@ impl Operator {
         let token = open_token(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
         let policy = DeliverySection::default();
-        let delivery = Delivery::open(site.clone(), &policy, Background::default()).await.unwrap();
+        let delivery =
+            Delivery::open(site.clone(), Schedule::from(&policy).into(), Background::default())
+                .await
+                .unwrap();
         let retriever = RetrieverStatus::default();
-        Self { router: router(AdminState { site, delivery, inbox, retriever, token }), token: text }
+        let (metrics, _) = crate::metrics::of(&site, &inbox, &retriever, folder.path());
+        let readiness = ready::readiness(site.database.clone());
+        let registrations = Registrations::new(site.clone(), Default::default());
+        let state =
+            AdminState { site, delivery, inbox, retriever, registrations, readiness, reload: None };
+        Self { router: door(state, metrics, token).router(), token: text }
     }
 
     async fn call(
@@ -36,7 +51,7 @@ impl Operator {
     ) -> (u16, Value) {
         let request = Request::builder()
             .method(method)
-            .uri(target)
+            .uri(format!("{BASE}{target}"))
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
             .body(axum::body::Body::from(body.into()))
             .unwrap();
@@ -74,6 +89,12 @@ impl Operator {
 
 fn unverified(status: &crate::inbox::InboxStatus) -> u64 {
     status.counts.get("unverified_first_contact").copied().unwrap_or(0)
+}
+
+#[test]
+fn every_command_is_documented() {
+    let documented = restante_operators::undocumented(routes().endpoints(), &document::document());
+    assert_eq!(documented, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,6 +314,85 @@ async fn ids_that_name_nothing_are_refused() {
         }
         assert_eq!(operator.refused(Method::GET, "/parked/mail-99", "").await.0, 404);
         assert_eq!(operator.refused(Method::GET, "/parked?limit=x", "").await.0, 400);
+    })
+    .await;
+}
+
+/// What a monitor sees at `target`, without a token.
+async fn seen(router: Router, target: &str) -> (u16, String) {
+    let request = Request::get(target).body(axum::body::Body::empty()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_mail_is_counted_for_monitors() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.answer_next(&[(403, "{}")]);
+    site.hold(&[writer.edu(), writer.message(ROOM)]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total + status.confirmed_total == 2).await;
+        let operator = Operator::of(&site, inbox).await;
+        let (_, metrics) = seen(operator.router, "/metrics").await;
+        for line in [
+            "restante_node_inbox_confirmed_total 1",
+            "restante_node_inbox_parked_total 1",
+            "restante_node_inbox_envelopes{state=\"parked\"} 1",
+            "restante_node_inbox_envelopes{state=\"waiting\"} 0",
+            "restante_node_deliveries_total{outcome=\"relayed\"} 0",
+            "restante_node_destinations_offline 0",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+        }
+        assert!(!metrics.contains("b.test"), "a stranger chose a label: {metrics}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dashboard_names_no_metric_that_a_node_does_not_export() {
+    let site = InboundSite::with_room().await;
+    site.run_with(async |inbox| {
+        let (site, retriever) = (&site.node.site, RetrieverStatus::default());
+        let folder = tempfile::tempdir().unwrap();
+        let (metrics, durations) = crate::metrics::of(site, &inbox, &retriever, folder.path());
+        // What has a label shows itself with the first relay that answers, and the first request.
+        let queued = restante_relay_api::Queued { count: 1, bytes: 1, oldest_at: None };
+        let answer = RelayStatus {
+            last_collect_at: Some(site.clock.now()),
+            queued: Some(queued),
+            ..RelayStatus::default()
+        };
+        retriever.answered(&RELAY.parse().unwrap(), answer);
+        let measured = axum::middleware::from_fn_with_state(durations, RequestDurations::measure);
+        let requested = Router::new().fallback(async || "").layer(measured);
+        assert_eq!(seen(requested, "/").await.0, 200);
+
+        let text = metrics.text().await;
+        let exported: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+        let dashboard = include_str!("../../../../contrib/grafana/restante.json");
+        let words =
+            dashboard.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        for name in words.filter(|word| word.starts_with("restante_node_")) {
+            assert!(exported.contains(name), "{name} is not in {text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_tells_monitors_that_it_is_alive_and_has_no_file_to_read_again_unless_it_was_given_one()
+ {
+    let site = InboundSite::with_room().await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        assert_eq!(seen(operator.router.clone(), "/health").await.0, 200);
+        assert_eq!(operator.refused(Method::POST, "/reload", "").await.0, 409);
     })
     .await;
 }

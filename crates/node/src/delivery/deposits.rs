@@ -8,9 +8,15 @@ use bytes::Bytes;
 use http::Method;
 use restante_federation::{Patience, Peer, signed_request};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
+use restante_operators::Adjustable;
+use restante_relay_api::{Fullness, REQUEST_ID_HEADER, RequestId};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::mail::header_of;
 use super::outcome::Outcome;
+use super::resting::{self, BUSY_WAIT_MIN};
+use super::schedule::Schedule;
 use crate::answer::{self, AskError};
 use crate::background::Background;
 use crate::site::Site;
@@ -22,7 +28,7 @@ const UNDER_WAY_MAX: usize = 32;
 /// Bytes of a relay's answer: a receipt, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Relays whose last refusal is remembered; a node knows a few.
+/// Refusals that are remembered: a node knows a few relays, and mail for a few hundred servers waits at a time.
 const REFUSALS_MAX: usize = 1024;
 
 /// What is left with a relay.
@@ -34,6 +40,8 @@ pub(crate) struct Deposit {
     pub(crate) txn_id: String,
     /// Its number.
     pub(crate) seq: u64,
+    /// The id by which logs name the delivery.
+    pub(crate) id: RequestId,
     /// Where at the relay.
     pub(crate) target: RequestTarget,
     /// The body, canonical.
@@ -45,8 +53,14 @@ pub(crate) struct Deposit {
 pub(crate) struct Refusal {
     /// The relay.
     pub(crate) relay: ServerName,
+    /// Whose mail it was for.
+    pub(crate) destination: ServerName,
     /// What it said, or what came between.
     pub(crate) reason: String,
+    /// Which bound was met, if it says so.
+    pub(crate) full: Option<Fullness>,
+    /// Until when it is not asked again for what the bound concerns.
+    pub(crate) rests_until: Option<Timestamp>,
     /// Whether the same may succeed later.
     pub(crate) lasting: Lasting,
     /// When.
@@ -62,6 +76,9 @@ pub(crate) enum Lasting {
     Permanent,
 }
 
+/// The last refusals by relay and destination, each with the end of the relay's rest.
+type Refusals = BTreeMap<(ServerName, ServerName), (Refusal, Option<Instant>)>;
+
 /// Leaves transactions with relays. Clones share its limits.
 #[derive(Clone)]
 pub(crate) struct Deposits {
@@ -69,17 +86,17 @@ pub(crate) struct Deposits {
     ledger: Ledger,
     background: Background,
     under_way: Arc<Semaphore>,
-    refusals: Arc<Mutex<BTreeMap<ServerName, Refusal>>>,
-    deadline: Duration,
+    refusals: Arc<Mutex<Refusals>>,
+    schedule: Adjustable<Schedule>,
 }
 
 impl Deposits {
-    /// Each relay gets `deadline`.
+    /// Each relay gets the time that `schedule` says.
     pub(crate) fn new(
         site: Site,
         ledger: Ledger,
         background: Background,
-        deadline: Duration,
+        schedule: Adjustable<Schedule>,
     ) -> Self {
         Self {
             site,
@@ -87,7 +104,7 @@ impl Deposits {
             background,
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
             refusals: Arc::default(),
-            deadline,
+            schedule,
         }
     }
 
@@ -110,43 +127,85 @@ impl Deposits {
         results
     }
 
-    /// The last refusal of each relay that has taken nothing since.
+    /// The last refusal of each relay for each destination for which it has taken nothing since.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(|(refusal, _)| refusal.clone()).collect()
     }
 
     async fn leave(&self, deposit: &Deposit, relay: &Peer) -> Result<ServerName, Refusal> {
-        let asked = tokio::time::timeout(self.deadline, self.ask(deposit, relay)).await;
-        let refused = match asked.unwrap_or(Err(AskError::Slow)) {
-            Ok(answer) => match answer.outcome() {
+        if let Some(refusal) = self.rests(&relay.name, &deposit.destination) {
+            return Err(refusal);
+        }
+        let patience = self.schedule.current().relay_deadline();
+        let deadline = Instant::now() + patience;
+        loop {
+            let asked = timeout_at(deadline, self.ask(deposit, relay, patience)).await;
+            let answer = match asked.unwrap_or(Err(AskError::Slow)) {
+                Ok(answer) => answer,
+                Err(AskError::Slow) => {
+                    let reason = format!("no answer within {} s", patience.as_secs());
+                    return Err(self.refused(deposit, relay, (reason, Lasting::Temporary), None));
+                }
+                Err(error) => {
+                    let refused = (error.text(), Lasting::Temporary);
+                    return Err(self.refused(deposit, relay, refused, None));
+                }
+            };
+            let full = answer.full();
+            let lasting = match answer.outcome() {
                 Outcome::Delivered => {
                     self.took(deposit, relay).await;
                     return Ok(relay.name.clone());
                 }
-                Outcome::Busy { .. } | Outcome::Temporary => (answer.summary(), Lasting::Temporary),
-                Outcome::Permanent => (answer.summary(), Lasting::Permanent),
-            },
-            Err(AskError::Slow) => {
-                (format!("no answer within {} s", self.deadline.as_secs()), Lasting::Temporary)
-            }
-            Err(error) => (error.text(), Lasting::Temporary),
-        };
-        Err(self.refused(deposit, relay, refused))
+                Outcome::Busy { retry_after } => {
+                    if let Some(full) = full {
+                        let refused = (answer.summary(), Lasting::Temporary);
+                        let rest = Some((full, resting::rest(retry_after)));
+                        return Err(self.refused(deposit, relay, refused, rest));
+                    }
+                    let wait = retry_after.max(BUSY_WAIT_MIN);
+                    if Instant::now() + wait < deadline {
+                        sleep(wait).await;
+                        continue;
+                    }
+                    Lasting::Temporary
+                }
+                Outcome::Temporary => Lasting::Temporary,
+                Outcome::Permanent => Lasting::Permanent,
+            };
+            return Err(self.refused(deposit, relay, (answer.summary(), lasting), None));
+        }
     }
 
-    async fn ask(&self, deposit: &Deposit, relay: &Peer) -> Result<answer::Answer, AskError> {
+    /// What the relay said, if it is not to be asked again yet.
+    fn rests(&self, relay: &ServerName, destination: &ServerName) -> Option<Refusal> {
+        let now = Instant::now();
+        let refusals = self.lock();
+        let mut resting = refusals.values().filter(|(refusal, until)| {
+            until.is_some_and(|until| now < until) && resting::concerns(refusal, relay, destination)
+        });
+        resting.next().map(|(refusal, _)| refusal.clone())
+    }
+
+    async fn ask(
+        &self,
+        deposit: &Deposit,
+        relay: &Peer,
+        patience: Duration,
+    ) -> Result<answer::Answer, AskError> {
         let _permit = self.under_way.acquire().await;
-        let patience = Patience { connect: self.deadline, answer: self.deadline };
-        let body = Some(deposit.body.clone());
-        let request =
-            signed_request(&self.site.identity, Method::PUT, &deposit.target, &relay.name, body);
+        let patience = Patience { connect: patience, answer: patience };
+        let (body, target) = (Some(deposit.body.clone()), &deposit.target);
+        let identity = &self.site.identity;
+        let mut request = signed_request(identity, Method::PUT, target, &relay.name, body);
+        request.headers_mut().insert(REQUEST_ID_HEADER, header_of(&deposit.id));
         answer::ask(&*self.site.exchange, relay, request, patience, ANSWER_BYTES_MAX).await
     }
 
     async fn took(&self, deposit: &Deposit, relay: &Peer) {
-        self.lock().remove(&relay.name);
-        let Deposit { destination, txn_id, seq, .. } = deposit;
-        tracing::info!(%destination, txn_id, seq, relay = %relay.name, "left with a relay");
+        let Deposit { destination, txn_id, seq, id, .. } = deposit;
+        self.lock().retain(|_, (refusal, _)| !resting::concerns(refusal, &relay.name, destination));
+        tracing::info!(%destination, txn_id, seq, delivery.id = %id, relay = %relay.name, "left with a relay");
         let now = self.site.clock.now();
         let entered = self.ledger.held_by(destination.clone(), *seq, relay.name.clone(), now);
         if let Err(error) = entered.await {
@@ -161,19 +220,31 @@ impl Deposits {
         deposit: &Deposit,
         relay: &Peer,
         (reason, lasting): (String, Lasting),
+        rest: Option<(Fullness, Duration)>,
     ) -> Refusal {
-        let Deposit { destination, txn_id, .. } = deposit;
-        tracing::warn!(%destination, txn_id, relay = %relay.name, reason, ?lasting, "the relay did not take it");
-        let refusal =
-            Refusal { relay: relay.name.clone(), reason, lasting, at: self.site.clock.now() };
+        let Deposit { destination, txn_id, id, .. } = deposit;
+        let full = rest.map(|(full, _)| full);
+        tracing::warn!(%destination, txn_id, delivery.id = %id, relay = %relay.name, reason, ?lasting, full = full.map(Fullness::as_str), "the relay did not take it");
+        let at = self.site.clock.now();
+        let refusal = Refusal {
+            relay: relay.name.clone(),
+            destination: destination.clone(),
+            reason,
+            full,
+            rests_until: rest.map(|(_, rest)| at.after(rest)),
+            lasting,
+            at,
+        };
+        let key = (relay.name.clone(), destination.clone());
         let mut refusals = self.lock();
-        if refusals.len() < REFUSALS_MAX || refusals.contains_key(&relay.name) {
-            refusals.insert(relay.name.clone(), refusal.clone());
+        if refusals.len() < REFUSALS_MAX || refusals.contains_key(&key) {
+            let rests_until = rest.map(|(_, rest)| Instant::now() + rest);
+            refusals.insert(key, (refusal.clone(), rests_until));
         }
         refusal
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerName, Refusal>> {
+    fn lock(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().expect("nothing panics while it holds the refusals")
     }
 }

@@ -8,7 +8,8 @@ use restante_federation_proto::{
 };
 use restante_relay_api::endpoints::{MEMBER_PREFIX, WAYBILL_HEADER};
 use restante_relay_api::{
-    Capsule, Content, DepositBodyError, Extras, Proof, ProofError, Waybill, hex,
+    Capsule, Content, DepositBodyError, Extras, Proof, ProofError, REQUEST_ID_HEADER, RequestId,
+    Waybill, hex,
 };
 
 use super::ledger::Place;
@@ -104,8 +105,8 @@ impl Mail {
         waybill.signed(&identity.key)
     }
 
-    /// The request to the destination itself: the homeserver's own, with the waybill as a header.
-    pub(crate) fn direct_request(&self, waybill: &[u8]) -> Request<Body> {
+    /// The request to the destination itself: the homeserver's own, with the waybill and the delivery's id as headers.
+    pub(crate) fn direct_request(&self, waybill: &[u8], id: &RequestId) -> Request<Body> {
         let mut request = Request::new(full(self.outgoing.body.clone()));
         *request.method_mut() = Method::PUT;
         *request.uri_mut() = crate::outbound::uri_of(&self.outgoing.target);
@@ -113,6 +114,7 @@ impl Mail {
         let waybill =
             HeaderValue::from_str(&Waybill::to_header(waybill)).expect("base64 is printable ASCII");
         request.headers_mut().insert(WAYBILL_HEADER, waybill);
+        request.headers_mut().insert(REQUEST_ID_HEADER, header_of(id));
         request
     }
 
@@ -122,6 +124,7 @@ impl Mail {
         waybill: &[u8],
         keys: &KeyDocument,
         capsule: Option<&Capsule>,
+        id: &RequestId,
     ) -> Result<Bytes, NoDeposit> {
         let proof = self.proof.as_ref().map_err(|reason| NoDeposit::Proof(reason.clone()))?;
         let extras = Extras::new(proof, waybill, keys.raw())?;
@@ -129,12 +132,18 @@ impl Mail {
             Some(capsule) => extras.with_capsule(capsule)?,
             None => extras,
         };
+        let extras = extras.with_request_id(id)?;
         let body = self.content.to_deposit_body(&extras)?;
         Ok(match canonicalise(&body)? {
             std::borrow::Cow::Borrowed(_) => body.clone(),
             std::borrow::Cow::Owned(rebuilt) => rebuilt.into(),
         })
     }
+}
+
+/// A delivery's id as the value of [`REQUEST_ID_HEADER`].
+pub(super) fn header_of(id: &RequestId) -> HeaderValue {
+    HeaderValue::from_str(id.as_str()).expect("its characters are printable ASCII")
 }
 
 /// Why a transaction can't be left with a relay.

@@ -9,11 +9,12 @@ use http::header::AUTHORIZATION;
 use restante_federation::Peer;
 use restante_federation_proto::{SignableRequest, XMatrix};
 use restante_relay_api::endpoints::WAYBILL_HEADER;
-use restante_relay_api::{DepositBody, Waybill};
+use restante_relay_api::{DepositBody, Fullness, Waybill};
 use tokio::sync::Notify;
 
 use super::ledger::LedgerState;
 use super::*;
+use crate::config::DeliverySection;
 use crate::test_site::{OWN_NAME, Reply, Seen, TestSite, identity, name};
 
 const CONTENT: &str = r#"{"edus":[],"origin":"a.test","origin_server_ts":1700000000000,"pdus":[]}"#;
@@ -36,7 +37,12 @@ impl Node {
 
     async fn over(site: TestSite) -> Self {
         let section = DeliverySection::default();
-        let delivery = Delivery::open(site.site.clone(), &section, site.background.clone()).await;
+        let delivery = Delivery::open(
+            site.site.clone(),
+            Schedule::from(&section).into(),
+            site.background.clone(),
+        )
+        .await;
         Self { delivery: delivery.unwrap(), b: name("b.test"), site }
     }
 
@@ -209,6 +215,68 @@ async fn no_relay_took_it_means_502_and_the_homeservers_retry_keeps_its_number()
         .collect();
     assert_eq!(numbers, [1, 2, 1]);
     assert_eq!(node.delivery.refusals().len(), 1);
+}
+
+const FULL: &str = r#"{"errcode":"M_LIMIT_EXCEEDED","error":"The mailbox is full","org.restante.full":"mailbox","retry_after_ms":60000}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_full_mailbox_is_left_alone_for_as_long_as_the_relay_asks_and_others_go_on() {
+    let node = Node::with_relays(&["r1.test", "r2.test"]).await;
+    node.relay_answers("r1.test", Reply::Json(429, FULL));
+    node.relay_answers("r2.test", Reply::Json(200, "{}"));
+    let asked = || node.site.exchange.seen_by(&name("r1.test")).len();
+    for txn_id in ["1", "2", "3"] {
+        assert_eq!(node.send(txn_id).await.0, 200);
+    }
+    assert_eq!(asked(), 1);
+    let refusal = node.delivery.refusals().remove(0);
+    assert_eq!((refusal.full, refusal.destination), (Some(Fullness::Mailbox), name("b.test")));
+    assert!(refusal.rests_until.unwrap() > node.site.site.clock.now());
+
+    node.relay_answers("r1.test", Reply::Json(200, "{}"));
+    node.site.run(tokio::time::sleep(Duration::from_secs(60))).await;
+    assert_eq!(node.send("4").await.0, 200);
+    node.site.background.stop(Duration::from_secs(60)).await;
+    assert_eq!(asked(), 2);
+    assert_eq!(node.delivery.refusals(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_relays_are_full_the_homeserver_keeps_its_mail_and_hears_why() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    node.relay_answers("r1.test", Reply::Json(429, FULL));
+    for txn_id in ["1", "1"] {
+        let (status, body, _) = node.send(txn_id).await;
+        assert_eq!((status, body.contains("The mailbox is full")), (502, true), "{body}");
+    }
+    assert_eq!(node.site.exchange.seen_by(&name("r1.test")).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_only_busy_is_asked_again_within_the_call() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    let busy = Reply::Json(429, r#"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":2000}"#);
+    node.site.exchange.script(&name("r1.test"), [busy, Reply::Json(200, "{}")]);
+    assert_eq!(node.send("1").await.0, 200);
+    assert_eq!(node.site.exchange.seen_by(&name("r1.test")).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_id_names_a_delivery_directly_and_at_each_relay() {
+    let node = Node::with_relays(&["r1.test", "r2.test"]).await;
+    node.relay_answers("r1.test", Reply::Json(200, "{}"));
+    node.relay_answers("r2.test", Reply::Json(200, "{}"));
+    node.send("1").await;
+    node.site.background.stop(Duration::from_secs(60)).await;
+    let seen = node.site.exchange.seen();
+    let header = |seen: &Seen| seen.headers["x-request-id"].to_str().unwrap().to_owned();
+    let ids: BTreeSet<String> = seen.iter().map(header).collect();
+    assert_eq!((seen.len(), ids.len()), (4, 1), "two attempts and two deposits");
+    for relay in ["r1.test", "r2.test"] {
+        let deposit = node.site.exchange.seen_by(&name(relay)).remove(0);
+        let body = DepositBody::parse(deposit.body.clone()).unwrap();
+        assert_eq!(body.extras.request_id().unwrap().as_str(), header(&deposit));
+    }
 }
 
 #[tokio::test(start_paused = true)]

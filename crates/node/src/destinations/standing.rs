@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::config::DeliverySection;
 use restante_federation_proto::Timestamp;
 
 /// Least time between two probes that inbound requests trigger: a server that calls but can't be called, behind NAT,
@@ -19,6 +20,16 @@ pub(crate) struct OfflinePolicy {
     pub(crate) probe_interval: Duration,
     /// How long a probe may take to connect.
     pub(crate) probe_connect: Duration,
+}
+
+impl From<&DeliverySection> for OfflinePolicy {
+    fn from(section: &DeliverySection) -> Self {
+        Self {
+            attempts_until_offline: section.attempts_until_offline,
+            probe_interval: section.probe_interval.0,
+            probe_connect: section.probe_connect.0,
+        }
+    }
 }
 
 /// What is known of a destination; the default is that nothing failed.

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Response as HttpResponse, Uri};
 use http_body_util::BodyExt;
-use restante_federation::{Body, Connection};
+use restante_federation::{Body, Connection, Via};
 
 use super::Front;
 
@@ -38,8 +38,8 @@ pub(super) fn onward(request: Request, front: Front) -> http::Request<Body> {
     }
     parts.uri = target(&parts.uri);
     drop_hop_by_hop(&mut parts.headers);
-    let peer = parts.extensions.remove::<Connection>();
-    forwarded(&mut parts.headers, peer, front);
+    let connection = parts.extensions.remove::<Connection>();
+    forwarded(&mut parts.headers, connection, front);
     parts.extensions.clear();
     http::Request::from_parts(parts, body.map_err(Into::into).boxed_unsync())
 }
@@ -51,14 +51,9 @@ pub(super) fn back(answer: HttpResponse<Body>) -> Response {
     Response::from_parts(parts, axum::body::Body::new(body))
 }
 
-/// Who called: the address at the other end, or what the operator's proxy says of it.
-pub(super) fn caller(parts: &Parts, front: Front) -> Option<IpAddr> {
-    if front == Front::Tls {
-        return parts.extensions.get::<Connection>().map(|connection| connection.peer.ip());
-    }
-    // What comes before the last was written by others.
-    let chain = parts.headers.get_all(&FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
-    chain.rsplit(',').next()?.trim().parse().ok()
+/// Who called: the address at the other end, or what a trusted proxy says of it.
+pub(super) fn caller(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<Connection>().map(|connection| connection.client)
 }
 
 /// Path and query, byte for byte.
@@ -82,20 +77,20 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, peer: Option<Connection>, front: Front) {
-    if front == Front::Tls {
-        headers.remove(&FORWARDED_FOR);
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    } else {
-        headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+/// Says who called. A homeserver takes the first address for its client, so that one that callers wrote must not go on.
+fn forwarded(headers: &mut HeaderMap, connection: Option<Connection>, front: Front) {
+    headers.remove(&FORWARDED_FOR);
+    let own = match front {
+        Front::Tls => HeaderValue::from_static("https"),
+        Front::Proxy => HeaderValue::from_static("http"),
+    };
+    match connection.map(|connection| connection.via) {
+        Some(Via::TrustedProxy) => drop(headers.entry(FORWARDED_PROTO).or_insert(own)),
+        Some(Via::Stranger) | None => drop(headers.insert(FORWARDED_PROTO, own)),
     }
-    let Some(Connection { peer }) = peer else { return };
-    let before: Vec<&str> =
-        headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    let peer = peer.ip().to_string();
-    let chain = before.into_iter().chain([peer.as_str()]).collect::<Vec<_>>().join(", ");
-    if let Ok(chain) = HeaderValue::from_str(&chain) {
-        headers.insert(FORWARDED_FOR, chain);
+    let client = connection.map(|connection| connection.client.to_string());
+    if let Some(client) = client.and_then(|client| HeaderValue::from_str(&client).ok()) {
+        headers.insert(FORWARDED_FOR, client);
     }
 }
 
@@ -108,8 +103,22 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let peer = Connection { peer: "192.0.2.7:5".parse().unwrap() };
-        request.extension(peer).body(axum::body::Body::empty()).unwrap()
+        request.extension(connection(Via::Stranger)).body(axum::body::Body::empty()).unwrap()
+    }
+
+    fn connection(via: Via) -> Connection {
+        let peer = "192.0.2.7:5".parse().unwrap();
+        let client = match via {
+            Via::Stranger => "192.0.2.7",
+            Via::TrustedProxy => "203.0.113.9",
+        };
+        Connection { peer, client: client.parse().unwrap(), via }
+    }
+
+    fn through_proxy(headers: &[(&str, &str)]) -> Request {
+        let mut request = request(headers);
+        request.extensions_mut().insert(connection(Via::TrustedProxy));
+        request
     }
 
     #[test]
@@ -134,22 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn the_caller_is_the_one_whom_nobody_but_the_proxy_can_make_up() {
-        let headers = [("x-forwarded-for", "10.0.0.1, 203.0.113.9")];
-        let caller = |headers: &[(&str, &str)], front| {
-            let address = caller(&request(headers).into_parts().0, front);
-            address.map(|address| address.to_string())
-        };
-        assert_eq!(caller(&headers, Front::Proxy).as_deref(), Some("203.0.113.9"));
-        assert_eq!(caller(&headers, Front::Tls).as_deref(), Some("192.0.2.7"));
-        assert_eq!(caller(&[], Front::Proxy), None);
+    fn a_stranger_can_not_say_how_it_came() {
+        let headers = [("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "https")];
+        let passed = onward(request(&headers), Front::Proxy);
+        assert_eq!(passed.headers()["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(passed.headers()["x-forwarded-proto"], "http");
     }
 
     #[test]
-    fn a_proxy_in_front_is_believed() {
-        let headers = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")];
-        let passed = onward(request(&headers), Front::Proxy);
-        assert_eq!(passed.headers()["x-forwarded-for"], "203.0.113.9, 192.0.2.7");
+    fn a_proxy_in_front_is_believed_and_the_homeserver_sees_the_client_alone() {
+        let headers =
+            [("x-forwarded-for", "10.0.0.1, 203.0.113.9"), ("x-forwarded-proto", "https")];
+        let passed = onward(through_proxy(&headers), Front::Proxy);
+        let all: Vec<_> = passed.headers().get_all("x-forwarded-for").iter().collect();
+        assert_eq!(all, ["203.0.113.9"]);
         assert_eq!(passed.headers()["x-forwarded-proto"], "https");
+        let caller = caller(&through_proxy(&headers).into_parts().0).unwrap();
+        assert_eq!(caller.to_string(), "203.0.113.9");
     }
 }

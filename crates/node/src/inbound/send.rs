@@ -12,7 +12,7 @@ use restante_federation::{Caller, authenticate, x_matrix_headers};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
 use restante_relay_api::limits::EXTRAS_BYTES_MAX;
-use restante_relay_api::{Content, Waybill};
+use restante_relay_api::{Content, REQUEST_ID_HEADER, RequestId, Waybill};
 
 use super::{Door, json, pass, refuse};
 use crate::inbox::Arrival;
@@ -28,7 +28,7 @@ const STORE_RETRY: Duration = Duration::from_secs(60);
 
 pub(super) async fn send(State(door): State<Door>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let caller = pass::caller(&parts, door.front).map(Caller::from);
+    let caller = pass::caller(&parts).map(Caller::from);
     let (body, _turn) = match door.transactions.read(body, caller).await {
         Ok(read) => read,
         Err(error) => return refuse(&error),
@@ -64,6 +64,9 @@ async fn pass_straight(
     let _passing = door.inbox.begin_passing(origin, body)?;
     match pass_on(door, parts, body.clone()).await {
         Ok(answer) => {
+            let (id, status) = (request_id(&parts.headers), answer.status().as_u16());
+            let id = id.as_ref().map(RequestId::as_str);
+            tracing::debug!(%origin, delivery.id = id, status, "passed to the homeserver");
             if answer.status() == StatusCode::OK {
                 note_place(door, origin, parts, body.clone()).await;
             }
@@ -140,6 +143,7 @@ async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError>
         place,
         extras: Bytes::new(),
         source: "direct".to_owned(),
+        request_id: request_id(&parts.headers),
         standing: Standing::Waiting,
     };
     let arrivals = door.inbox.arrive(vec![mail]).await.map_err(|error| {
@@ -167,6 +171,11 @@ fn proof(parts: &Parts) -> Option<(String, String)> {
 fn txn_id(parts: &Parts) -> Option<String> {
     let segment = parts.uri.path().strip_prefix(SEND)?;
     restante_federation_proto::unescape_path_segment(segment)
+}
+
+/// The id by which the sender's logs name the delivery; one of another form is none.
+fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+    headers.get(REQUEST_ID_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 fn waybill(headers: &HeaderMap) -> Option<Bytes> {

@@ -127,8 +127,9 @@ impl Inbox {
         origin: ServerName,
     ) -> Result<(), StoreError> {
         let row = (id, origin.clone(), None);
-        let bytes = rows::settle(self.database(), row, Settled::Confirmed, self.now()).await?;
-        self.state().load.release(&origin, Class::Proven, Weight::of(bytes));
+        let row = rows::settle(self.database(), row, Settled::Confirmed, self.now()).await?;
+        tracing::info!(%origin, txn_id = row.txn_id, delivery.id = row.request_id.as_deref(), "confirmed");
+        self.state().load.release(&origin, Class::Proven, Weight::of(row.bytes));
         Ok(())
     }
 

@@ -156,7 +156,7 @@ impl Inbox {
         if self.are_known_to_wait(envelope, &rooms).await? {
             return Ok(Readiness::Ready { aside: rooms });
         }
-        let gap_wait = self.shared.settings.gap_wait;
+        let gap_wait = self.shared.settings.current().gap_wait;
         let mut heard = self.relays_heard();
         // What a join lacks comes from another server and not from a relay. Until it has come nothing can be
         // re-wrapped, while a replay helps the homeserver on as soon as the origin can be reached.
@@ -217,7 +217,7 @@ impl Inbox {
             }
             Replayed::Keyless { reason } => self.keyless(origin, envelope, reason).await,
             Replayed::Refused { reason } => {
-                tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "the homeserver refused mail; it is parked");
+                tracing::warn!(%origin, txn_id = envelope.txn_id, delivery.id = envelope.request_id.as_deref(), reason, "the homeserver refused mail; it is parked");
                 self.settle(origin, envelope, Settled::Parked(reason)).await?;
                 Ok(None)
             }
@@ -236,6 +236,8 @@ impl Inbox {
         pdus: Vec<Pdu>,
         refused: &BTreeMap<String, String>,
     ) -> Result<(), StoreError> {
+        let Envelope { txn_id, request_id, .. } = envelope;
+        tracing::info!(%origin, txn_id, delivery.id = request_id.as_deref(), "delivered to the homeserver");
         self.keep_refused(origin, &pdus, refused).await?;
         self.note_from(origin, &pdus).await;
         {
@@ -276,7 +278,7 @@ impl Inbox {
         let class = if envelope.proof.is_some() { Class::Proven } else { Class::Unproven };
         let is_gone = !matches!(settled, Settled::Delivered(_) | Settled::Parked(_));
         let row = (envelope.id, origin.clone(), place);
-        let bytes = rows::settle(self.database(), row, settled, self.now()).await?;
+        let bytes = rows::settle(self.database(), row, settled, self.now()).await?.bytes;
         let mut state = self.state();
         state.load.waits_no_longer(origin);
         if is_gone {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use restante_federation_proto::Timestamp;
+use restante_relay_api::RequestId;
 
 use super::load::{Class, Weight};
 use crate::store::seen::TransactionKey;
@@ -48,6 +49,8 @@ pub(crate) struct Mail {
     pub(crate) extras: Bytes,
     /// The relay that gave it, or `direct`.
     pub(crate) source: String,
+    /// The id by which its sender's logs name it.
+    pub(crate) request_id: Option<RequestId>,
     /// What is known of it.
     pub(crate) standing: Standing,
 }

@@ -61,7 +61,9 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
         Ok(extras) => extras,
         Err(error) => return unreadable(incoming, &error.to_string()),
     };
-    let Some(proof) = extras.proof.clone() else { return proofless(incoming, &content) };
+    let Some(proof) = extras.proof.clone() else {
+        return Mail { request_id: extras.request_id(), ..proofless(incoming, &content) };
+    };
     let claim = match fitting_claim(site, &incoming, &proof, &content) {
         Ok(claim) => claim,
         Err(reason) => {
@@ -83,6 +85,7 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
         )),
     };
     let mut mail = mail(incoming, &content, Some(proof), standing);
+    mail.request_id = extras.request_id();
     mail.key.origin = claim.origin().clone();
     mail.key.txn_id = claim.txn_id().to_owned();
     if mail.is_proven() {
@@ -288,6 +291,7 @@ fn mail(incoming: Incoming, content: &Content, proof: Option<Proof>, standing: S
         place: None,
         extras: incoming.extras,
         source: incoming.source,
+        request_id: None,
         standing,
     }
 }
@@ -305,6 +309,7 @@ fn unreadable(incoming: Incoming, reason: &str) -> Mail {
         place: None,
         extras: incoming.extras,
         source: incoming.source,
+        request_id: None,
         standing: Standing::Forged(reason),
     }
 }

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::DeliverySection;
+use crate::delivery::schedule::Schedule;
 use crate::stand_in::{HeldEvent, HeldSource};
 use crate::test_site::{OWN_NAME, Reply, TestSite, identity, name};
 
@@ -59,7 +60,10 @@ impl Door {
 async fn settings(site: &TestSite) -> OutboundSettings {
     let background = site.background.clone();
     let section = DeliverySection::default();
-    let delivery = Delivery::open(site.site.clone(), &section, background.clone()).await.unwrap();
+    let delivery =
+        Delivery::open(site.site.clone(), Schedule::from(&section).into(), background.clone())
+            .await
+            .unwrap();
     OutboundSettings { secret: SECRET.to_owned(), delivery, background }
 }
 

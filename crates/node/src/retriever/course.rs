@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use restante_federation_proto::Timestamp;
 use restante_relay_api::CollectAcknowledgement;
 use restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX;
 use tokio::time::Instant;
@@ -17,6 +18,8 @@ pub(super) struct Course {
     acknowledge: VecDeque<CollectAcknowledgement>,
     swept_at: Instant,
     drained: bool,
+    /// Losses up to this time are durable here, and the relay does not know it yet.
+    heard_until: Option<Timestamp>,
 }
 
 /// What to ask.
@@ -26,6 +29,8 @@ pub(super) struct Ask {
     pub(super) after: u64,
     /// What the relay may drop.
     pub(super) acknowledge: Vec<CollectAcknowledgement>,
+    /// Losses up to this time need not be told again.
+    pub(super) heard_until: Option<Timestamp>,
     /// Whether the relay should wait for mail.
     pub(super) waits: bool,
 }
@@ -42,18 +47,31 @@ pub(super) struct Batch {
 impl Course {
     /// From the beginning of the mailbox.
     pub(super) fn new(now: Instant) -> Self {
-        Self { after: 0, acknowledge: VecDeque::new(), swept_at: now, drained: false }
+        Self {
+            after: 0,
+            acknowledge: VecDeque::new(),
+            swept_at: now,
+            drained: false,
+            heard_until: None,
+        }
     }
 
     /// What to ask next. After `safety_interval` the mailbox is swept from its beginning, because mail may have been
     /// left there: for want of room, or because an acknowledgement was lost.
     pub(super) fn next(&mut self, safety_interval: Duration, now: Instant) -> Ask {
         if self.drained && now.duration_since(self.swept_at) >= safety_interval {
-            *self = Self { acknowledge: std::mem::take(&mut self.acknowledge), ..Self::new(now) };
+            let acknowledge = std::mem::take(&mut self.acknowledge);
+            *self = Self { acknowledge, heard_until: self.heard_until, ..Self::new(now) };
         }
         let acknowledge: Vec<_> =
             self.acknowledge.iter().take(ACKNOWLEDGEMENTS_MAX).cloned().collect();
-        Ask { after: self.after, waits: self.drained && acknowledge.is_empty(), acknowledge }
+        let waits = self.drained && acknowledge.is_empty();
+        Ask { after: self.after, acknowledge, heard_until: self.heard_until, waits }
+    }
+
+    /// What the last answer told of losses is durable up to `until`; `None` if it told nothing, or nothing could be kept.
+    pub(super) fn heard(&mut self, until: Option<Timestamp>) {
+        self.heard_until = until;
     }
 
     /// The relay answered `ask` with `batch`, which is worked off. Whether nothing is left there above the cursor.
@@ -83,7 +101,7 @@ mod tests {
         let now = Instant::now();
         let mut course = Course::new(now);
         let ask = course.next(INTERVAL, now);
-        assert_eq!(ask, Ask { after: 0, acknowledge: vec![], waits: false });
+        assert_eq!(ask, Ask { after: 0, acknowledge: vec![], heard_until: None, waits: false });
         assert!(course.answered(&ask, Batch { last: None, durable: vec![] }));
         assert!(course.next(INTERVAL, now).waits);
     }
@@ -95,7 +113,8 @@ mod tests {
         let ask = course.next(INTERVAL, now);
         course.answered(&ask, Batch { last: Some(9), durable: vec![acknowledgement(9)] });
         let ask = course.next(INTERVAL, now);
-        let expected = Ask { after: 9, acknowledge: vec![acknowledgement(9)], waits: false };
+        let acknowledge = vec![acknowledgement(9)];
+        let expected = Ask { after: 9, acknowledge, heard_until: None, waits: false };
         assert_eq!(ask, expected);
         // No answer: the same is asked again.
         assert_eq!(course.next(INTERVAL, now), expected);

@@ -6,19 +6,23 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use restante_federation::Peer;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::{CollectAcknowledgement, CollectResponse, WireEnvelope, hex};
+use restante_relay_api::{
+    CollectAcknowledgement, CollectResponse, RequestId, Told, WireEnvelope, hex,
+};
 use restante_sqlite::StoreError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::Retriever;
-use super::call::{self, CallError};
+use super::call;
 use super::course::{Ask, Batch, Course};
 use super::relay_txn;
+use super::{RelayStatus, Retriever};
 use crate::backoff::backoff;
 use crate::inbox::Arrival;
 use crate::inbox::mail::Mail;
 use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};
+use crate::losses;
+use crate::relay_call::{CallError, ClockOffset};
 
 /// The first wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -33,9 +37,6 @@ const STORED_EVERY: Duration = Duration::from_millis(500);
 /// entries up, takes no more than this.
 pub(super) const NOTHING_BEFORE_SEEN: Duration = Duration::from_secs(1);
 
-/// Differences of clocks below this are left alone; the relay allows a minute.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
-
 /// Why a round with a relay failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RoundError {
@@ -48,13 +49,6 @@ pub(super) enum RoundError {
     /// The relay gave what was not asked for.
     #[error("the relay gave entries that were not asked for")]
     OutOfOrder,
-}
-
-/// The offset of a relay's clock from ours, milliseconds either way.
-#[derive(Debug, Clone, Copy, Default)]
-struct ClockOffset {
-    ahead: Duration,
-    behind: Duration,
 }
 
 /// Collects from `relay` until `stop`.
@@ -81,7 +75,7 @@ async fn collect_batches(retriever: &Retriever, relay: &Peer) {
     let mut failures = 0;
     let mut wanted = retriever.inbox.relays_wanted();
     loop {
-        let mut ask = course.next(retriever.settings.safety_interval, Instant::now());
+        let mut ask = course.next(retriever.settings.current().safety_interval, Instant::now());
         if wanted.has_changed().unwrap_or(false) {
             wanted.mark_unchanged();
             ask.waits = false;
@@ -118,7 +112,7 @@ fn continue_without_waiting(
 
 fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32) -> Duration {
     let relay = &relay.name;
-    let max = retriever.settings.safety_interval;
+    let max = retriever.settings.current().safety_interval;
     let wait = backoff(failures, RETRY_FIRST.min(max), max, retriever.site.dice.fraction());
     let asked = match error {
         RoundError::Call(CallError::Refused { retry_after, .. }) => retry_after.unwrap_or_default(),
@@ -131,7 +125,7 @@ fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32
 }
 
 /// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
@@ -155,17 +149,43 @@ async fn round(
         return Err(RoundError::OutOfOrder);
     }
     let now = retriever.site.clock.now();
-    retriever.status.answered(&relay.name, Some(response.queued), now);
+    let (queued, told) = (response.queued, response.told);
+    let status = RelayStatus {
+        last_collect_at: Some(now),
+        last_error: None,
+        queued: Some(queued),
+        held: told.held,
+    };
+    retriever.status.answered(&relay.name, status);
     let last = response.envelopes.last().map(|envelope| envelope.id);
     let taken = take(retriever, relay, response.envelopes).await?;
     let drained = course.answered(ask, Batch { last, durable: taken.durable });
     if drained {
         retriever.inbox.relay_drained(&relay.name, asked_at);
     }
+    if queued.count == 0 {
+        retriever.site.relays.emptied(&relay.name, asked_at).await;
+    }
+    course.heard(keep_losses(retriever, relay, &told).await);
     // A relay that has no more places for those who wait answers at once, and so does one that lies.
     let did_not_wait = ask.waits && last.is_none() && begun.elapsed() < NOTHING_BEFORE_SEEN;
     let goes_on = taken.is_anything_new || (drained && !did_not_wait);
     Ok(if goes_on { Duration::ZERO } else { NOTHING_BEFORE_SEEN })
+}
+
+/// Keeps what the relay says of losses; up to when the relay may know that it is kept.
+async fn keep_losses(retriever: &Retriever, relay: &Peer, told: &Told) -> Option<Timestamp> {
+    let until = told.until()?;
+    let site = &retriever.site;
+    match losses::keep(&site.database, &relay.name, told, site.clock.now()).await {
+        Ok(()) => Some(until),
+        Err(error) => {
+            // The relay tells it again.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, relay = %relay.name, "what the relay lost can't be kept now");
+            None
+        }
+    }
 }
 
 async fn ask_relay(
@@ -176,12 +196,12 @@ async fn ask_relay(
 ) -> Result<CollectResponse, CallError> {
     let Retriever { site, settings, .. } = retriever;
     let signed_at = offset.apply(site.clock.now());
-    match call::collect(site, relay, ask, settings.wait, signed_at).await {
+    match call::collect(site, relay, ask, settings.current().wait, signed_at).await {
         Err(CallError::Clock { theirs }) => {
             *offset = ClockOffset::between(site.clock.now(), theirs);
             tracing::warn!(relay = %relay.name, ?offset, "the relay's clock differs from ours; requests to it are signed by its time");
             let signed_at = offset.apply(site.clock.now());
-            call::collect(site, relay, ask, settings.wait, signed_at).await
+            call::collect(site, relay, ask, settings.current().wait, signed_at).await
         }
         answer => answer,
     }
@@ -263,8 +283,16 @@ async fn store(
     let ids: Vec<u64> = judged.iter().map(|judged| judged.id).collect();
     // The hash is of what came, and not what the relay says it is.
     let hashes: Vec<String> = judged.iter().map(|judged| hex(&judged.mail.key.sha256)).collect();
-    let mails = judged.into_iter().map(|judged| judged.mail).collect();
+    let mails: Vec<Mail> = judged.into_iter().map(|judged| judged.mail).collect();
+    let names: Vec<_> =
+        mails.iter().map(|mail| (mail.key.clone(), mail.request_id.clone())).collect();
     let arrivals = retriever.inbox.arrive(mails).await?;
+    for ((key, id), arrival) in names.iter().zip(&arrivals) {
+        if *arrival == Arrival::Stored {
+            let (origin, id) = (&key.origin, id.as_ref().map(RequestId::as_str));
+            tracing::info!(relay = %relay.name, %origin, txn_id = key.txn_id, delivery.id = id, "collected");
+        }
+    }
     let full = arrivals.iter().filter(|arrival| **arrival == Arrival::Full).count();
     if full > 0 {
         tracing::warn!(relay = %relay.name, full, "the inbox has no room; this mail stays at the relay");
@@ -278,15 +306,4 @@ async fn store(
     });
     taken.durable.extend(durable);
     Ok(())
-}
-
-impl ClockOffset {
-    fn between(ours: Timestamp, theirs: Timestamp) -> Self {
-        let (ahead, behind) = (theirs.since(ours), ours.since(theirs));
-        if ahead.max(behind) < CLOCK_TOLERANCE { Self::default() } else { Self { ahead, behind } }
-    }
-
-    fn apply(self, ours: Timestamp) -> Timestamp {
-        ours.after(self.ahead).before(self.behind)
-    }
 }

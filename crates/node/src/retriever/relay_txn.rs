@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use restante_federation::Peer;
+use restante_federation::{Patience, Peer};
 use restante_federation_proto::{RequestTarget, ServerName, escape_path_segment, members};
 use restante_relay_api::endpoints::{MEMBER_PREFIX, RELAY_TXN, mailbox_user_id};
 use tokio::time::Instant;
 
-use super::Retriever;
-use super::call::{CallError, call};
+use super::call::{ANSWER_BYTES_MAX, CONNECT};
 use super::relay::{NOTHING_BEFORE_SEEN, RoundError, chain};
+use super::{RelayStatus, Retriever};
 use crate::backoff::backoff;
 use crate::inbox::Arrival;
 use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};
+use crate::relay_call::{Call, CallError, call};
 
 /// Between two looks at an empty mailbox, which such a relay can't tell of by itself.
 const POLL: Duration = Duration::from_secs(30);
@@ -54,7 +55,7 @@ pub(super) async fn collect(retriever: &Retriever, relay: &Peer) {
                 backoff(
                     failures,
                     POLL,
-                    retriever.settings.safety_interval.max(POLL),
+                    retriever.settings.current().safety_interval.max(POLL),
                     retriever.site.dice.fraction(),
                 )
             }
@@ -74,10 +75,12 @@ async fn drain(
         let asked_at = retriever.site.clock.now();
         let answer = ask(retriever, relay, *acknowledge).await?;
         let now = retriever.site.clock.now();
-        retriever.status.answered(&relay.name, None, now);
+        let status = RelayStatus { last_collect_at: Some(now), ..RelayStatus::default() };
+        retriever.status.answered(&relay.name, status);
         let Some((entry_id, incoming)) = answer else {
             *acknowledge = 0;
             retriever.inbox.relay_drained(&relay.name, asked_at);
+            retriever.site.relays.emptied(&relay.name, asked_at).await;
             return Ok(());
         };
         if entry_id <= *acknowledge {
@@ -110,7 +113,15 @@ async fn ask(retriever: &Retriever, relay: &Peer, entry_id: u64) -> Result<Answe
         .parse()
         .expect("an escaped segment holds only printable ASCII that may be signed");
     let body = Bytes::from(format!("{{\"entry_id\":{entry_id}}}"));
-    let answer = call(site, relay, Method::GET, &target, body, PATIENCE).await?;
+    let patience = Patience { connect: CONNECT, answer: PATIENCE };
+    let asked = Call {
+        method: Method::GET,
+        target: &target,
+        body,
+        patience,
+        answer_bytes_max: ANSWER_BYTES_MAX,
+    };
+    let answer = call(site, relay, asked).await?;
     parse(&answer, &relay.name).map_err(|reason| CallError::Unreadable(reason.to_owned()))
 }
 

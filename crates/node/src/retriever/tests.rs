@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use restante_federation_proto::Timestamp;
+use restante_relay_api::{LeftMail, Losses, OriginLosses, Told};
+
 use crate::inbox::InboxStatus;
+use crate::losses;
+use crate::relay_book::{Departure, DepartureState};
 use crate::test_inbound::{InboundSite, Manner, Writer, distinct, status_when};
 
 const FIRST: &str = "relay1.test";
@@ -213,4 +218,71 @@ async fn a_defect_that_collecting_meets_does_not_end_it() {
     site.relays.panic_next(4);
     site.run_until(confirmed(1)).await;
     assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+fn expired(count: u64) -> Told {
+    let (since, until) = (Timestamp::from_millis(5), Timestamp::from_millis(9));
+    let origin = "b.test".parse().ok();
+    let line = OriginLosses { origin, full: None, count, bytes: 7, since, until };
+    Told { expired: Losses { origins: vec![line] }, ..Told::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn losses_are_kept_before_the_relay_hears_that_they_are_known() {
+    let site = site().await;
+    let database = site.node.site.database.clone();
+    let refuse = "CREATE TRIGGER full BEFORE INSERT ON losses BEGIN SELECT raise(ABORT, 'no'); END";
+    database.write(move |connection| connection.execute_batch(refuse)).await.unwrap();
+    site.relays.tell(FIRST, expired(3));
+    site.run_with(async |inbox| {
+        let began = tokio::time::Instant::now();
+        status_when(&inbox, |_| began.elapsed() > Duration::from_secs(90)).await;
+        assert_eq!(site.relays.heard_until(FIRST), None);
+        let allow = "DROP TRIGGER full";
+        database.write(move |connection| connection.execute_batch(allow)).await.unwrap();
+        let heard = Some(Timestamp::from_millis(9));
+        status_when(&inbox, |_| site.relays.heard_until(FIRST) == heard).await;
+    })
+    .await;
+    let lost = losses::all(&site.node.site.database).await.unwrap();
+    assert_eq!((lost.len(), lost[0].amount.count), (1, 3), "told often, counted once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_left_is_emptied_first_and_then_asked_no_more() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.relays.hold(FIRST, &writer.message(ROOM));
+    site.relays.hold(FIRST, &writer.message(ROOM));
+    let departure = Departure {
+        mail: LeftMail::Keep,
+        state: DepartureState::Told,
+        since: site.node.site.clock.now(),
+    };
+    let relay: restante_federation_proto::ServerName = FIRST.parse().unwrap();
+    site.node.site.relays.depart(relay.clone(), departure).await.unwrap();
+    let is_left =
+        |_: &InboxStatus| site.node.site.relays.own().iter().all(|known| known.peer.name != relay);
+    site.run_with(async |inbox| {
+        status_when(&inbox, is_left).await;
+        assert_eq!(site.relays.left(FIRST), 0);
+        status_when(&inbox, |status| status.confirmed_total == 2).await;
+        let asked = site.relays.asked(FIRST);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!(site.relays.asked(FIRST), asked);
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mailbox_that_the_relays_operator_holds_is_shown_as_held() {
+    let site = site().await;
+    site.relays.tell(FIRST, Told { held: true, ..Told::default() });
+    site.run_watched(async |inbox, relays| {
+        let relay = FIRST.parse().unwrap();
+        status_when(&inbox, |_| relays.of(&relay).is_some_and(|relay| relay.held)).await;
+    })
+    .await;
 }

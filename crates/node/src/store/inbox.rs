@@ -7,7 +7,7 @@ mod unproven;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::Content;
+use restante_relay_api::{Content, RequestId};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -50,6 +50,8 @@ pub(crate) struct Envelope {
     pub(crate) place: Option<StreamPlace>,
     /// Why it waits.
     pub(crate) reason: Option<String>,
+    /// The id by which its sender's logs name it.
+    pub(crate) request_id: Option<String>,
     /// Whether the transaction is as it arrived; if not, the disk altered it.
     pub(crate) is_whole: bool,
 }
@@ -99,8 +101,8 @@ fn is_held(connection: &Connection, mail: &Mail) -> rusqlite::Result<bool> {
 
 fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<()> {
     let sql = "INSERT INTO inbox (origin, txn_id, sha256, state, reason, uri, authorization, content, extras,
-               stream, seq, deposited_at, source, arrived_at, bytes)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+               stream, seq, deposited_at, source, arrived_at, bytes, request_id)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     let (state, reason) = mail.state();
     connection.prepare_cached(sql)?.execute(params![
         mail.key.origin.as_str(),
@@ -118,6 +120,7 @@ fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Res
         mail.source,
         millis(now),
         number(mail.bytes()),
+        mail.request_id.as_ref().map(RequestId::as_str),
     ])?;
     if matches!(mail.standing, Standing::Parked(_)) {
         count(connection, "parked", 1)?;
@@ -200,7 +203,7 @@ pub(crate) async fn load(database: &Database, id: i64) -> Result<Option<Envelope
         .read(move |connection| {
             let sql =
                 "SELECT id, txn_id, content, uri, authorization, stream, seq, deposited_at, reason, extras, arrived_at,
-                       sha256 FROM inbox WHERE id = ?1 AND state = 'waiting'";
+                       sha256, request_id FROM inbox WHERE id = ?1 AND state = 'waiting'";
             let row = |row: &Row<'_>| {
                 let content: Bytes = row.get::<_, Vec<u8>>(2)?.into();
                 Ok(Envelope {
@@ -213,6 +216,7 @@ pub(crate) async fn load(database: &Database, id: i64) -> Result<Option<Envelope
                     reason: row.get(8)?,
                     capsule: row.get::<_, Vec<u8>>(9)?.into(),
                     arrived_at: time(row, 10)?,
+                    request_id: row.get(12)?,
                 })
             };
             connection.prepare_cached(sql)?.query_row([id], row).optional()
@@ -245,18 +249,33 @@ pub(crate) enum Settled {
     Parked(String),
 }
 
-/// Settles an envelope and its place in its stream; how many bytes it takes.
+/// What a row said when it was settled; nothing if it was gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SettledRow {
+    /// Bytes that it took.
+    pub(crate) bytes: u64,
+    /// Its transaction id.
+    pub(crate) txn_id: String,
+    /// The id by which its sender's logs name it.
+    pub(crate) request_id: Option<String>,
+}
+
+/// Settles an envelope and its place in its stream.
 pub(crate) async fn settle(
     database: &Database,
     (id, origin, place): (i64, ServerName, Option<StreamPlace>),
     settled: Settled,
     now: Timestamp,
-) -> Result<u64, StoreError> {
+) -> Result<SettledRow, StoreError> {
     database
         .write(move |connection| {
             advance_past(connection, &origin, place.as_ref(), now)?;
-            let bytes = "SELECT bytes FROM inbox WHERE id = ?1";
-            let bytes = connection.query_row(bytes, [id], |row| unsigned(row, 0)).optional()?;
+            let sql = "SELECT bytes, txn_id, request_id FROM inbox WHERE id = ?1";
+            let read = |row: &Row<'_>| {
+                let (txn_id, request_id) = (row.get(1)?, row.get(2)?);
+                Ok(SettledRow { bytes: unsigned(row, 0)?, txn_id, request_id })
+            };
+            let row = connection.query_row(sql, [id], read).optional()?;
             let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
             match &settled {
                 Settled::Delivered(edus) => {
@@ -284,7 +303,7 @@ pub(crate) async fn settle(
                     count(connection, "confirmed", 1)?;
                 }
             }
-            Ok(bytes.unwrap_or(0))
+            Ok(row.unwrap_or_default())
         })
         .await
 }

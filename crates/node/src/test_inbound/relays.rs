@@ -11,7 +11,7 @@ use http::{Request, Response};
 use restante_federation::{
     Body, Exchange, ExchangeError, Patience, Peer, Stage, collect_limited, full,
 };
-use restante_federation_proto::{KeyDocument, ServerName};
+use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
 use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, RELAY_TXN};
 use restante_relay_api::{
     CollectRequest, CollectResponse, Queued, RelayTxnResponse, Told, WireEnvelope,
@@ -47,6 +47,8 @@ struct Mailbox {
     entries: BTreeMap<u64, WireEnvelope>,
     next_id: u64,
     asked: usize,
+    told: Told,
+    heard_until: Option<Timestamp>,
 }
 
 /// Relays in memory, and servers that publish their keys; every other server can't be reached.
@@ -79,6 +81,17 @@ impl FakeRelays {
         self.defects.store(calls, Ordering::Relaxed);
     }
 
+    /// It tells this until it is heard.
+    pub(crate) fn tell(&self, relay: &str, told: Told) {
+        self.with(relay, |mailbox| mailbox.told = told);
+        self.changed.notify_waiters();
+    }
+
+    /// Up to when the node says that it has heard of losses.
+    pub(crate) fn heard_until(&self, relay: &str) -> Option<Timestamp> {
+        self.with(relay, |mailbox| mailbox.heard_until)
+    }
+
     pub(crate) fn left(&self, relay: &str) -> usize {
         self.with(relay, |mailbox| mailbox.entries.len())
     }
@@ -99,6 +112,10 @@ impl FakeRelays {
 
     fn collect(&self, relay: &ServerName, request: &CollectRequest) -> CollectResponse {
         self.with(relay.as_str(), |mailbox| {
+            if request.heard_until.is_some() && request.heard_until == mailbox.told.until() {
+                mailbox.told = Told::default();
+            }
+            mailbox.heard_until = request.heard_until.or(mailbox.heard_until);
             for acknowledged in &request.acknowledge {
                 let entry = mailbox.entries.get(&acknowledged.id);
                 if entry.is_some_and(|entry| Some(&entry.sha256) == acknowledged.sha256.as_ref()) {
@@ -110,7 +127,7 @@ impl FakeRelays {
             CollectResponse {
                 envelopes: envelopes.collect(),
                 queued: Queued { count: mailbox.entries.len() as u64, bytes: 0, oldest_at: None },
-                told: Told::default(),
+                told: mailbox.told.clone(),
             }
         })
     }

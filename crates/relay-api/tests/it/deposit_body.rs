@@ -140,3 +140,15 @@ fn json_object() -> impl Strategy<Value = String> {
         format!("{{{}}}", members.join(", "))
     })
 }
+
+#[test]
+fn the_id_of_a_delivery_comes_back_and_garbage_is_none() {
+    let id = restante_relay_api::RequestId::of(7);
+    let extras = Extras::default().with_request_id(&id).unwrap();
+    assert_eq!(Extras::parse(extras.json).unwrap().request_id(), Some(id));
+    for json in
+        ["", "{}", r#"{"org.restante.request_id":7}"#, r#"{"org.restante.request_id":"a b"}"#]
+    {
+        assert_eq!(Extras::parse(json.into()).unwrap().request_id(), None, "{json}");
+    }
+}

@@ -5,21 +5,30 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
+use restante_federation_proto::{ErrorCode, ServerName};
 use restante_mailbox::{
-    Acknowledgement, ContentHash, Depth, EntryId, Page, StoreError, StoredEnvelope,
+    Acknowledgement, ContentHash, Depth, EntryId, Hold, Page, StoreError, StoredEnvelope,
 };
 use restante_relay_api::limits::{
     ACKNOWLEDGEMENTS_MAX, COLLECT_BYTES_MAX, COLLECT_ENVELOPES_MAX, COLLECT_WAIT_MAX,
-    SIGNED_AT_TOLERANCE,
 };
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, Told, WireEnvelope, hex,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, RequestId, WireEnvelope, hex,
 };
 
+use crate::admission::InviteRule;
+use crate::arrivals::Place;
+use crate::callers::CameFrom;
 use crate::errors::{Refusal, json};
 use crate::extract::{SignedQuestion, object};
+use crate::request_log::delivery_id;
+use crate::signed_at;
 use crate::state::RelayState;
+use crate::told::{any_heard, told};
+
+/// Envelopes of one answer that are logged one by one: an owner who asks for the same batch again and again must not
+/// fill the log.
+const LOGGED_MAX: usize = 20;
 
 pub(crate) async fn handle(
     State(relay): State<RelayState>,
@@ -28,29 +37,82 @@ pub(crate) async fn handle(
     let owner = question.caller.server_name();
     let request: CollectRequest = object(&question.body)?;
     let acknowledgements = acknowledgements(&request)?;
-    let now = relay.clock.now();
-    if !signed_in_time(request.signed_at, now) {
-        return Err(clock_refusal(now));
-    }
+    signed_at::check(request.signed_at, relay.clock.now())?;
     if !acknowledgements.is_empty() {
-        relay.store.acknowledge(owner, &acknowledgements).await?;
+        let acknowledged = relay.store.acknowledge(owner, &acknowledgements).await?;
+        tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
     }
-    let envelopes = wait_for_mail(&relay, owner, &request).await?;
+    let envelopes = wait_for_mail(&relay, owner, question.from, &request).await?;
+    log(owner, &envelopes);
+    let answer = answer(&relay, owner, &request, envelopes).await?;
+    Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
+}
+
+/// The envelopes, what else is there, and what never came.
+async fn answer(
+    relay: &RelayState,
+    owner: &ServerName,
+    request: &CollectRequest,
+    envelopes: Vec<StoredEnvelope>,
+) -> Result<CollectResponse, StoreError> {
+    let losses = relay.store.losses(owner).await?;
+    if let Some(heard_until) = request.heard_until
+        && any_heard(&losses, request.heard_until)
+    {
+        relay.store.forget_losses(owner, heard_until).await?;
+    }
+    let hold = if envelopes.is_empty() { hold(relay, owner).await? } else { Hold::Released };
     let depth = relay.store.depth(owner).await?;
     let envelopes = envelopes.into_iter().map(wire_envelope).collect();
-    let answer = CollectResponse { envelopes, queued: queued(depth), told: Told::default() };
-    Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
+    let told = told(losses, request.heard_until, hold);
+    Ok(CollectResponse { envelopes, queued: queued(depth), told })
+}
+
+/// Whether the operator holds the mailbox; one that hands mail out is not held.
+async fn hold(relay: &RelayState, owner: &ServerName) -> Result<Hold, StoreError> {
+    let summary = relay.stores.custody.summary(owner).await?;
+    Ok(summary.map_or(Hold::Released, |summary| summary.hold))
+}
+
+fn log(owner: &ServerName, envelopes: &[StoredEnvelope]) {
+    let (first, rest) = envelopes.split_at(envelopes.len().min(LOGGED_MAX));
+    for StoredEnvelope { id, deposit } in first {
+        let delivery_id = delivery_id(&deposit.members);
+        let delivery_id = delivery_id.as_ref().map(RequestId::as_str);
+        let (id, origin) = (id.get(), &deposit.origin);
+        tracing::info!(mailbox = %owner, %origin, envelope.id = id, delivery.id = delivery_id, "collect");
+    }
+    if !rest.is_empty() {
+        tracing::info!(mailbox = %owner, envelopes = rest.len(), "collect, further envelopes");
+    }
+}
+
+/// A place to wait in, if the caller wants one, has a mailbox here, and there is one left.
+async fn place<'a>(
+    relay: &'a RelayState,
+    owner: &ServerName,
+    from: CameFrom,
+    wait: Duration,
+) -> Result<Option<Place<'a>>, StoreError> {
+    let rules = relay.rules();
+    let is_served = rules.served.invite_of(owner) == InviteRule::NotNeeded
+        || relay.admission.registrations.terms(owner).await?.is_some();
+    if wait.is_zero() || !is_served {
+        return Ok(None);
+    }
+    Ok(relay.arrivals.wait_for(owner, from, rules.waiting))
 }
 
 /// Looks into the mailbox until there is mail, the wait is over, or the relay stops.
 async fn wait_for_mail(
     relay: &RelayState,
     owner: &ServerName,
+    from: CameFrom,
     request: &CollectRequest,
 ) -> Result<Vec<StoredEnvelope>, StoreError> {
     let wait = Duration::from_millis(request.wait_ms).min(COLLECT_WAIT_MAX);
     let deadline = tokio::time::Instant::now() + wait;
-    let place = if wait.is_zero() { None } else { relay.arrivals.wait_for(owner) };
+    let place = place(relay, owner, from, wait).await?;
     loop {
         // Interest is registered before the look: what arrives in between still wakes us.
         let arrived = place.as_ref().map(|place| place.arrived().notified());
@@ -107,18 +169,6 @@ fn content_hash(one: &CollectAcknowledgement) -> Result<Option<ContentHash>, Ref
         *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
     }
     Ok(Some(ContentHash(hash)))
-}
-
-fn signed_in_time(signed_at: Timestamp, now: Timestamp) -> bool {
-    signed_at <= now.after(SIGNED_AT_TOLERANCE) && now <= signed_at.after(SIGNED_AT_TOLERANCE)
-}
-
-/// Carries the relay's time, so that a node with a bad clock can correct by it.
-fn clock_refusal(now: Timestamp) -> Refusal {
-    let text =
-        "signed_at lies more than 60 s from this relay's clock; now says what time it is here";
-    let error = MatrixError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text);
-    error.detail("now", now.as_millis()).into()
 }
 
 fn wire_envelope(envelope: StoredEnvelope) -> WireEnvelope {

@@ -27,7 +27,8 @@ pub(crate) async fn handle(
     }
     if let Some(id) = acknowledged(&question.body)? {
         let acknowledgement = Acknowledgement { id, content_hash: None };
-        relay.store.acknowledge(owner, &[acknowledgement]).await?;
+        let acknowledged = relay.store.acknowledge(owner, &[acknowledgement]).await?;
+        tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
     }
     let answer = oldest(&relay, owner).await?;
     Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))

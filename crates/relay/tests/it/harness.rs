@@ -1,25 +1,28 @@
 //! A relay on a free port, and servers that call it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use restante_federation::config::{DnsSection, DnsWord};
 use restante_federation::{
     Body, ClientConfig, Exchange, FederationClient, Identity, Patience, Peer, collect_limited,
     full, signed_request,
 };
 use restante_federation_proto::{
-    Clock, ManualClock, ServerName, SignableRequest, SigningKey, SystemClock, canonicalise, mint,
+    Clock, ManualClock, ServerName, SignableRequest, SigningKey, SystemClock, Timestamp,
+    canonicalise, mint,
 };
-use restante_mailbox::MailboxStore;
-use restante_relay::{Relay, RelayConfig};
-use restante_relay_api::endpoints::{COLLECT, mailbox_user_id, send_relay_target};
+use restante_operators::{BASE, ConfigSource, FreshConfig};
+use restante_relay::{Relay, RelayConfig, Stores};
+use restante_relay_api::endpoints::{COLLECT, MAILBOX, mailbox_user_id, send_relay_target};
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Content, Extras, Proof, Waybill, hex,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Content, Extras, LeaveRequest,
+    LeftMail, Proof, RecordedRelay, RegistrationRequest, RelayRecord, Senders, Waybill, hex,
 };
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,7 @@ pub(crate) struct TestRelay {
     pub(crate) peer: Peer,
     pub(crate) clock: Arc<ManualClock>,
     client: Arc<FederationClient>,
+    operators: Peer,
     folder: Arc<tempfile::TempDir>,
     shutdown: CancellationToken,
     running: Option<tokio::task::JoinHandle<()>>,
@@ -37,6 +41,7 @@ pub(crate) struct TestRelay {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -59,24 +64,32 @@ impl TestRelay {
     }
 
     async fn open(folder: Arc<tempfile::TempDir>, clock: Arc<ManualClock>, config: &str) -> Self {
-        let mut config: RelayConfig = toml::from_str(config).unwrap();
-        config.listen = ([127, 0, 0, 1], 0).into();
-        config.data = folder.path().join("data");
-        config.federation.dns = DnsSection::Word(DnsWord::Off);
+        let config = configuration(&folder, config);
         let shutdown = CancellationToken::new();
         let relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
         Self::run(relay, folder, clock, shutdown)
     }
 
-    /// On a store of the test's own.
-    pub(crate) async fn start_on(store: Arc<dyn MailboxStore>) -> Self {
+    /// With a configuration file that the test may change.
+    pub(crate) async fn start_reloadable(text: &str) -> (Self, Arc<ConfigFile>) {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
-        let mut config = RelayConfig { data: folder.path().join("data"), ..RelayConfig::default() };
-        config.listen = ([127, 0, 0, 1], 0).into();
-        config.federation.dns = DnsSection::Word(DnsWord::Off);
+        let file =
+            Arc::new(ConfigFile { text: Mutex::new(text.to_owned()), folder: folder.clone() });
+        let FreshConfig { config, keys } = file.read().unwrap();
         let shutdown = CancellationToken::new();
-        let relay = Relay::start_with_store(config, store, clock.clone(), shutdown.clone());
+        let mut relay = Relay::start(config, clock.clone(), shutdown.clone()).await.unwrap();
+        relay.reloaded_from(file.clone(), &keys);
+        (Self::run(relay, folder, clock, shutdown), file)
+    }
+
+    /// On stores of the test's own.
+    pub(crate) async fn start_on(stores: Stores, config: &str) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let config = configuration(&folder, config);
+        let shutdown = CancellationToken::new();
+        let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone());
         Self::run(relay.await.unwrap(), folder, clock, shutdown)
     }
 
@@ -88,9 +101,11 @@ impl TestRelay {
     ) -> Self {
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
         let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let url = format!("http://{}", relay.operators_address()).parse().unwrap();
+        let operators = Peer { name: relay.server_name().clone(), url: Some(url) };
         let client = FederationClient::new(ClientConfig::default(), clock.clone()).unwrap();
         let running = Some(tokio::spawn(relay.run()));
-        Self { peer, clock, client: Arc::new(client), folder, shutdown, running }
+        Self { peer, clock, client: Arc::new(client), operators, folder, shutdown, running }
     }
 
     /// Stops softly and starts again on the same data.
@@ -118,9 +133,45 @@ impl TestRelay {
         let patience =
             Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(70) };
         let response = self.client.exchange(&self.peer, request, patience).await.unwrap();
-        let status = response.status();
-        let body = collect_limited(response.into_body(), 1 << 26).await.unwrap();
-        Answer { status, body }
+        let (head, body) = response.into_parts();
+        let body = collect_limited(body, 1 << 26).await.unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    /// The same from another address, as a reverse proxy on this machine brings it.
+    pub(crate) async fn send_from(&self, address: &str, mut request: Request<Body>) -> Answer {
+        request.headers_mut().insert("x-forwarded-for", address.parse().unwrap());
+        self.send(request).await
+    }
+
+    /// A request at the operators' door, with the token or without.
+    pub(crate) async fn at_operators(
+        &self,
+        method: Method,
+        target: &str,
+        token: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let patience =
+            Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(70) };
+        let request = Request::builder().method(method).uri(target).header("authorization", token);
+        let request = request.body(full(body.into())).unwrap();
+        let response = self.client.exchange(&self.operators, request, patience).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = collect_limited(body, 1 << 26).await.unwrap();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    /// What the operator of this relay has done, below the base of the admin API.
+    pub(crate) async fn operator(
+        &self,
+        method: Method,
+        target: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let token = std::fs::read_to_string(self.data().join("data/admin-token")).unwrap();
+        let target = format!("{BASE}{target}");
+        self.at_operators(method, &target, &format!("Bearer {}", token.trim()), body).await
     }
 
     /// An unsigned request.
@@ -128,6 +179,33 @@ impl TestRelay {
         let request = Request::builder().method(method).uri(target);
         self.send(request.body(full(body.to_owned())).unwrap()).await
     }
+}
+
+/// A configuration file in memory.
+pub(crate) struct ConfigFile {
+    pub(crate) text: Mutex<String>,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl ConfigSource<RelayConfig> for ConfigFile {
+    fn read(&self) -> Result<FreshConfig<RelayConfig>, String> {
+        let text = self.text.lock().unwrap().clone();
+        let keys = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let config = toml::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(FreshConfig { config: at_free_ports(&self.folder, config), keys })
+    }
+}
+
+fn configuration(folder: &tempfile::TempDir, text: &str) -> RelayConfig {
+    at_free_ports(folder, toml::from_str(text).unwrap())
+}
+
+fn at_free_ports(folder: &tempfile::TempDir, mut config: RelayConfig) -> RelayConfig {
+    config.listen = ([127, 0, 0, 1], 0).into();
+    config.operators.listen = config.listen;
+    config.data = folder.path().join("data");
+    config.federation.dns = DnsSection::Word(DnsWord::Off);
+    config
 }
 
 impl Drop for TestRelay {
@@ -175,7 +253,28 @@ impl TestServer {
         .to_string()
     }
 
+    /// A server with a name that is not its key.
+    pub(crate) fn named(name: &str, seed: u8) -> Self {
+        let mut server = Self::new(seed);
+        server.identity.server_name = name.parse().unwrap();
+        server
+    }
+
     /// A signed request with a body as it stands.
+    pub(crate) fn request(
+        &self,
+        relay: &TestRelay,
+        method: Method,
+        target: &str,
+        body: &str,
+    ) -> Request<Body> {
+        let target = target.parse().unwrap();
+        let canonical = || canonicalise(body.as_bytes()).unwrap().into_owned().into();
+        let content = (!body.is_empty()).then(canonical);
+        signed_request(&self.identity, method, &target, relay.name(), content)
+    }
+
+    /// Makes such a request.
     pub(crate) async fn call(
         &self,
         relay: &TestRelay,
@@ -183,11 +282,43 @@ impl TestServer {
         target: &str,
         body: &str,
     ) -> Answer {
-        let target = target.parse().unwrap();
-        let canonical = || canonicalise(body.as_bytes()).unwrap().into_owned().into();
-        let content = (!body.is_empty()).then(canonical);
-        let request = signed_request(&self.identity, method, &target, relay.name(), content);
-        relay.send(request).await
+        relay.send(self.request(relay, method, target, body)).await
+    }
+
+    /// This server's relay record, made at `version`.
+    pub(crate) fn record(&self, relay: &TestRelay, version: Timestamp) -> Box<RawValue> {
+        let here = RecordedRelay { server_name: relay.name().clone(), url: None, priority: 0 };
+        let record = RelayRecord { server_name: self.name().clone(), relays: vec![here], version };
+        let signed = record.signed(&self.identity.key);
+        RawValue::from_string(String::from_utf8(signed).unwrap()).unwrap()
+    }
+
+    /// What this server says to register: everybody may leave mail, and no invite.
+    pub(crate) fn registration(&self, relay: &TestRelay) -> RegistrationRequest {
+        let now = relay.clock.now();
+        RegistrationRequest {
+            record: self.record(relay, now),
+            senders: Senders::default(),
+            time_to_live_ms: None,
+            invite: None,
+            keys: None,
+            signed_at: now,
+        }
+    }
+
+    pub(crate) async fn register(
+        &self,
+        relay: &TestRelay,
+        request: &RegistrationRequest,
+    ) -> Answer {
+        let body = String::from_utf8(request.to_canonical_json()).unwrap();
+        self.call(relay, Method::PUT, MAILBOX, &body).await
+    }
+
+    pub(crate) async fn quit(&self, relay: &TestRelay, mail: LeftMail) -> Answer {
+        let request = LeaveRequest { mail, signed_at: relay.clock.now() };
+        let body = String::from_utf8(request.to_canonical_json()).unwrap();
+        self.call(relay, Method::DELETE, MAILBOX, &body).await
     }
 
     /// Leaves a transaction without a proof, as Dendrite does.

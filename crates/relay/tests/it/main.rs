@@ -6,15 +6,22 @@
     reason = "a test that cannot go on stops where it stands"
 )]
 
+mod admission;
 mod bad_input;
 mod capsule;
 mod collect;
 mod deposit;
 mod harness;
+mod hostile;
 mod key_change;
 mod keys;
+mod limits;
+mod logs;
+mod operators;
 mod pressure;
 mod proof;
+mod registration;
 mod relay_txn;
 mod restart;
 mod stock_dendrite;
+mod upkeep;

@@ -11,6 +11,7 @@ use restante_mailbox::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
     Loss, MailboxStore, MailboxSummary, MemoryStore, Page, Quotas, StoreError,
 };
+use restante_relay::Stores;
 use restante_relay_api::endpoints::send_relay_target;
 use restante_relay_api::limits::BODY_BYTES_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -114,7 +115,8 @@ impl MailboxStore for GatedStore {
 #[tokio::test]
 async fn mail_whose_sender_hung_up_still_wakes_the_one_who_waits_for_it() {
     let store = Arc::new(GatedStore::new());
-    let relay = TestRelay::start_on(store.clone()).await;
+    let stores = Stores { mail: store.clone(), ..Stores::of(store.store.clone()) };
+    let relay = TestRelay::start_on(stores, "").await;
     let (a, b) = (TestServer::new(1), TestServer::new(2));
     let mut request = collect_all(&relay);
     request.wait_ms = 50_000;

@@ -13,7 +13,7 @@ use restante_mailbox::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
     Loss, MailboxStore, MailboxSummary, Page, Quotas, SqliteStore, StoreError,
 };
-use restante_relay::{Relay, RelayConfig};
+use restante_relay::{Relay, RelayConfig, Stores};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -159,11 +159,13 @@ async fn relay_process() {
     let haste = if haste == HASTY { Haste::Hasty } else { Haste::Patient };
     let mut config = RelayConfig { data: data.into(), ..RelayConfig::default() };
     config.listen = ([127, 0, 0, 1], 0).into();
+    config.operators.listen = config.listen;
     config.federation.dns = DnsSection::Word(DnsWord::Off);
     std::fs::create_dir_all(&config.data).unwrap();
     let store = Arc::new(HastyStore::open(&config.data.join("relay.sqlite"), haste));
     let shutdown = CancellationToken::new();
-    let relay = Relay::start_with_store(config, store, Arc::new(SystemClock), shutdown.clone());
+    let stores = Stores { mail: store.clone(), ..Stores::of(store.inner.clone()) };
+    let relay = Relay::start_with_stores(config, stores, Arc::new(SystemClock), shutdown.clone());
     let relay = relay.await.unwrap();
     // In front of the first line stands what the test harness prints.
     println!("\nserver name {}", relay.server_name());

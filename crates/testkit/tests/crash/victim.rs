@@ -30,7 +30,12 @@ impl Recipe {
     /// `restante relay` with its data in `folder`.
     pub(crate) fn relay(folder: &Path) -> Self {
         let config = folder.join("relay.toml");
-        std::fs::write(&config, "[federation]\ndns = \"off\"\n").unwrap();
+        // A handful of servers make the whole load.
+        let rates = "requests_per_origin_per_second = 1000000\nrequests_per_origin_burst = 1000000";
+        let text = format!(
+            "[limits]\n{rates}\n[operators]\nlisten = \"127.0.0.1:0\"\n[federation]\ndns = \"off\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
         let arguments = ["relay", "--listen", "127.0.0.1:0", "--log", "warn", "--config"];
         let mut arguments: Vec<OsString> = arguments.map(Into::into).into();
         arguments.extend([config.into(), "--data".into(), folder.join("data").into()]);

@@ -26,7 +26,7 @@ pub(crate) async fn unverified(
 ) -> Result<Vec<Unverified>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT id, origin, txn_id, sha256, content, extras, source, uri, authorization, reason
+            let sql = "SELECT id, origin, txn_id, sha256, content, extras, source, uri, authorization, reason, request_id
                        FROM inbox WHERE state = 'unverified' AND origin = ?1 AND id > ?2
                        ORDER BY id LIMIT ?3";
             let mut statement = connection.prepare_cached(sql)?;
@@ -49,6 +49,7 @@ fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
         source: row.get(6)?,
         proof,
         place: None,
+        request_id: row.get::<_, Option<String>>(10)?.and_then(|id| id.parse().ok()),
         standing: Standing::Unverified(row.get::<_, Option<String>>(9)?.unwrap_or_default()),
     };
     Ok(Unverified { id: row.get(0)?, mail })

@@ -132,6 +132,7 @@ fn mail(rng: &mut StdRng, now: Timestamp) -> Mail {
         place: Some(place(rng, now)),
         extras: Bytes::new(),
         source: "relay.test".into(),
+        request_id: None,
         standing,
     }
 }

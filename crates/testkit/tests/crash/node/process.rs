@@ -119,8 +119,8 @@ impl Node {
 
 async fn ask(client: &FederationClient, peer: &Peer, token: &Path, path: &str) -> Option<Value> {
     let token = std::fs::read_to_string(token).ok()?;
-    let request =
-        Request::get(path).header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+    let request = Request::get(format!("/_restante/admin/v1{path}"))
+        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
     let answer = client.exchange(peer, request.body(empty()).ok()?, PATIENCE).await.ok()?;
     let is_good = answer.status().is_success();
     let body = collect_limited(answer.into_body(), ANSWER_BYTES_MAX).await.ok()?;

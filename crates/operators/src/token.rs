@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use restante_federation::create_private_file;
-use restante_relay_api::hex;
 use sha2::{Digest, Sha256};
 
 /// What the operator's door asks for. `Debug` is not implemented, so that it does not reach a log.
@@ -28,16 +27,18 @@ impl Token {
     }
 
     /// Reads the file; makes it with mode 0600 when there is none.
-    pub(crate) fn load_or_create(path: &Path) -> Result<Self, TokenError> {
+    pub fn load_or_create(path: &Path) -> Result<Self, TokenError> {
         let failed = |source| TokenError { path: path.to_owned(), source };
         match fs::read_to_string(path) {
             Ok(text) if !text.trim().is_empty() => Ok(Self(text.trim().into())),
             Ok(_) => {
-                let empty = io::Error::other("it is empty; delete it, and the node makes another");
+                let empty =
+                    io::Error::other("it is empty; delete it, and the next start makes another");
                 Err(failed(empty))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = hex(&rand::random::<[u8; 32]>());
+                let text: String =
+                    rand::random::<[u8; 32]>().iter().map(|b| format!("{b:02x}")).collect();
                 create_private_file(path, &text).map_err(failed)?;
                 Ok(Self(text.into()))
             }
@@ -46,7 +47,7 @@ impl Token {
     }
 
     /// Compares hashes, so that the time taken tells nothing about the token.
-    pub(crate) fn matches(&self, given: &str) -> bool {
+    pub fn matches(&self, given: &str) -> bool {
         Sha256::digest(given.as_bytes()) == Sha256::digest(self.0.as_bytes())
     }
 }

@@ -1,0 +1,96 @@
+//! SIGHUP and the operators' command: a running relay goes by a changed file.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longer than a start takes on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A relay that is ended with the test.
+struct Relay {
+    process: Child,
+    operators: SocketAddr,
+    token: std::path::PathBuf,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn configure(folder: &Path, operators: SocketAddr, serve: &str) {
+    let text = format!("serve = \"{serve}\"\n[operators]\nlisten = \"{operators}\"\n");
+    fs::write(folder.join("relay.toml"), text).unwrap();
+}
+
+impl Relay {
+    fn start(folder: &Path, operators: SocketAddr) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_restante"));
+        command
+            .args(["relay", "--listen", "127.0.0.1:0", "--config"])
+            .arg(folder.join("relay.toml"));
+        command.arg("--data").arg(folder.join("data"));
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { process, operators, token: folder.join("data/admin-token") }
+    }
+
+    /// The answer to a command, if it is there to give one.
+    fn ask(&self, method: &str, target: &str) -> Option<String> {
+        let token = fs::read_to_string(&self.token).ok()?;
+        let mut stream = TcpStream::connect(self.operators).ok()?;
+        let request = format!(
+            "{method} /_restante/admin/v1{target} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\
+             content-length: 0\r\nauthorization: Bearer {}\r\n\r\n",
+            token.trim()
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    fn until_it_serves(&self, serve: &str) {
+        let wanted = format!("\"serve\":\"{serve}\"");
+        let until = Instant::now() + PATIENCE;
+        while !self.ask("GET", "/status").is_some_and(|status| status.contains(&wanted)) {
+            assert!(Instant::now() < until, "the relay never served {serve}");
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+}
+
+#[test]
+fn a_relay_goes_by_a_changed_file_after_a_hangup_and_names_what_it_can_not_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let operators = free_address();
+    configure(folder.path(), operators, "open");
+    let relay = Relay::start(folder.path(), operators);
+    relay.until_it_serves("open");
+    configure(folder.path(), operators, "invited");
+    kill_process(Pid::from_child(&relay.process), Signal::HUP).unwrap();
+    relay.until_it_serves("invited");
+
+    configure(folder.path(), free_address(), "listed");
+    let report = relay.ask("POST", "/reload").unwrap();
+    let expected = r#"{"applied":["serve"],"needs_restart":["operators.listen"],"error":null}"#;
+    assert!(report.ends_with(expected), "{report}");
+    fs::write(folder.path().join("relay.toml"), "serve = \"everybody\"\n").unwrap();
+    let refused = relay.ask("POST", "/reload").unwrap();
+    assert!(refused.contains("Nothing was changed") && refused.contains("everybody"), "{refused}");
+    relay.until_it_serves("listed");
+}

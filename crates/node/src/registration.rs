@@ -1,0 +1,396 @@
+//! Being served by relays: the homeserver registers at each of its own relays, joins further ones, and leaves them.
+//!
+//! A registration says which relays we have, who may leave mail for us, and how long it is kept; so it is renewed whenever
+//! one of these changes.
+
+mod call;
+mod record;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::StatusCode;
+use restante_federation::{BaseUrl, Peer};
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::{
+    InviteLine, LeftMail, RegistrationAnswer, RegistrationRequest, RelayRecord,
+};
+use restante_sqlite::StoreError;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::MailboxSection;
+use crate::relay_book::{Departure, DepartureState, KnownRelay};
+use crate::relay_call::CallError;
+use crate::site::Site;
+use crate::store::own_record;
+use record::SignedWith;
+
+/// Our registrations. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Registrations {
+    shared: Arc<Inner>,
+}
+
+struct Inner {
+    site: Site,
+    terms: watch::Sender<MailboxSection>,
+    relays: Mutex<BTreeMap<ServerName, Entry>>,
+}
+
+/// What is known of one relay.
+#[derive(Clone)]
+struct Entry {
+    /// One question about registration at a time, so that the last answer is to the last question.
+    turn: Arc<Semaphore>,
+    standing: Option<Standing>,
+    /// What the relay was told last.
+    told: Option<Terms>,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self { turn: Arc::new(Semaphore::new(1)), standing: None, told: None }
+    }
+}
+
+/// What a registration says, without what changes each time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Terms {
+    relays: Vec<Peer>,
+    mailbox: MailboxSection,
+}
+
+/// How we stand with a relay, as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Standing {
+    /// The state.
+    pub(crate) state: StandingState,
+    /// Since when.
+    pub(crate) at: Timestamp,
+    /// What the relay, or the way to it, said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) advice: Option<&'static str>,
+    /// What the relay grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) granted: Option<RegistrationAnswer>,
+}
+
+/// The states of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StandingState {
+    /// The relay serves us.
+    Registered,
+    /// The relay knows no registrations: a Dendrite relay, or an old one. Whether it serves us shows when it does.
+    NotOffered,
+    /// The relay refuses to serve us.
+    Refused,
+    /// The relay could not be asked.
+    Failed,
+}
+
+/// Said where a relay refuses: most want an invite.
+const ADVICE_ON_REFUSAL: &str =
+    "ask the relay's operator for an invitation, and give it to: restante relays join LINE";
+
+/// Why a relay was not joined or left; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegistrationError {
+    /// The line's URL can't be used.
+    #[error("the URL in the line can't be used: {0}")]
+    Url(String),
+    /// Nothing says where the relay is.
+    #[error(
+        "{0} is a key, not a name in the DNS, and the line does not say where it is; ask for one with a URL"
+    )]
+    Nowhere(ServerName),
+    /// It is none of our relays.
+    #[error("{0} is none of this server's relays")]
+    NotOurs(ServerName),
+    /// The relay takes no registrations.
+    #[error(
+        "{0} takes no registrations; if it serves everybody, name it with: restante relays add OWN-SERVER {0} --url URL"
+    )]
+    NotOffered(ServerName),
+    /// The relay refused.
+    #[error("{relay} refuses: {text}{}", .advice.map(|advice| format!("; {advice}")).unwrap_or_default())]
+    Refused {
+        /// The relay.
+        relay: ServerName,
+        /// What it says.
+        text: String,
+        /// What to do about it.
+        advice: Option<&'static str>,
+    },
+    /// The relay could not be asked.
+    #[error("{relay} could not be asked: {error}. Nothing was changed; try again")]
+    Unanswered {
+        /// The relay.
+        relay: ServerName,
+        /// Why.
+        error: String,
+    },
+    /// The node's database refused.
+    #[error("the node's database refused")]
+    Store(#[from] StoreError),
+}
+
+/// What became of leaving a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Left {
+    /// It is no relay of ours any more.
+    Left,
+    /// It takes nothing more for us; what it holds is collected, and then it is left.
+    Emptying,
+}
+
+/// Why one attempt at registering failed.
+#[derive(Debug, thiserror::Error)]
+enum AttemptError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Registrations {
+    /// Nothing is registered yet; [`Self::run`] does that.
+    pub(crate) fn new(site: Site, mailbox: MailboxSection) -> Self {
+        let terms = watch::Sender::new(mailbox);
+        Self { shared: Arc::new(Inner { site, terms, relays: Mutex::default() }) }
+    }
+
+    /// Where a changed configuration says who may leave mail, and how long it is kept.
+    pub(crate) fn terms(&self) -> watch::Sender<MailboxSection> {
+        self.shared.terms.clone()
+    }
+
+    /// How we stand with a relay; `None` before the first answer.
+    pub(crate) fn of(&self, relay: &ServerName) -> Option<Standing> {
+        self.relays().get(relay).and_then(|entry| entry.standing.clone())
+    }
+
+    /// Registers at the relay of the line, and collects from it from then on.
+    pub(crate) async fn join(
+        &self,
+        line: &InviteLine,
+    ) -> Result<RegistrationAnswer, RegistrationError> {
+        let relay = self.peer_of(line)?;
+        let turn = self.turn(&relay.name);
+        let _turn = turn.acquire().await;
+        let mut relays = self.recorded();
+        relays.retain(|known| known.name != relay.name);
+        relays.push(relay.clone());
+        let attempt = self.attempt(&relay, relays, line.invite.clone()).await;
+        let answer = attempt.map_err(|error| joining(&relay.name, error))?;
+        let book = &self.shared.site.relays;
+        book.add(self.shared.site.server_name().clone(), relay.clone()).await?;
+        tracing::info!(relay = %relay.name, "joined a relay; it holds our mail from now on");
+        Ok(answer)
+    }
+
+    /// Tells a relay that we leave. What it holds is dropped, or collected first.
+    pub(crate) async fn leave(
+        &self,
+        relay: &ServerName,
+        mail: LeftMail,
+    ) -> Result<Left, RegistrationError> {
+        let known = self.shared.site.relays.own().into_iter();
+        let known = known.filter(|known| known.peer.name == *relay).next_back();
+        let known = known.ok_or_else(|| RegistrationError::NotOurs(relay.clone()))?;
+        let turn = self.turn(relay);
+        let _turn = turn.acquire().await;
+        self.depart(relay, mail, DepartureState::Asked).await?;
+        match self.tell_departure(&known.peer, mail).await {
+            Ok(left) => Ok(left),
+            Err(error) => {
+                self.shared.site.relays.stay(relay.clone()).await?;
+                Err(leaving(relay, error))
+            }
+        }
+    }
+
+    /// Says that we leave; the next step is durable on return.
+    async fn tell_departure(&self, relay: &Peer, mail: LeftMail) -> Result<Left, AttemptError> {
+        match call::leave(&self.shared.site, relay, mail).await {
+            // There is nobody to tell, and the mailbox ends with nobody collecting from it.
+            Ok(()) | Err(CallError::Unknown) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.relays().remove(&relay.name);
+        let (state, left) = match mail {
+            LeftMail::Drop => (DepartureState::Done, Left::Left),
+            LeftMail::Keep => (DepartureState::Told, Left::Emptying),
+        };
+        self.depart(&relay.name, mail, state).await?;
+        tracing::info!(relay = %relay.name, ?mail, "told a relay that we leave");
+        Ok(left)
+    }
+
+    async fn depart(
+        &self,
+        relay: &ServerName,
+        mail: LeftMail,
+        state: DepartureState,
+    ) -> Result<(), StoreError> {
+        let site = &self.shared.site;
+        let departure = Departure { mail, state, since: site.clock.now() };
+        site.relays.depart(relay.clone(), departure).await
+    }
+
+    fn peer_of(&self, line: &InviteLine) -> Result<Peer, RegistrationError> {
+        let url = line.url.as_ref().map(|url| url.parse::<BaseUrl>()).transpose();
+        let url = url.map_err(|error| RegistrationError::Url(error.to_string()))?;
+        let own = self.shared.site.relays.own().into_iter();
+        let known = own.map(|known| known.peer).find(|known| known.name == line.relay);
+        let url = url.or_else(|| known.and_then(|known| known.url));
+        if url.is_none() && line.relay.public_key().is_some() {
+            return Err(RegistrationError::Nowhere(line.relay.clone()));
+        }
+        Ok(Peer { name: line.relay.clone(), url })
+    }
+
+    /// Registers once, and notes what came of it.
+    async fn attempt(
+        &self,
+        relay: &Peer,
+        relays: Vec<Peer>,
+        invite: Option<String>,
+    ) -> Result<RegistrationAnswer, AttemptError> {
+        let terms = Terms { relays, mailbox: self.shared.terms.borrow().clone() };
+        let answer = self.register(relay, &terms, invite).await;
+        let standing = standing(&answer, self.shared.site.clock.now());
+        let mut relays = self.relays();
+        let entry = relays.entry(relay.name.clone()).or_default();
+        if answer.is_ok() {
+            entry.told = Some(terms);
+        }
+        entry.standing = Some(standing);
+        answer
+    }
+
+    /// Asks to be served; once more by the relay's clock, if it says that ours is wrong.
+    async fn register(
+        &self,
+        relay: &Peer,
+        terms: &Terms,
+        invite: Option<String>,
+    ) -> Result<RegistrationAnswer, AttemptError> {
+        let site = &self.shared.site;
+        let request = self.request(terms, invite.clone(), site.clock.now()).await?;
+        match call::register(site, relay, &request).await {
+            Err(CallError::Clock { theirs }) => {
+                let request = self.request(terms, invite, call::by_clock(site, theirs)).await?;
+                Ok(call::register(site, relay, &request).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    async fn request(
+        &self,
+        terms: &Terms,
+        invite: Option<String>,
+        now: Timestamp,
+    ) -> Result<RegistrationRequest, AttemptError> {
+        let site = &self.shared.site;
+        let record = self.record(&terms.relays, now).await?;
+        let keys = site.own_keys.document().await;
+        Ok(RegistrationRequest {
+            record: raw(&record),
+            senders: terms.mailbox.senders(),
+            time_to_live_ms: terms.mailbox.time_to_live_ms(),
+            invite,
+            keys: Some(raw(keys.raw())),
+            signed_at: now,
+        })
+    }
+
+    /// The own relay record, signed; another one is kept before anybody sees it, so that no two have one version.
+    async fn record(&self, relays: &[Peer], now: Timestamp) -> Result<Vec<u8>, StoreError> {
+        let site = &self.shared.site;
+        let kept = own_record::load(&site.database).await?;
+        let before = kept.as_ref().and_then(|json| {
+            let record = serde_json::from_slice::<RelayRecord>(json).ok()?;
+            let is_same = record.signed(&site.identity.key) == *json;
+            let key = if is_same { SignedWith::PresentKey } else { SignedWith::EarlierKey };
+            Some((record, key))
+        });
+        let record = record::record(site.server_name(), relays, before, now);
+        let json = record.signed(&site.identity.key);
+        if kept.is_none_or(|kept| kept != json) {
+            own_record::keep(&site.database, json.clone().into()).await?;
+        }
+        Ok(json)
+    }
+
+    /// The relays that our record names: those that are not being left.
+    fn recorded(&self) -> Vec<Peer> {
+        let stays = |known: &KnownRelay| known.departure.is_none();
+        let own = self.shared.site.relays.own().into_iter();
+        own.filter(stays).map(|known| known.peer).collect()
+    }
+
+    fn turn(&self, relay: &ServerName) -> Arc<Semaphore> {
+        self.relays().entry(relay.clone()).or_default().turn.clone()
+    }
+
+    fn relays(&self) -> MutexGuard<'_, BTreeMap<ServerName, Entry>> {
+        self.shared.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn raw(json: &[u8]) -> Box<RawValue> {
+    serde_json::from_slice(json).expect("what was signed here is JSON")
+}
+
+fn standing(answer: &Result<RegistrationAnswer, AttemptError>, at: Timestamp) -> Standing {
+    let (state, reason, advice) = match answer {
+        Ok(_) => (StandingState::Registered, None, None),
+        Err(AttemptError::Call(CallError::Unknown)) => (StandingState::NotOffered, None, None),
+        Err(AttemptError::Call(CallError::Refused { status, text, .. }))
+            if status.is_client_error() && status.as_u16() != 429 =>
+        {
+            (StandingState::Refused, Some(text.clone()), advice(*status))
+        }
+        Err(error) => (StandingState::Failed, Some(text(error)), None),
+    };
+    Standing { state, at, reason, advice, granted: answer.as_ref().ok().cloned() }
+}
+
+/// Who is forbidden to be served needs an invite; what else a relay refuses, its own words explain.
+fn advice(status: StatusCode) -> Option<&'static str> {
+    (status == StatusCode::FORBIDDEN).then_some(ADVICE_ON_REFUSAL)
+}
+
+fn text(error: &AttemptError) -> String {
+    crate::retriever::chain(error)
+}
+
+fn joining(relay: &ServerName, error: AttemptError) -> RegistrationError {
+    let relay = relay.clone();
+    match error {
+        AttemptError::Store(error) => error.into(),
+        AttemptError::Call(CallError::Unknown) => RegistrationError::NotOffered(relay),
+        AttemptError::Call(CallError::Refused { status, text, .. }) => {
+            RegistrationError::Refused { relay, text, advice: advice(status) }
+        }
+        error => RegistrationError::Unanswered { relay, error: text(&error) },
+    }
+}
+
+fn leaving(relay: &ServerName, error: AttemptError) -> RegistrationError {
+    match error {
+        AttemptError::Store(error) => error.into(),
+        error => RegistrationError::Unanswered { relay: relay.clone(), error: text(&error) },
+    }
+}

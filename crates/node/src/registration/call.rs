@@ -1,0 +1,64 @@
+//! The two requests that a relay gets about our mailbox: to serve us, and that we leave.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use restante_federation::{Patience, Peer};
+use restante_federation_proto::Timestamp;
+use restante_relay_api::endpoints::MAILBOX;
+use restante_relay_api::{LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest};
+
+use crate::relay_call::{Call, CallError, ClockOffset, call};
+use crate::site::Site;
+
+/// How long discovery and connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long the answer may take: a relay that does not know our key asks for it first, and for that it has ten seconds.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Bytes of an answer: five numbers, or an error.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Asks `relay` to serve us.
+pub(super) async fn register(
+    site: &Site,
+    relay: &Peer,
+    request: &RegistrationRequest,
+) -> Result<RegistrationAnswer, CallError> {
+    let answer = send(site, relay, Method::PUT, request.to_canonical_json()).await?;
+    serde_json::from_slice(&answer).map_err(|error| CallError::Unreadable(error.to_string()))
+}
+
+/// Tells `relay` that we leave; once more by the relay's clock, if it says that ours is wrong.
+pub(super) async fn leave(site: &Site, relay: &Peer, mail: LeftMail) -> Result<(), CallError> {
+    let body = |signed_at| LeaveRequest { mail, signed_at }.to_canonical_json();
+    let first = send(site, relay, Method::DELETE, body(site.clock.now())).await;
+    let Err(CallError::Clock { theirs }) = first else { return first.map(drop) };
+    send(site, relay, Method::DELETE, body(by_clock(site, theirs))).await.map(drop)
+}
+
+/// The time by the clock of a relay that just said `theirs`.
+pub(super) fn by_clock(site: &Site, theirs: Timestamp) -> Timestamp {
+    let ours = site.clock.now();
+    ClockOffset::between(ours, theirs).apply(ours)
+}
+
+async fn send(
+    site: &Site,
+    relay: &Peer,
+    method: Method,
+    body: Vec<u8>,
+) -> Result<Bytes, CallError> {
+    let target = MAILBOX.parse().expect("the endpoint's path holds nothing that can't be signed");
+    let patience = Patience { connect: CONNECT, answer: ANSWER };
+    let asked = Call {
+        method,
+        target: &target,
+        body: body.into(),
+        patience,
+        answer_bytes_max: ANSWER_BYTES_MAX,
+    };
+    call(site, relay, asked).await
+}

@@ -1,0 +1,253 @@
+//! Joining, leaving and keeping registrations up, over scripted relays.
+
+use std::time::Duration;
+
+use http::Method;
+use restante_federation_proto::KeyDocument;
+use restante_relay_api::endpoints::MAILBOX;
+use restante_relay_api::{LeaveRequest, RelayRecord};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::test_site::{BEGINNING, OWN_NAME, Reply, Seen, TestSite, name};
+
+const GRANTED: &str = r#"{"time_to_live_ms":1000,"envelopes_max":5,"bytes_max":50,"origin_envelopes_max":2,"origin_bytes_max":20}"#;
+
+const NO_INVITE: &str = r#"{"errcode":"M_FORBIDDEN","error":"An invite is wanted here"}"#;
+
+const RELAY: &str = "relay.test";
+
+struct Node {
+    site: TestSite,
+    registrations: Registrations,
+}
+
+impl Node {
+    async fn new() -> Self {
+        Self::over(TestSite::new().await)
+    }
+
+    fn over(site: TestSite) -> Self {
+        let registrations = Registrations::new(site.site.clone(), MailboxSection::default());
+        Self { site, registrations }
+    }
+
+    async fn restarted(self) -> Self {
+        let Self { site, registrations } = self;
+        drop(registrations);
+        Self::over(site.restarted().await)
+    }
+
+    fn answers(&self, relay: &str, status: u16, body: &'static str) {
+        self.site.exchange.answer(&name(relay), Reply::Json(status, body));
+    }
+
+    async fn has(&self, relay: &str) {
+        self.site.relays.add(name(OWN_NAME), name(relay).into()).await.unwrap();
+    }
+
+    async fn join(&self, line: &str) -> Result<RegistrationAnswer, String> {
+        let line = line.parse().unwrap();
+        self.registrations.join(&line).await.map_err(|error| error.to_string())
+    }
+
+    async fn leave(&self, relay: &str, mail: LeftMail) -> Result<Left, String> {
+        let left = self.registrations.leave(&name(relay), mail).await;
+        left.map_err(|error| error.to_string())
+    }
+
+    fn own(&self) -> Vec<String> {
+        self.site.relays.own().iter().map(|known| known.peer.name.to_string()).collect()
+    }
+
+    fn state(&self, relay: &str) -> Option<StandingState> {
+        self.registrations.of(&name(relay)).map(|standing| standing.state)
+    }
+
+    /// Keeps registrations up for so long.
+    async fn keep_up(&self, time: Duration) {
+        let shutdown = CancellationToken::new();
+        let running = self.registrations.clone().run(shutdown.clone());
+        let ending = async {
+            tokio::time::sleep(time).await;
+            shutdown.cancel();
+        };
+        self.site.run(async { tokio::join!(running, ending) }).await;
+    }
+
+    fn asked(&self, relay: &str) -> Vec<Seen> {
+        let seen = self.site.exchange.seen_by(&name(relay)).into_iter();
+        seen.filter(|seen| seen.target == MAILBOX).collect()
+    }
+}
+
+fn request(seen: &Seen) -> RegistrationRequest {
+    assert_eq!((&seen.method, seen.target.as_str()), (&Method::PUT, MAILBOX));
+    serde_json::from_slice(&seen.body).unwrap()
+}
+
+fn recorded(seen: &Seen) -> RelayRecord {
+    RelayRecord::parse(request(seen).record.get().as_bytes(), BEGINNING).unwrap()
+}
+
+fn names(record: &RelayRecord) -> Vec<&str> {
+    record.relays.iter().map(|relay| relay.server_name.as_str()).collect()
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_is_joined_with_the_line_and_holds_our_mail_from_then_on() {
+    let node = Node::new().await;
+    node.has("first.test").await;
+    node.answers(RELAY, 200, GRANTED);
+    let granted = node.join("restante:relay.test?url=http:%2F%2F127.0.0.1:7&invite=sesame").await;
+    assert_eq!(granted.unwrap().envelopes_max, 5);
+
+    let asked = &node.asked(RELAY)[0];
+    let request = request(asked);
+    assert_eq!(request.invite.as_deref(), Some("sesame"));
+    let own = &node.site.identity;
+    let key = own.key.public_key();
+    let record = request.record.get().as_bytes();
+    let record = RelayRecord::verify(record, &own.server_name, (own.key.id(), &key), BEGINNING);
+    assert_eq!(names(&record.unwrap()), ["first.test", RELAY]);
+    let keys = KeyDocument::parse(request.keys.unwrap().get().to_owned().into()).unwrap();
+    assert_eq!(keys.server_name(), &own.server_name);
+    assert!(asked.headers.contains_key("x-request-id"));
+
+    assert_eq!(node.own(), ["first.test", RELAY]);
+    assert_eq!(node.state(RELAY), Some(StandingState::Registered));
+    let node = node.restarted().await;
+    assert_eq!(node.own(), ["first.test", RELAY]);
+    let url = node.site.relays.own()[1].peer.url.as_ref().map(ToString::to_string);
+    assert_eq!(url.as_deref(), Some("http://127.0.0.1:7"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_refuses_is_not_joined_and_its_words_are_told() {
+    let node = Node::new().await;
+    node.answers(RELAY, 403, NO_INVITE);
+    let refused = node.join("restante:relay.test?invite=used").await.unwrap_err();
+    assert!(refused.contains("An invite is wanted here"), "{refused}");
+    assert!(refused.contains("restante relays join LINE"), "{refused}");
+    node.answers(RELAY, 404, "{}");
+    let unknown = node.join("restante:relay.test").await.unwrap_err();
+    assert!(unknown.contains("takes no registrations"), "{unknown}");
+    node.site.exchange.answer(&name(RELAY), Reply::Refused);
+    assert!(node.join("restante:relay.test").await.unwrap_err().contains("could not be asked"));
+    let key = ServerName::of_key(&node.site.identity.key.public_key());
+    assert!(node.join(&format!("restante:{key}")).await.unwrap_err().contains("is a key"));
+    assert!(node.join("restante:relay.test?url=ftp:x").await.unwrap_err().contains("URL"));
+    assert_eq!(node.own(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_signed_by_the_relays_clock_where_ours_is_wrong() {
+    let node = Node::new().await;
+    let clock = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1700009000000}"#);
+    node.site.exchange.script(&name(RELAY), [clock.clone(), Reply::Json(200, GRANTED)]);
+    node.join("restante:relay.test").await.unwrap();
+    let signed_at = request(&node.asked(RELAY)[1]).signed_at;
+    assert_eq!(signed_at.as_millis(), 1_700_009_000_000);
+
+    node.site.exchange.script(&name(RELAY), [clock, Reply::Json(200, "{}")]);
+    assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
+    let leave: LeaveRequest = serde_json::from_slice(&node.asked(RELAY)[3].body).unwrap();
+    assert_eq!(leave.signed_at.as_millis(), 1_700_009_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_relays_are_told_at_the_start_when_something_changes_and_once_a_day() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    node.answers(RELAY, 200, GRANTED);
+    node.answers("second.test", 200, GRANTED);
+    node.keep_up(MINUTE).await;
+    let asked = node.asked(RELAY);
+    assert_eq!(asked.len(), 1);
+    assert_eq!((request(&asked[0]).invite, names(&recorded(&asked[0]))), (None, vec![RELAY]));
+
+    node.registrations.shared.relays.lock().unwrap().clear();
+    let changes = async {
+        tokio::time::sleep(MINUTE).await;
+        node.has("second.test").await;
+        tokio::time::sleep(MINUTE).await;
+        let block = MailboxSection::default();
+        node.registrations.terms().send_replace(block.blocking("*.evil.test"));
+        tokio::time::sleep(MINUTE).await;
+    };
+    tokio::join!(node.keep_up(4 * MINUTE), changes);
+    let asked = node.asked(RELAY);
+    assert_eq!(asked.len(), 4);
+    let second = recorded(&asked[2]);
+    assert_eq!(names(&second), [RELAY, "second.test"]);
+    assert!(second.version > recorded(&asked[1]).version);
+    assert_eq!(recorded(&asked[3]).version, second.version, "it says the same");
+    assert!(!request(&asked[3]).senders.permit(&name("x.evil.test")));
+    assert_eq!(node.asked("second.test").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_wants_an_invite_is_shown_with_what_to_do_and_asked_again_later() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    node.has("old.test").await;
+    node.answers(RELAY, 403, NO_INVITE);
+    node.answers("old.test", 404, "{}");
+    node.keep_up(3 * MINUTE).await;
+    let standing = node.registrations.of(&name(RELAY)).unwrap();
+    assert_eq!(standing.state, StandingState::Refused);
+    assert_eq!(standing.reason.as_deref(), Some("An invite is wanted here"));
+    assert!(standing.advice.unwrap().contains("restante relays join LINE"));
+    assert!((2..6).contains(&node.asked(RELAY).len()), "{}", node.asked(RELAY).len());
+    assert_eq!(node.state("old.test"), Some(StandingState::NotOffered));
+    assert_eq!(node.asked("old.test").len(), 1, "it is fine as it is");
+    assert_eq!(node.own(), ["old.test", RELAY], "whether it serves us, collecting shows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_and_keeps_its_mail_collects_it_first() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    node.has("second.test").await;
+    node.answers(RELAY, 200, "{}");
+    node.answers("second.test", 200, GRANTED);
+    assert_eq!(node.leave(RELAY, LeftMail::Keep).await, Ok(Left::Emptying));
+    let asked = &node.asked(RELAY)[0];
+    assert_eq!(asked.method, Method::DELETE);
+    assert!(asked.body.starts_with(br#"{"mail":"keep""#));
+    assert_eq!(node.own(), [RELAY, "second.test"], "it is collected from");
+    node.keep_up(MINUTE).await;
+    assert_eq!(node.asked(RELAY).len(), 1, "it is not registered at again");
+    assert_eq!(names(&recorded(&node.asked("second.test")[0])), ["second.test"]);
+
+    node.site.relays.emptied(&name(RELAY), node.site.site.clock.now()).await;
+    assert_eq!(node.own(), ["second.test"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_changes_nothing_while_the_relay_can_not_be_told() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    let failed = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert!(failed.contains("Nothing was changed"), "{failed}");
+    assert_eq!(node.site.relays.own()[0].departure, None);
+    let other = node.leave("other.test", LeftMail::Drop).await.unwrap_err();
+    assert!(other.contains("none of this server's relays"), "{other}");
+    node.answers(RELAY, 404, "{}");
+    assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
+    assert_eq!(node.own(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_was_not_told_before_a_crash_is_told_after_it() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    node.registrations.depart(&name(RELAY), LeftMail::Drop, DepartureState::Asked).await.unwrap();
+    let node = node.restarted().await;
+    node.answers(RELAY, 200, "{}");
+    node.keep_up(MINUTE).await;
+    assert_eq!(node.asked(RELAY)[0].method, Method::DELETE);
+    assert_eq!(node.own(), Vec::<String>::new());
+}

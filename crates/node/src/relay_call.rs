@@ -1,0 +1,132 @@
+//! One request to a relay, signed in the homeserver's name, and its answer, bounded in size and time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode};
+use restante_federation::{ExchangeError, Patience, Peer, collect_limited, signed_request};
+use restante_federation_proto::{RequestTarget, Timestamp};
+use restante_relay_api::{REQUEST_ID_HEADER, RequestId};
+use serde::Deserialize;
+
+use crate::site::Site;
+
+/// Differences of clocks below this are left alone; a relay allows a minute.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// Characters of a relay's text that are kept.
+const TEXT_CHARS_MAX: usize = 300;
+
+/// Why there is nothing from the relay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// No answer.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// The answer did not come to its end.
+    #[error("the answer did not come to its end: {0}")]
+    Broken(String),
+    /// The relay's clock differs from ours.
+    #[error("the relay's clock shows another time than ours")]
+    Clock {
+        /// The relay's time.
+        theirs: Timestamp,
+    },
+    /// The relay knows no such endpoint.
+    #[error("the relay does not know this request")]
+    Unknown,
+    /// The relay refused.
+    #[error("the relay answered {status}: {text}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What it says.
+        text: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is not what the endpoint gives.
+    #[error("the relay's answer can't be read: {0}")]
+    Unreadable(String),
+}
+
+#[derive(Default, Deserialize)]
+struct Refusal {
+    error: Option<String>,
+    now: Option<Timestamp>,
+    retry_after_ms: Option<u64>,
+}
+
+/// What is asked of a relay, and for how long.
+pub(crate) struct Call<'a> {
+    /// The method.
+    pub(crate) method: Method,
+    /// The endpoint.
+    pub(crate) target: &'a RequestTarget,
+    /// The body, canonical.
+    pub(crate) body: Bytes,
+    /// How long discovery and connecting may take, and the answer.
+    pub(crate) patience: Patience,
+    /// Bytes of an answer.
+    pub(crate) answer_bytes_max: usize,
+}
+
+/// Sends a signed request; the body of a 200.
+pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<Bytes, CallError> {
+    let Call { method, target, body, patience, answer_bytes_max } = call;
+    let mut request = signed_request(&site.identity, method, target, &relay.name, Some(body));
+    let id = RequestId::of(site.dice.number());
+    let header = HeaderValue::from_str(id.as_str()).expect("it is printable ASCII");
+    request.headers_mut().insert(REQUEST_ID_HEADER, header);
+    let exchange = async {
+        let answer = site.exchange.exchange(relay, request, patience).await?;
+        let status = answer.status();
+        let body = collect_limited(answer.into_body(), answer_bytes_max).await;
+        Ok::<_, CallError>((status, body.map_err(|error| CallError::Broken(error.to_string()))?))
+    };
+    let answered = tokio::time::timeout(patience.connect + patience.answer, exchange).await;
+    let late = |_| CallError::Broken("it took too long".to_owned());
+    let answered = answered.map_err(late).flatten().and_then(|(status, body)| match status {
+        StatusCode::OK => Ok(body),
+        _ => Err(refusal(status, &body)),
+    });
+    if let Err(error) = &answered {
+        tracing::debug!(relay = %relay.name, request.id = %id, target = target.as_str(), %error, "a relay was asked in vain");
+    }
+    answered
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> CallError {
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    match (status, refusal.now) {
+        (StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN, Some(theirs)) => {
+            CallError::Clock { theirs }
+        }
+        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => CallError::Unknown,
+        _ => CallError::Refused {
+            status,
+            text: refusal.error.unwrap_or_default().chars().take(TEXT_CHARS_MAX).collect(),
+            retry_after: refusal.retry_after_ms.map(Duration::from_millis),
+        },
+    }
+}
+
+/// The offset of a relay's clock from ours, milliseconds either way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ClockOffset {
+    ahead: Duration,
+    behind: Duration,
+}
+
+impl ClockOffset {
+    /// The offset of `theirs` from `ours`, if it is one that matters.
+    pub(crate) fn between(ours: Timestamp, theirs: Timestamp) -> Self {
+        let (ahead, behind) = (theirs.since(ours), ours.since(theirs));
+        if ahead.max(behind) < CLOCK_TOLERANCE { Self::default() } else { Self { ahead, behind } }
+    }
+
+    /// The relay's time.
+    pub(crate) fn apply(self, ours: Timestamp) -> Timestamp {
+        ours.after(self.ahead).before(self.behind)
+    }
+}

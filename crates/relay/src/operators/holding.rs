@@ -1,0 +1,109 @@
+//! `/mailboxes/{server}/hold`, `release` and `drop`: the operator's hand on one mailbox.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use restante_federation_proto::ServerName;
+use restante_mailbox::{EntryId, Found, Selection};
+use restante_operators::{Refusal, RefusalBody, bad_request, done, json_body, shown, unavailable};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{OperatorsState, no_mailbox};
+
+/// Bytes of a request's body: one server name.
+const BODY_BYTES_MAX: usize = 4096;
+
+/// Which mail is meant: exactly one of these.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DropBody {
+    /// `true`: all that the mailbox has.
+    all: Option<bool>,
+    /// One envelope.
+    id: Option<u64>,
+    /// All from one origin.
+    #[schema(value_type = Option<String>)]
+    origin: Option<ServerName>,
+}
+
+/// How much went.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Dropped {
+    dropped: u64,
+}
+
+/// From here on the mailbox takes mail and hands none out; nothing in it expires.
+#[utoipa::path(post, path = "/_restante/admin/v1/mailboxes/{server}/hold", tag = "mailboxes",
+    params(("server" = String, Path)), security(("token" = [])),
+    responses((status = 200), (status = 404, body = RefusalBody)))]
+pub(super) async fn hold(
+    State(state): State<OperatorsState>,
+    server: Result<Path<ServerName>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let Path(server) = server?;
+    let found = state.relay.stores.custody.hold(&server).await.map_err(unavailable)?;
+    expect_mailbox(found, &server)?;
+    tracing::info!(mailbox = %server, "the operator holds a mailbox");
+    Ok(done())
+}
+
+/// Ends a hold.
+#[utoipa::path(post, path = "/_restante/admin/v1/mailboxes/{server}/release", tag = "mailboxes",
+    params(("server" = String, Path)), security(("token" = [])),
+    responses((status = 200), (status = 404, body = RefusalBody)))]
+pub(super) async fn release(
+    State(state): State<OperatorsState>,
+    server: Result<Path<ServerName>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let Path(server) = server?;
+    let found = state.relay.stores.custody.release(&server).await.map_err(unavailable)?;
+    expect_mailbox(found, &server)?;
+    tracing::info!(mailbox = %server, "the operator released a mailbox");
+    state.relay.arrivals.announce(&server);
+    Ok(done())
+}
+
+/// Removes mail for good; its owner is told how much.
+#[utoipa::path(post, path = "/_restante/admin/v1/mailboxes/{server}/drop", tag = "mailboxes",
+    params(("server" = String, Path)), request_body = DropBody, security(("token" = [])),
+    responses((status = 200, body = Dropped), (status = 400, body = RefusalBody), (status = 404, body = RefusalBody)))]
+pub(super) async fn drop_mail(
+    State(state): State<OperatorsState>,
+    server: Result<Path<ServerName>, PathRejection>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let Path(server) = server?;
+    let selection = selection(json_body(request, BODY_BYTES_MAX).await?)?;
+    state.mailbox(&server).await?;
+    let (custody, now) = (state.relay.stores.custody.clone(), state.relay.clock.now());
+    // A task of its own: begun, it ends, whether or not the operator still waits for it.
+    let dropping = {
+        let (server, selection) = (server.clone(), selection.clone());
+        tokio::spawn(async move { custody.drop_mail(&server, selection, now).await })
+    };
+    let dropped = dropping.await.map_err(unavailable)?.map_err(unavailable)?;
+    state.relay.counted.dropped(dropped);
+    tracing::info!(mailbox = %server, ?selection, dropped, "the operator dropped mail");
+    Ok(shown(&Dropped { dropped }))
+}
+
+fn expect_mailbox(found: Found, server: &ServerName) -> Result<(), Refusal> {
+    match found {
+        Found::Mailbox => Ok(()),
+        Found::NoMailbox => Err(no_mailbox(server)),
+    }
+}
+
+fn selection(body: DropBody) -> Result<Selection, Refusal> {
+    let unclear =
+        || bad_request("Say which mail: {\"all\":true}, {\"id\":N} or {\"origin\":\"SERVER\"}");
+    match body {
+        DropBody { all: Some(true), id: None, origin: None } => Ok(Selection::All),
+        DropBody { all: None, id: Some(id), origin: None } => {
+            EntryId::new(id).map(Selection::Envelope).ok_or_else(unclear)
+        }
+        DropBody { all: None, id: None, origin: Some(origin) } => Ok(Selection::Origin(origin)),
+        _ => Err(unclear()),
+    }
+}

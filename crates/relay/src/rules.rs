@@ -1,0 +1,121 @@
+//! The operator's choices that handlers need; all of them can be changed while the relay runs.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use restante_mailbox::{EnvelopeAge, MailboxLimits, Quotas};
+use restante_relay_api::limits::AHEAD_MAX;
+
+use crate::admission::ServedRule;
+use crate::arrivals::WaitingLimits;
+use crate::config::RelayConfig;
+use crate::rates::Rate;
+
+/// One set of choices.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) age: EnvelopeAge,
+    pub(crate) destination: DestinationRule,
+    pub(crate) served: ServedRule,
+    pub(crate) quotas: Quotas,
+    pub(crate) storage: StorageRules,
+    pub(crate) waiting: WaitingLimits,
+    pub(crate) rates: RateRules,
+}
+
+/// Bounds of the relay as a whole beside its [`Quotas`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StorageRules {
+    /// Mailboxes beyond which only registered servers get one.
+    pub(crate) mailboxes_max: u64,
+    pub(crate) free_disk_bytes_min: u64,
+}
+
+/// How often callers may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateRules {
+    /// By address, before a request is looked at.
+    pub(crate) address: Rate,
+    /// By server, once its signature is verified.
+    pub(crate) origin: Rate,
+    /// By address, with servers that are not known yet.
+    pub(crate) newcomers: Rate,
+}
+
+/// What becomes of a request that does not name its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DestinationRule {
+    /// Old servers leave it out: taken.
+    Optional,
+    /// Refused.
+    Required,
+}
+
+impl Rules {
+    pub(crate) fn of(config: &RelayConfig) -> Self {
+        let (limits, mailbox, storage) = (&config.limits, &config.mailbox, &config.storage);
+        let destination = if config.federation.require_destination {
+            DestinationRule::Required
+        } else {
+            DestinationRule::Optional
+        };
+        let bounds = |envelopes_max, bytes_max| MailboxLimits { envelopes_max, bytes_max };
+        Self {
+            body_bytes_max: limits.body_bytes_max,
+            age: EnvelopeAge { time_to_live: mailbox.time_to_live.0, ahead_max: AHEAD_MAX },
+            destination,
+            served: ServedRule { serve: config.serve, listed: config.listed.clone() },
+            quotas: Quotas {
+                mailbox: bounds(mailbox.envelopes_max, mailbox.bytes_max),
+                origin: bounds(mailbox.origin_envelopes_max, mailbox.origin_bytes_max),
+                relay: bounds(storage.total_envelopes_max, storage.total_bytes_max),
+            },
+            storage: StorageRules {
+                mailboxes_max: storage.mailboxes_max,
+                free_disk_bytes_min: storage.free_disk_bytes_min,
+            },
+            waiting: WaitingLimits {
+                in_all: limits.waiting_collects_max,
+                per_mailbox: limits.waiting_collects_per_mailbox_max,
+                per_address: limits.waiting_collects_per_address_max,
+            },
+            rates: RateRules {
+                address: Rate {
+                    number: limits.requests_per_address_per_second,
+                    period: Duration::from_secs(1),
+                    burst: limits.requests_per_address_burst,
+                },
+                origin: Rate {
+                    number: limits.requests_per_origin_per_second,
+                    period: Duration::from_secs(1),
+                    burst: limits.requests_per_origin_burst,
+                },
+                newcomers: Rate {
+                    number: limits.newcomers_per_address_per_minute,
+                    period: Duration::from_secs(60),
+                    burst: limits.newcomers_per_address_per_minute,
+                },
+            },
+        }
+    }
+}
+
+/// The rules that hold at present.
+pub(crate) struct RulesInForce(RwLock<Arc<Rules>>);
+
+impl RulesInForce {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self(RwLock::new(Arc::new(rules)))
+    }
+
+    /// What one request goes by, from beginning to end.
+    pub(crate) fn current(&self) -> Arc<Rules> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests that begin from here on go by `rules`.
+    pub(crate) fn replace(&self, rules: Rules) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+}

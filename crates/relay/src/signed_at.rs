@@ -1,0 +1,125 @@
+//! Bounds replays of signed requests: each says when it was signed, and no registration may be older than the last one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
+use restante_relay_api::limits::SIGNED_AT_TOLERANCE;
+
+use crate::errors::Refusal;
+
+/// Servers of which is remembered what they signed last; 68 a second can register or leave before one is put off.
+const REMEMBERED_MAX: usize = 8192;
+
+/// What was signed this long before is refused for its age alone: a minute either way.
+const REMEMBERED_FOR: Duration = SIGNED_AT_TOLERANCE.saturating_mul(2);
+
+/// Refuses what was not signed at about `now`.
+pub(crate) fn check(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+    let in_time =
+        signed_at <= now.after(SIGNED_AT_TOLERANCE) && now <= signed_at.after(SIGNED_AT_TOLERANCE);
+    if in_time {
+        return Ok(());
+    }
+    let text =
+        "signed_at lies more than 60 s from this relay's clock; now says what time it is here";
+    Err(refusal(text, now))
+}
+
+/// Carries the relay's time, so that a node with a bad clock can correct by it.
+fn refusal(text: &str, now: Timestamp) -> Refusal {
+    let error = MatrixError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text);
+    error.detail("now", now.as_millis()).into()
+}
+
+/// SHA-256 of a request's body.
+pub(crate) type Digest = [u8; 32];
+
+/// The last request to register or leave of each server, as long as one before it could be replayed. A registration
+/// that is replayed would undo that its server has left, and the reverse.
+#[derive(Default)]
+pub(crate) struct LastSigned(Mutex<HashMap<ServerName, (Timestamp, Digest)>>);
+
+impl LastSigned {
+    /// Takes note of a request that [`check`] found in time; refuses one that was signed before the last. The last one
+    /// may come again: its answer may have got lost.
+    pub(crate) fn note(
+        &self,
+        server: &ServerName,
+        signed_at: Timestamp,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((last_signed_at, last_digest)) = last.get(server) {
+            let is_again = signed_at == *last_signed_at && digest == *last_digest;
+            if signed_at <= *last_signed_at && !is_again {
+                let text = "This server has signed a later registration or leave; sign anew";
+                return Err(refusal(text, now));
+            }
+        } else if last.len() >= REMEMBERED_MAX {
+            last.retain(|_, (signed_at, _)| signed_at.after(REMEMBERED_FOR) >= now);
+            if last.len() >= REMEMBERED_MAX {
+                return Err(too_many());
+            }
+        }
+        last.insert(server.clone(), (signed_at, digest));
+        Ok(())
+    }
+}
+
+fn too_many() -> Refusal {
+    let text = "Too many servers register at this relay at the moment; try again later";
+    let error = MatrixError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::LimitExceeded, text);
+    error.retry_after(SIGNED_AT_TOLERANCE).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn server(number: usize) -> ServerName {
+        format!("s{number}.example").parse().unwrap()
+    }
+
+    #[test]
+    fn a_minute_either_way_is_in_time() {
+        for signed_at in [NOW, NOW.before(SECOND * 60), NOW.after(SECOND * 60)] {
+            assert!(check(signed_at, NOW).is_ok());
+        }
+        for signed_at in [NOW.before(SECOND * 61), NOW.after(SECOND * 61), Timestamp::EPOCH] {
+            let Refusal(error) = check(signed_at, NOW).unwrap_err();
+            assert_eq!(error.details["now"], NOW.as_millis());
+        }
+    }
+
+    #[test]
+    fn what_was_signed_before_the_last_is_refused_and_the_last_may_come_again() {
+        let last = LastSigned::default();
+        let note = |signed_at, digest: u8| last.note(&server(1), signed_at, [digest; 32], NOW);
+        note(NOW, 1).unwrap();
+        note(NOW, 1).unwrap();
+        assert!(note(NOW, 2).is_err(), "signed at the same moment, and another");
+        note(NOW.after(SECOND), 2).unwrap();
+        assert!(note(NOW, 1).is_err(), "the first one again");
+        last.note(&server(2), NOW, [1; 32], NOW).unwrap();
+    }
+
+    #[test]
+    fn a_flood_is_put_off_and_forgotten_with_the_time_in_which_it_could_be_replayed() {
+        let last = LastSigned::default();
+        for number in 0..REMEMBERED_MAX {
+            last.note(&server(number), NOW, [0; 32], NOW).unwrap();
+        }
+        let one_more = |now: Timestamp| last.note(&server(REMEMBERED_MAX), now, [0; 32], now);
+        let Refusal(error) = one_more(NOW.after(REMEMBERED_FOR)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::LimitExceeded);
+        last.note(&server(0), NOW.after(SECOND), [0; 32], NOW).unwrap();
+        one_more(NOW.after(REMEMBERED_FOR + SECOND * 2)).unwrap();
+    }
+}
