@@ -172,7 +172,7 @@ pub fn is_applicable(applicable: &[&str], key: &str) -> bool {
     let is_within = |known: &&str| {
         key.strip_prefix(*known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    applicable.iter().any(|known| is_within(known))
+    applicable.iter().any(is_within)
 }
 
 /// Answers `POST /reload`. A broken file is the request's refusal, and has the report's members besides, for scripts.
