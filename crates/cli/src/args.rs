@@ -381,7 +381,7 @@ pub(crate) enum DoctorSubject {
 pub(crate) enum LeftMail {
     /// It is dropped
     Drop,
-    /// It is kept until it expires, and can be collected after joining again
+    /// The node collects it first
     Keep,
 }
 

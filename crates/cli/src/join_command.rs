@@ -66,10 +66,7 @@ pub(crate) async fn leave(
 ) -> anyhow::Result<String> {
     let (word, what_became) = match mail {
         LeftMail::Drop => ("drop", "what it still held is gone"),
-        LeftMail::Keep => (
-            "keep",
-            "what it still holds stays there until it expires, and comes if this server joins again before",
-        ),
+        LeftMail::Keep => ("keep", "what it still holds is collected first, and then it is left"),
     };
     if mail == LeftMail::Drop {
         let loss = format!("Mail that {relay} still holds for this server would be lost for good.");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use restante_federation::InheritedSockets;
 use restante_federation_proto::SystemClock;
 use restante_node::Node;
 use restante_operators::{ConfigSource as _, FreshConfig};
@@ -16,12 +17,13 @@ use crate::{logging, open_files, shutdown, status_text};
 /// Runs a node until a signal.
 pub(crate) async fn run(file: PathBuf, log: LogOptions) -> anyhow::Result<()> {
     logging::start(&log)?;
+    let sockets = InheritedSockets::of_process();
     open_files::raise_limit();
     let source = NodeSource(file);
     let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
     let token = CancellationToken::new();
     let server_name = config.server_name.clone();
-    let mut node = Node::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let mut node = Node::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;
     let addresses = node.addresses();
     println!("restante node {} for {server_name}", env!("CARGO_PKG_VERSION"));
     println!("outbound on {}", addresses.outbound);

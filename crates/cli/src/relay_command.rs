@@ -4,6 +4,7 @@ mod backup;
 
 use std::sync::Arc;
 
+use restante_federation::InheritedSockets;
 use restante_federation_proto::SystemClock;
 use restante_operators::{ConfigSource as _, FreshConfig};
 use restante_relay::Relay;
@@ -35,13 +36,14 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
 
 async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     logging::start(&options.log)?;
+    let sockets = InheritedSockets::of_process();
     open_files::raise_limit();
     let source = RelaySource(options);
     let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
     let token = CancellationToken::new();
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let mut relay = Relay::start(config, Arc::new(SystemClock), token.clone()).await?;
+    let mut relay = Relay::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;
     println!("restante relay {}", env!("CARGO_PKG_VERSION"));
     println!("server name   {}", relay.server_name());
     println!("listening on  {scheme}://{}", relay.local_address());

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    Certificate, ClientConfigError, FederationClient, Identity, Listener, ListenerError,
-    ServeLimits, SqliteKeyStore, TrustedProxies, create_private_folder, serve,
+    Certificate, ClientConfigError, FederationClient, Identity, InheritedSockets, Listener,
+    ListenerError, Place, ServeLimits, SqliteKeyStore, TrustedProxies, create_private_folder,
+    serve,
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
 use restante_mailbox::{KeyFileError, Keys, SqliteStore};
@@ -89,9 +90,21 @@ impl Relay {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        Self::start_on(config, clock, InheritedSockets::default(), shutdown).await
+    }
+
+    /// The same on sockets that the service manager holds: `public` and `operators`.
+    pub async fn start_on(
+        config: RelayConfig,
+        clock: Arc<dyn Clock>,
+        mut sockets: InheritedSockets,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
         create_folder(&config)?;
         let stores = open_stores(&config)?;
-        Self::start_with_stores(config, stores, clock, shutdown).await
+        let relay = Self::open(config, (stores, clock), &mut sockets, shutdown).await?;
+        sockets.close_rest();
+        Ok(relay)
     }
 
     /// The same on a store of the caller's: another backend, or one that a benchmark measures against.
@@ -101,11 +114,21 @@ impl Relay {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
+        Self::open(config, (stores, clock), &mut InheritedSockets::default(), shutdown).await
+    }
+
+    async fn open(
+        config: RelayConfig,
+        (stores, clock): (Stores, Arc<dyn Clock>),
+        sockets: &mut InheritedSockets,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StartError> {
         create_folder(&config)?;
         let parts = service_parts(&config, stores, clock)?;
         let service = Service::new(&config, parts, shutdown.clone());
         let per_address = per_address(&config);
-        let listener = Listener::bind(config.listen, config.tls.map(Into::into)).await?;
+        let place = Place { door: "public", address: config.listen };
+        let listener = Listener::open(place, config.tls.map(Into::into), sockets).await?;
         let limits = ServeLimits {
             connections_max: config.limits.connections_max,
             ..ServeLimits::default()
@@ -113,7 +136,7 @@ impl Relay {
         warn_if_open_to_the_world(config.serve, listener.local_address());
         let proxies = TrustedProxies::new(config.trusted_proxies);
         let listener = listener.bounded(per_address).behind(proxies);
-        let operators = bind_operators(&config.operators).await?;
+        let operators = bind_operators(&config.operators, sockets).await?;
         let token = Token::load_or_create(&config.data.join("admin-token"))?;
         Ok(Self { service, listener, operators, token, limits, shutdown })
     }
@@ -167,12 +190,16 @@ impl Relay {
 /// Monitors and a few commands; strangers do not come here.
 const OPERATORS_CONNECTIONS_MAX: usize = 64;
 
-async fn bind_operators(section: &OperatorsSection) -> Result<Listener, StartError> {
+async fn bind_operators(
+    section: &OperatorsSection,
+    sockets: &mut InheritedSockets,
+) -> Result<Listener, StartError> {
     let address = section.listen;
     if !address.ip().is_loopback() && !section.beyond_loopback {
         return Err(StartError::OperatorsBeyondLoopback { address });
     }
-    let bound = Listener::bind(address, None).await;
+    let place = Place { door: "operators", address };
+    let bound = Listener::open(place, None, sockets).await;
     bound.map_err(|source| StartError::OperatorsListener { address, source })
 }
 

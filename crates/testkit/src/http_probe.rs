@@ -1,10 +1,13 @@
 //! Small HTTP requests to the processes under test.
 
+use std::path::Path;
+
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 
 /// Sends `request` over a connection of its own; `None` when no answer came.
 pub(crate) async fn exchange(request: Request<Full<Bytes>>) -> Option<(StatusCode, Bytes)> {
@@ -20,4 +23,30 @@ pub(crate) async fn exchange(request: Request<Full<Bytes>>) -> Option<(StatusCod
 pub(crate) async fn get(url: &str) -> Option<(StatusCode, Bytes)> {
     let request = Request::get(url).body(Full::default()).expect("the harness builds whole URLs");
     exchange(request).await
+}
+
+/// Where the admin API of every program begins.
+pub(crate) const ADMIN: &str = "/_restante/admin/v1";
+
+/// Asks the program whose data folder is `data` for something, as its operator.
+///
+/// # Panics
+///
+/// When it does not answer.
+pub(crate) async fn command(
+    method: Method,
+    url: &str,
+    data: &Path,
+    body: &Value,
+) -> (StatusCode, Value) {
+    let token = std::fs::read_to_string(data.join("admin-token"));
+    let token = token.expect("a program that runs has made its token");
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header("authorization", format!("Bearer {}", token.trim()))
+        .body(Full::from(body.to_string()))
+        .expect("the harness builds whole URLs");
+    let (status, body) = exchange(request).await.expect("a program that runs answers its operator");
+    (status, serde_json::from_slice(&body).unwrap_or_default())
 }

@@ -12,16 +12,13 @@ use tokio::net::TcpStream;
 
 use crate::clock::MovedClock;
 use crate::eventually;
-use crate::http_probe::exchange;
+use crate::http_probe::{ADMIN, command, exchange};
 use crate::ports::Port;
 use crate::process::{Process, restante};
 use crate::relay::RelayAddress;
 
 /// A start takes well under a second on an idle machine.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
-
-/// What the paths of its admin API begin with.
-const ADMIN: &str = "/_restante/admin/v1";
 
 /// What a node is to be.
 #[derive(Debug, Clone)]
@@ -198,6 +195,25 @@ impl NodeProcess {
     /// Tries everything again that is parked.
     pub async fn retry_parked(&self) {
         self.admin(Method::POST, "/parked/retry").await;
+    }
+
+    /// Has it join a relay; else what it says.
+    pub async fn join(&self, line: &str) -> Result<Value, String> {
+        self.command("/relays/join", &json!({ "line": line })).await
+    }
+
+    /// Has it leave a relay, with `drop` or `keep` for the mail there; else what it says.
+    pub async fn leave(&self, relay: &ServerName, mail: &str) -> Result<Value, String> {
+        self.command(&format!("/relays/{relay}/leave"), &json!({ "mail": mail })).await
+    }
+
+    async fn command(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let url = format!("{}{ADMIN}{path}", self.doors.admin.url());
+        let (status, answer) = command(Method::POST, &url, &self.data, body).await;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        Err(answer["error"].as_str().unwrap_or_default().to_owned())
     }
 
     async fn admin(&self, method: Method, path: &str) -> Value {

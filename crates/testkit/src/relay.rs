@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Method;
 use restante_federation_proto::{ServerName, SigningKey};
 use serde_json::{Value, json};
 
-use crate::http_probe::get;
+use crate::http_probe::{ADMIN, command, get};
 use crate::link::Link;
 use crate::mailbox::MailboxView;
 use crate::ports::Port;
@@ -26,6 +27,18 @@ pub struct RelayPlan {
     pub directory: PathBuf,
     /// Static routes: server name to URL.
     pub routes: BTreeMap<String, String>,
+    /// Who is served.
+    pub serves: Serves,
+}
+
+/// Whom a relay serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serves {
+    /// Everybody.
+    #[default]
+    Everybody,
+    /// Whom its operator invited.
+    Invited,
 }
 
 /// Where a relay is found.
@@ -49,6 +62,8 @@ impl RelayAddress {
 pub struct RelayProcess {
     process: Process,
     port: Port,
+    operators: Port,
+    data: PathBuf,
     /// The way that nodes take to it; what the test itself asks goes around it.
     pub link: Link,
     server_name: ServerName,
@@ -57,19 +72,26 @@ pub struct RelayProcess {
 impl RelayProcess {
     /// Configures a relay and starts it; returns when it answers.
     pub async fn start(plan: RelayPlan) -> Self {
-        let port = Port::reserve();
+        let (port, operators) = (Port::reserve(), Port::reserve());
+        let mut link = Link::to(port.address());
+        let data = plan.directory.join("data");
+        let serve = match plan.serves {
+            Serves::Everybody => "open",
+            Serves::Invited => "invited",
+        };
         std::fs::create_dir_all(&plan.directory).expect("the test's folder is writable");
         let config = json!({
             "listen": port.address(),
-            "data": plan.directory.join("data"),
-            "operators": { "listen": "127.0.0.1:0" },
+            "data": data,
+            "serve": serve,
+            "public_url": link.url(),
+            "operators": { "listen": operators.address() },
             "federation": { "routes": plan.routes, "dns": "off" },
         });
         let mut process = Process::start(restante(&plan.name, &plan.directory, "relay", &config));
         let server_name = until_ready(&mut process, &port).await;
-        let mut link = Link::to(port.address());
         link.restore().await;
-        Self { process, port, link, server_name }
+        Self { process, port, operators, data, link, server_name }
     }
 
     /// Starts it again with the data it has.
@@ -90,6 +112,15 @@ impl RelayProcess {
     pub async fn kill(&mut self) {
         self.link.cut().await;
         self.process.kill().await;
+    }
+
+    /// An invitation for `server`, as its operator gives it.
+    pub async fn invite(&self, server: &ServerName) -> String {
+        let body = json!({ "server": server, "expires_in_ms": 3_600_000, "note": "" });
+        let url = format!("{}{ADMIN}/invites", self.operators.url());
+        let (status, answer) = command(Method::POST, &url, &self.data, &body).await;
+        assert!(status.is_success(), "the relay gives no invitation: {answer}");
+        answer["line"].as_str().expect("an invitation is a line").to_owned()
     }
 
     /// Where nodes find it.

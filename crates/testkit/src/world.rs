@@ -11,7 +11,7 @@ use crate::forwarder::Forwarder;
 use crate::homeserver::{Homeserver, HomeserverPlan, OutboundHook};
 use crate::link::Link;
 use crate::node::{NodeDoors, NodePlan, NodeProcess};
-use crate::relay::{RelayAddress, RelayPlan, RelayProcess};
+use crate::relay::{RelayAddress, RelayPlan, RelayProcess, Serves};
 use crate::site::Site;
 use crate::stock_site::StockSite;
 
@@ -62,7 +62,15 @@ impl World {
         let mut routes = self.routes.clone();
         routes.extend(misled);
         let directory = self.folder(name);
-        RelayProcess::start(RelayPlan { name: name.to_owned(), directory, routes }).await
+        let (name, serves) = (name.to_owned(), Serves::Everybody);
+        RelayProcess::start(RelayPlan { name, directory, routes, serves }).await
+    }
+
+    /// Starts a relay that serves whom its operator invited.
+    pub async fn start_invited_relay(&self, name: &str) -> RelayProcess {
+        let (directory, routes) = (self.folder(name), self.routes.clone());
+        let (name, serves) = (name.to_owned(), Serves::Invited);
+        RelayProcess::start(RelayPlan { name, directory, routes, serves }).await
     }
 
     /// Lets every site that starts from here on know that `relay` holds `server`'s mail.

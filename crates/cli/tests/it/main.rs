@@ -3,4 +3,5 @@
 #![cfg(target_os = "linux")]
 
 mod reload;
+mod sockets;
 mod systemd;

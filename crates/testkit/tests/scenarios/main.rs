@@ -3,6 +3,7 @@
 //! Each runs in a world of its own, with the product's default settings but for addresses, routes and relays.
 
 mod a_offline_server_gets_its_mail;
+mod aa_by_invitation;
 mod b_never_online_together;
 mod c_three_hundred_messages;
 mod d_two_relays;
