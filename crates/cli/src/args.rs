@@ -64,7 +64,7 @@ pub(crate) struct RelayOptions {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct RelayConfigOptions {
     /// The relay's configuration file; without one everything has a default
-    #[arg(long = "config", value_name = "FILE")]
+    #[arg(id = "relay_config", long = "config", value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Folder for mail and keys [default: ./restante-data]
     #[arg(long, value_name = "FOLDER")]

@@ -12,12 +12,15 @@ use std::path::Path;
 use anyhow::Context as _;
 use restante_node::NodeConfig;
 use restante_relay::RelayConfig;
+use serde::de::DeserializeOwned;
+use toml::Table;
 use toml::de::DeTable;
 
 use crate::args::Program;
 use crate::environment::{self, Override};
 pub(crate) use finding::{Finding, Severity};
 use finding::{Place, Remark};
+use form::Read;
 
 /// What a check found.
 #[derive(Debug)]
@@ -59,24 +62,48 @@ pub(crate) fn check(
     };
     findings.extend(environment_values::check(program, &overrides));
     let form = form::Form { text: &text, table: &table, program, broken: !errors.is_empty() };
-    match program {
-        Program::Relay => {
-            let (config, wrong) = form.check::<RelayConfig>(&overrides);
-            findings.extend(wrong);
-            let remarks = config.iter().flat_map(|config| relay_values::remarks(config, file));
-            findings.extend(remarks.map(|remark| placed(remark, &text, &table, &overrides)));
-        }
-        Program::Node => {
-            let (config, wrong) = form.check::<NodeConfig>(&overrides);
-            findings.extend(wrong);
-            let remarks = config.iter().flat_map(node_values::remarks);
-            findings.extend(remarks.map(|remark| placed(remark, &text, &table, &overrides)));
-        }
-    }
+    let (wrong, remarks) = match program {
+        Program::Relay => judged::<RelayConfig>(&form, &overrides, relay_values::remarks),
+        Program::Node => judged::<NodeConfig>(&form, &overrides, node_values::remarks),
+    };
+    findings.extend(wrong);
+    findings.extend(remarks.into_iter().map(|remark| placed(remark, &text, &table, &overrides)));
     findings.sort_by(|a, b| a.place.cmp(&b.place));
     findings.dedup();
     let set_by_environment = overrides.into_iter().map(|set| (set.path, set.variable)).collect();
     Ok(Checked { program, findings, set_by_environment })
+}
+
+/// What is wrong with the form, and what is to be said about the values that are set.
+fn judged<C: DeserializeOwned>(
+    form: &form::Form<'_>,
+    overrides: &[Override],
+    remarks: fn(&C) -> Vec<Remark>,
+) -> (Vec<Finding>, Vec<Remark>) {
+    let Read { config, findings, mended } = form.check::<C>(overrides);
+    if let Some(config) = merged::<C>(form.text, overrides) {
+        return (findings, remarks(&config));
+    }
+    // Something is wrong: of the rest, only what stands in the file is judged.
+    let mut remarks = config.as_ref().map(remarks).unwrap_or_default();
+    let is_set = |key: &str| {
+        let mut others = mended.iter().chain(overrides.iter().map(|set| &set.path));
+        others.all(|other| !is_within(key, other))
+    };
+    remarks.retain(|remark| is_set(&remark.key));
+    (findings, remarks)
+}
+
+/// The configuration as the program would read it, if it would.
+fn merged<C: DeserializeOwned>(text: &str, overrides: &[Override]) -> Option<C> {
+    let mut table: Table = text.parse().ok()?;
+    environment::apply(overrides.to_vec(), &mut table).ok()?;
+    table.try_into().ok()
+}
+
+/// Whether `key` is `outer`, or in the section `outer`.
+fn is_within(key: &str, outer: &str) -> bool {
+    key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// A node's file has sections that a relay's has not.
@@ -92,10 +119,7 @@ fn placed(
     table: &toml::Spanned<DeTable<'_>>,
     overrides: &[Override],
 ) -> Finding {
-    let within = |outer: &str| {
-        remark.key.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let place = match overrides.iter().find(|set| within(&set.path)) {
+    let place = match overrides.iter().find(|set| is_within(&remark.key, &set.path)) {
         Some(set) => Place::Variable(set.variable.clone()),
         None => form::line_of_key(text, table.get_ref(), &remark.key)
             .map_or(Place::Default, Place::Line),
@@ -139,10 +163,9 @@ mod tests {
                 "line 1: there is no key listn; did you mean listen?",
                 "line 2: server_name: \"a b\" is not a Matrix server name",
                 "line 4: limits.body_bytes_max: invalid type: string \"many\", expected usize",
-                "line 5: there is no key limits.zzz; did you mean limits.",
+                "line 5: there is no key limits.zzz; did you mean limits?",
                 "line 7: mailbox.time_to_live: \"soon\" is not a length of time",
                 "line 8: tls.key is missing",
-                "line 9: tls.certificate: cannot read /nowhere/chain.pem",
             ],
         );
     }
@@ -189,6 +212,23 @@ mod tests {
         );
         let found = checked("data = \"FOLDER\"\n", &variables);
         assert!(found[0].contains("RESTANTE_RELAY__LISTN: there is no such key"), "{found:#?}");
+    }
+
+    #[test]
+    fn files_that_can_not_be_read_are_named_with_their_lines() {
+        let found = checked(
+            "[tls]\ncertificate = \"/nowhere/chain.pem\"\nkey = \"/nowhere/key.pem\"\n\
+             [federation]\nextra_ca_files = [\"/nowhere/ca.pem\"]\n",
+            &[],
+        );
+        assert_found(
+            &found,
+            &[
+                "line 2: tls.certificate: cannot read /nowhere/chain.pem",
+                "line 3: tls.key: cannot read /nowhere/key.pem",
+                "line 5: federation.extra_ca_files: cannot read /nowhere/ca.pem",
+            ],
+        );
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod tests {
 
     use super::*;
     use crate::args::Program;
+    use crate::documented_keys::Reloaded;
 
     const RELAY: &str = include_str!("generated/relay.toml");
     const NODE: &str = include_str!("generated/node.toml");
@@ -143,6 +144,27 @@ mod tests {
                 let Some(promised) = key.reload else { continue };
                 let kept = restante_operators::is_applicable(reloaded, &key.path);
                 assert_eq!(promised == documented_keys::Reloaded::Yes, kept, "{}", key.path);
+            }
+        }
+    }
+
+    /// What a running program takes up, by its own word, is what its file says.
+    #[test]
+    fn the_remarks_on_reloading_are_true() {
+        let programs = [
+            (Program::Relay, restante_relay::RELOADED_KEYS),
+            (Program::Node, restante_node::RELOADED_KEYS),
+        ];
+        for (program, reloaded) in programs {
+            let is_reloaded = |path: &str| {
+                reloaded.iter().any(|key| {
+                    path.strip_prefix(key)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
+            };
+            for key in documented_keys::all(program) {
+                let Some(said) = key.reload else { continue };
+                assert_eq!(said == Reloaded::Yes, is_reloaded(&key.path), "{}", key.path);
             }
         }
     }

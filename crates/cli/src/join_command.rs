@@ -64,16 +64,23 @@ pub(crate) async fn leave(
     mail: LeftMail,
     consent: Consent,
 ) -> anyhow::Result<String> {
-    let (word, what_became) = match mail {
-        LeftMail::Drop => ("drop", "what it still held is gone"),
-        LeftMail::Keep => ("keep", "what it still holds is collected first, and then it is left"),
+    let word = match mail {
+        LeftMail::Drop => "drop",
+        LeftMail::Keep => "keep",
     };
     if mail == LeftMail::Drop {
         let loss = format!("Mail that {relay} still holds for this server would be lost for good.");
         confirm(&loss, consent)?;
     }
     let target = format!("/relays/{}/leave", escape_path_segment(relay.as_str()));
-    client.patient(DEADLINE).post(&target, &json!({ "mail": word })).await?;
+    let left = client.patient(DEADLINE).post(&target, &json!({ "mail": word })).await?;
+    let what_became = match (left["state"].as_str(), mail) {
+        (Some("emptying"), _) => {
+            "what it still holds is collected first; restante node status shows when that is done"
+        }
+        (_, LeftMail::Drop) => "what it still held is gone",
+        (_, LeftMail::Keep) => "it held nothing more",
+    };
     Ok(format!("{relay} takes no further mail for this server; {what_became}"))
 }
 
@@ -121,9 +128,10 @@ mod tests {
     #[tokio::test]
     async fn leaving_keeps_mail_unless_told_to_drop_it_which_needs_consent() {
         let door = ScriptedDoor::open().await;
-        door.answer("POST", "/_restante/admin/v1/relays/r.example/leave", 200, "{}");
+        door.answer("POST", "/_restante/admin/v1/relays/r.example/leave", 200, r#"{"state":"emptying"}"#);
         let (relay, mail, consent) = leave_options("restante relays leave r.example");
-        leave(door.client(), &relay, mail, consent).await.unwrap();
+        let text = leave(door.client(), &relay, mail, consent).await.unwrap();
+        assert!(text.contains("is collected first"), "{text}");
         assert_eq!(door.asked()[0].body, r#"{"mail":"keep"}"#);
         let (relay, mail, consent) = leave_options("restante relays leave r.example --mail drop");
         let error = leave(door.client(), &relay, mail, consent).await.unwrap_err();

@@ -5,9 +5,9 @@ mod backup;
 use std::sync::Arc;
 
 use restante_federation::InheritedSockets;
-use restante_federation_proto::SystemClock;
+use restante_federation_proto::{ServerName, SystemClock};
 use restante_operators::{ConfigSource as _, FreshConfig};
-use restante_relay::Relay;
+use restante_relay::{Relay, Serve};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
@@ -43,6 +43,7 @@ async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     let token = CancellationToken::new();
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let (serve, public_url) = (config.serve, config.public_url.clone());
     let mut relay = Relay::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;
     println!("restante relay {}", env!("CARGO_PKG_VERSION"));
     println!("server name   {}", relay.server_name());
@@ -50,16 +51,29 @@ async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     println!("operators at  http://{}", relay.operators_address());
     println!("data in       {}", data.display());
     println!();
-    println!("What next:");
-    println!("  restante config generate node > node.toml   # for the node beside each homeserver");
-    println!("In each node.toml, name this relay for the servers whose mail it shall hold:");
-    println!(
-        "  [relays]\n  \"your.server\" = [{{ server_name = \"{}\", url = \"{scheme}://{}\" }}]",
-        relay.server_name(),
-        relay.local_address()
-    );
+    let url = public_url
+        .map_or_else(|| format!("{scheme}://{}", relay.local_address()), |url| url.to_string());
+    println!("{}", what_next(serve, relay.server_name(), &url));
     let reload = relay.reloaded_from(Arc::new(source), &keys);
     shutdown::until_signal(relay.run(), reload, token).await
+}
+
+fn what_next(serve: Serve, name: &ServerName, url: &str) -> String {
+    let for_servers = match serve {
+        Serve::Open => format!(
+            "In each node.toml, name this relay for the servers whose mail it shall hold:\n  \
+             [relays]\n  \"your.server\" = [{{ server_name = \"{name}\", url = \"{url}\" }}]"
+        ),
+        Serve::Invited | Serve::Listed => {
+            "An invite for each server whose mail it shall hold, with this relay's --config or --data:\n  \
+             restante mailbox invite     # there, beside the running node: restante relays join LINE"
+                .to_owned()
+        }
+    };
+    format!(
+        "What next:\n  restante doctor relay       # with the same --config or --data\n  \
+         restante config generate node > node.toml   # for the node beside each homeserver\n{for_servers}"
+    )
 }
 
 async fn status(config: &RelayConfigOptions, as_json: bool) -> anyhow::Result<()> {

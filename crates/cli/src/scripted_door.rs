@@ -69,11 +69,6 @@ impl ScriptedDoor {
         AdminClient::open("relay", self.address, self.folder.path()).unwrap()
     }
 
-    /// Where it answers.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use restante_federation::config::TlsSection;
 use restante_federation_proto::SigningKey;
+use restante_mailbox::Keys;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -79,9 +80,6 @@ fn read(key: &str, file: &Path) -> Result<String, Remark> {
 }
 
 /// What a file with keys for mail at rest lacks.
-pub(super) fn at_rest_keys(key: &str, file: &Path) -> Vec<Remark> {
-    match read(key, file) {
-        Ok(_) => private(key, file).into_iter().collect(),
-        Err(remark) => vec![remark],
-    }
+pub(super) fn at_rest_keys(key: &str, file: &Path) -> Option<Remark> {
+    Keys::read(file).err().map(|error| Remark::wrong(key, error.to_string()))
 }

@@ -29,13 +29,11 @@ pub(super) struct Form<'a> {
 
 impl Form<'_> {
     /// What the file means, its mistakes mended with defaults, and its mistakes. What the environment sets counts as set.
-    pub(super) fn check<C: DeserializeOwned>(
-        &self,
-        overrides: &[Override],
-    ) -> (Option<C>, Vec<Finding>) {
+    pub(super) fn check<C: DeserializeOwned>(&self, overrides: &[Override]) -> Read<C> {
         let documented = documented_keys::all(self.program);
         let defaults = documented_keys::generated(self.program);
-        let Ok(defaults) = DeTable::parse(defaults) else { return (None, Vec::new()) };
+        let mut read = Read { config: None, findings: Vec::new(), mended: Vec::new() };
+        let Ok(defaults) = DeTable::parse(defaults) else { return read };
         let mut table = self.table.clone();
         for set in overrides {
             // Its own mistakes are found apart from the file's.
@@ -45,27 +43,34 @@ impl Form<'_> {
                 place::set(table.get_mut(), &steps, default.clone());
             }
         }
-        let mut findings: Vec<Finding> = Vec::new();
-        while findings.len() < MISTAKES_MAX {
+        for _ in 0..MISTAKES_MAX {
             let error = match C::deserialize(toml::Deserializer::from(table.clone())) {
-                Ok(config) => return (Some(config), self.reported(findings)),
+                Ok(config) => {
+                    read.config = Some(config);
+                    return read;
+                }
                 Err(error) => error,
             };
             let mistake = Mistake::read(&error, &table);
-            let finding = mistake.finding(self, &error, &documented);
-            if !mistake.mend(table.get_mut(), defaults.get_ref()) || findings.contains(&finding) {
-                findings.push(finding);
+            if !self.broken || !matches!(mistake, Mistake::Missing(_)) {
+                read.findings.push(mistake.finding(self, &error, &documented));
+            }
+            read.mended.push(path_text(mistake.steps()));
+            if !mistake.mend(table.get_mut(), defaults.get_ref()) {
                 break;
             }
-            findings.push(finding);
         }
-        (None, self.reported(findings))
+        read
     }
+}
 
-    fn reported(&self, findings: Vec<Finding>) -> Vec<Finding> {
-        let is_missing = |finding: &Finding| finding.text.contains(" is missing");
-        findings.into_iter().filter(|finding| !self.broken || !is_missing(finding)).collect()
-    }
+/// What became of a file.
+pub(super) struct Read<C> {
+    /// What it means with its mistakes mended; none if one can't be mended.
+    pub(super) config: Option<C>,
+    pub(super) findings: Vec<Finding>,
+    /// Keys whose value in `config` is not the file's.
+    pub(super) mended: Vec<String>,
 }
 
 /// What is wrong with one entry.
@@ -80,8 +85,13 @@ enum Mistake {
 
 impl Mistake {
     fn read(error: &Error, table: &Spanned<DeTable<'_>>) -> Self {
-        let path = error.span().and_then(|span| locate(table.get_ref(), &span)).unwrap_or_default();
+        let mut path =
+            error.span().and_then(|span| locate(table.get_ref(), &span)).unwrap_or_default();
         if let Some(field) = quoted(error.message(), "missing field `") {
+            // The span of the file as a whole is its beginning, where its first key is.
+            while !path.is_empty() && !place::is_table(table.get_ref(), &path) {
+                path.pop();
+            }
             return Self::Missing([path, vec![Step::Key(field)]].concat());
         }
         match quoted(error.message(), "unknown field `") {
@@ -90,6 +100,12 @@ impl Mistake {
             }
             Some(_) => Self::Unknown(path),
             None => Self::Value(path),
+        }
+    }
+
+    fn steps(&self) -> &[Step] {
+        match self {
+            Self::Unknown(steps) | Self::Value(steps) | Self::Missing(steps) => steps,
         }
     }
 
@@ -117,6 +133,11 @@ impl Mistake {
         let default = |steps: &[Step]| -> Option<Spanned<DeValue<'a>>> {
             place::value(defaults, steps).cloned()
         };
+        // Half an entry of a list would be the next mistake.
+        let entry = self.steps().iter().rposition(|step| matches!(step, Step::Index(_)));
+        if let Some(entry) = entry {
+            return place::remove(table, &self.steps()[..=entry]);
+        }
         match self {
             Self::Unknown(steps) => place::remove(table, steps),
             Self::Value(steps) => {
@@ -130,7 +151,7 @@ impl Mistake {
             }
             Self::Missing(steps) => match default(steps) {
                 Some(default) => place::set(table, steps, default),
-                // Within a list or a section that is optional as a whole: goes out whole.
+                // A section that is optional as a whole goes out whole.
                 None => place::remove(table, &steps[..steps.len().saturating_sub(1)]),
             },
         }

@@ -1,7 +1,6 @@
 //! What can't be meant in a relay's configuration, or should be known before it runs.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use restante_relay::{RelayConfig, Serve};
 
@@ -12,7 +11,7 @@ use super::finding::Remark;
 const BODY_BYTES_LEAST: usize = 64 * 1024;
 
 /// Everything about `config`; relative paths are as the relay takes them, from the folder that it is started in.
-pub(super) fn remarks(config: &RelayConfig, _file: &Path) -> Vec<Remark> {
+pub(super) fn remarks(config: &RelayConfig) -> Vec<Remark> {
     let mut remarks = doors(config);
     remarks.extend(admission(config));
     remarks.extend(bounds(config));
@@ -168,7 +167,7 @@ mod tests {
 
     fn remarks_on(text: &str) -> Vec<String> {
         let config = toml::from_str(text).unwrap();
-        let found = remarks(&config, Path::new("relay.toml"));
+        let found = remarks(&config);
         found.iter().map(|remark| format!("{}: {}", remark.key, remark.text)).collect()
     }
 

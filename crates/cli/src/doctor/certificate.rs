@@ -44,7 +44,38 @@ pub(super) fn outcome(der: &[u8], now: Timestamp) -> Outcome {
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(&[a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
+        GeneralName::IPAddress([a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// At this many days since 1970.
+    fn on_day(day: u64) -> Outcome {
+        let names = vec!["relay.example".to_owned(), "192.0.2.7".to_owned()];
+        let mut parameters = CertificateParams::new(names).unwrap();
+        parameters.not_after = date_time_ymd(1971, 1, 1);
+        let certificate = parameters.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        outcome(certificate.der(), Timestamp::from_millis(day * 24 * 3600 * 1000))
+    }
+
+    #[test]
+    fn a_certificate_says_for_whom_and_for_how_long_it_is() {
+        let seen = "certificate for relay.example, 192.0.2.7, good for 65 d";
+        assert_eq!(on_day(300), Outcome::ok(seen));
+    }
+
+    #[test]
+    fn one_that_ends_soon_should_have_been_renewed() {
+        assert_ne!(
+            on_day(352),
+            Outcome::ok("certificate for relay.example, 192.0.2.7, good for 13 d")
+        );
+        assert!(!on_day(352).is_failed());
     }
 }

@@ -143,6 +143,7 @@ impl Throwaway {
             limit: 10,
             max_bytes: COLLECT_BYTES_MAX,
             wait_ms,
+            heard_until: None,
             signed_at: SystemClock.now(),
         };
         let body = request.to_canonical_json();

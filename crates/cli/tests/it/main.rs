@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that calls them")]
 #![cfg(target_os = "linux")]
 
+mod ready;
+mod relay;
 mod reload;
 mod sockets;
 mod systemd;

@@ -1,13 +1,10 @@
 //! What systemd learns of a relay, and what it can ask of it by signals.
 
-use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longer than a start takes on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::ready::Notified;
 
 /// A relay that is ended with the test.
 struct Relay(Child);
@@ -25,26 +22,18 @@ impl Drop for Relay {
     }
 }
 
-fn next_state(systemd: &UnixDatagram) -> String {
-    let mut state = [0; 64];
-    let length = systemd.recv(&mut state).unwrap();
-    String::from_utf8(state[..length].to_vec()).unwrap()
-}
-
 #[test]
 fn a_relay_says_when_it_is_ready_and_stopping_and_outlives_a_reload() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&socket).unwrap();
-    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let systemd = Notified::bind(folder.path());
     let mut command = Command::new(env!("CARGO_BIN_EXE_restante"));
     command.args(["relay", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("data"));
     command.env("RESTANTE_RELAY__OPERATORS__LISTEN", "127.0.0.1:0");
-    command.env("NOTIFY_SOCKET", &socket).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("NOTIFY_SOCKET", systemd.path()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut relay = Relay(command.spawn().unwrap());
-    assert_eq!(next_state(&systemd), "READY=1");
+    assert_eq!(systemd.next_state(), "READY=1");
     relay.signal(Signal::HUP);
     relay.signal(Signal::TERM);
-    assert_eq!(next_state(&systemd), "STOPPING=1");
+    assert_eq!(systemd.next_state(), "STOPPING=1");
     assert!(relay.0.wait().unwrap().success());
 }

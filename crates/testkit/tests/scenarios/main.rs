@@ -24,6 +24,7 @@ mod o_sender_restarts;
 mod p_server_without_a_node;
 mod q_thousand_messages;
 mod r_server_acl;
+mod reverse_proxies;
 mod s_ten_falls;
 mod t_join_in_progress;
 mod u_rooms_of_all_kinds;

@@ -14,16 +14,30 @@ pub(super) enum Step {
     Index(usize),
 }
 
-/// `keys.notaries.2.url`: entries of lists are counted from 1, as people do.
+/// `keys.notaries.url`: which entry of a list is meant, the line says.
 pub(super) fn path_text(steps: &[Step]) -> String {
-    let names: Vec<String> = steps
-        .iter()
-        .map(|step| match step {
-            Step::Key(key) => key.clone(),
-            Step::Index(index) => (index + 1).to_string(),
-        })
-        .collect();
-    names.join(".")
+    let names = steps.iter().filter_map(|step| match step {
+        Step::Key(key) => Some(key.as_str()),
+        Step::Index(_) => None,
+    });
+    names.collect::<Vec<_>>().join(".")
+}
+
+/// Whether a table is at `steps`.
+pub(super) fn is_table(table: &DeTable<'_>, steps: &[Step]) -> bool {
+    let Some((Step::Key(first), rest)) = steps.split_first() else { return steps.is_empty() };
+    table.get(first.as_str()).is_some_and(|value| is_table_within(value.get_ref(), rest))
+}
+
+fn is_table_within(value: &DeValue<'_>, steps: &[Step]) -> bool {
+    match (value, steps) {
+        (DeValue::Table(_), []) => true,
+        (DeValue::Table(table), _) => is_table(table, steps),
+        (DeValue::Array(array), [Step::Index(index), rest @ ..]) => {
+            array.get(*index).is_some_and(|element| is_table_within(element.get_ref(), rest))
+        }
+        _ => false,
+    }
 }
 
 /// The innermost entry whose key or value holds `span`.

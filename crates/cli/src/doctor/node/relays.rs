@@ -75,6 +75,7 @@ async fn collect(relay: &Callee<'_>, identity: &Identity) -> Outcome {
         limit: 1,
         max_bytes: 1,
         wait_ms: 0,
+        heard_until: None,
         signed_at: SystemClock.now(),
     };
     let body = request.to_canonical_json();
@@ -135,7 +136,7 @@ async fn reached(relay: &Callee<'_>, identity: &Identity) -> Outcome {
         Ok(answer) => return Outcome::warn(answer.refusal(), "ask the relay's operator"),
         Err(error) => return Outcome::warn(error, "ask the relay's operator"),
     };
-    let documents = NotaryResponse::parse(&answer.body).map(|response| response.documents);
+    let documents = NotaryResponse::parse(&answer.body).map(|response| response.server_keys);
     let documents = documents.unwrap_or_default();
     let Some(document) = documents.iter().find(|document| document.server_name() == own) else {
         return Outcome::warn(

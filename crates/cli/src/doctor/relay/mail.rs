@@ -238,9 +238,7 @@ async fn wait(report: &mut Report, throwaway: &Throwaway, relay: &Callee<'_>) {
 
 async fn leave(report: &mut Report, throwaway: &Throwaway, relay: &Callee<'_>) {
     let outcome = match throwaway.leave(relay).await {
-        Ok(answer) if answer.status.is_success() => {
-            Outcome::ok("the throw-away server is gone, with its mailbox")
-        }
+        Ok(answer) if answer.status.is_success() => Outcome::ok("the throw-away server is gone"),
         Ok(answer) => refused(&answer),
         Err(error) => Outcome::failed(error, "see the log of the reverse proxy"),
     };
