@@ -43,7 +43,9 @@ pub(super) fn count(
         )?
         .query_map(params![mailbox, now, signed(expired), signed(dropped)], |row| row.get(0))?
         .last();
-    let until: i64 = until.transpose()?.unwrap_or(now);
+    // A damaged number of a mailbox: nobody would ever ask for these losses.
+    let Some(until) = until.transpose()? else { return Ok(()) };
+    let until: i64 = until;
     let named = lost.origin.filter(|origin| origin.parse::<ServerName>().is_ok());
     let origin = named.unwrap_or(OTHERS);
     if add(connection, mailbox, lost, origin, until)? {
