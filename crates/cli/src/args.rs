@@ -1,18 +1,20 @@
 //! The command line.
 
+mod keys;
 pub(crate) mod mailbox;
+mod relays;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use restante_federation::BaseUrl;
-use restante_federation_proto::ServerName;
 use restante_relay::RelayConfig;
 
 use crate::config_file;
 use crate::confirmation::Consent;
+pub(crate) use keys::{KeysAction, TrustOptions};
 pub(crate) use mailbox::{DroppedMail, InviteOptions, MailboxAction, OneMailbox};
+pub(crate) use relays::{LeftMail, RelaysAction};
 
 /// Holds mail for Matrix homeservers that are not always online.
 #[derive(Debug, Parser)]
@@ -215,112 +217,6 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum RelaysAction {
-    /// Have this server's mail held by a relay, with the line that its operator gave you
-    Join {
-        /// The line, as `restante mailbox invite` prints it
-        line: String,
-        #[command(flatten)]
-        config: NodeConfigOption,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Stop having mail held by a relay
-    Leave {
-        /// The relay's server name
-        relay: ServerName,
-        /// What becomes of mail that the relay still holds
-        #[arg(long, value_name = "WHAT", default_value = "keep")]
-        mail: LeftMail,
-        #[command(flatten)]
-        consent: Consent,
-        #[command(flatten)]
-        config: NodeConfigOption,
-    },
-    /// Show the relays of one server, or of all
-    List {
-        /// Whose mail they hold; the own server's relays are those that the node collects from
-        server: Option<ServerName>,
-        #[command(flatten)]
-        config: NodeConfigOption,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Name a relay that holds a server's mail; takes effect at once
-    Add {
-        /// Whose mail it holds
-        server: ServerName,
-        /// The relay's server name
-        relay: ServerName,
-        /// The relay's URL; needed when its name is a key
-        #[arg(long)]
-        url: Option<BaseUrl>,
-        #[command(flatten)]
-        config: NodeConfigOption,
-    },
-    /// Take back what `add` named; takes effect at once
-    Remove {
-        /// Whose mail it holds
-        server: ServerName,
-        /// The relay's server name
-        relay: ServerName,
-        #[command(flatten)]
-        config: NodeConfigOption,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysAction {
-    /// Show whose keys are believed, and why
-    List {
-        #[command(flatten)]
-        config: NodeConfigOption,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what is believed of a server, and what its unverified mail offers
-    Show {
-        /// The server; the own one shows the own key, for others to compare
-        server: ServerName,
-        #[command(flatten)]
-        config: NodeConfigOption,
-        /// Print JSON, with the documents
-        #[arg(long)]
-        json: bool,
-    },
-    /// Believe a server's key document, by your own word
-    Trust(TrustOptions),
-    /// Forget what is believed of a server; it is asked again when its key is needed
-    Forget {
-        /// The server
-        server: ServerName,
-        #[command(flatten)]
-        config: NodeConfigOption,
-    },
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct TrustOptions {
-    /// The server
-    pub(crate) server: ServerName,
-    /// A file with the key document, as https://SERVER/_matrix/key/v2/server gives it [default: what the server
-    /// or its unverified mail offers]
-    #[arg(long = "file", value_name = "DOCUMENT")]
-    pub(crate) document: Option<PathBuf>,
-    /// The key that the offered document must list, as its operator told you
-    #[arg(long, value_name = "KEY", conflicts_with = "document")]
-    pub(crate) key: Option<String>,
-    /// Trust what is offered; without it, it is only shown
-    #[arg(long)]
-    pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) config: NodeConfigOption,
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum ConfigAction {
     /// Print a commented configuration file with every key and its default
     Generate {
@@ -375,14 +271,6 @@ pub(crate) enum DoctorSubject {
         #[arg(long)]
         json: bool,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LeftMail {
-    /// It is dropped
-    Drop,
-    /// The node collects it first
-    Keep,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -128,7 +128,12 @@ mod tests {
     #[tokio::test]
     async fn leaving_keeps_mail_unless_told_to_drop_it_which_needs_consent() {
         let door = ScriptedDoor::open().await;
-        door.answer("POST", "/_restante/admin/v1/relays/r.example/leave", 200, r#"{"state":"emptying"}"#);
+        door.answer(
+            "POST",
+            "/_restante/admin/v1/relays/r.example/leave",
+            200,
+            r#"{"state":"emptying"}"#,
+        );
         let (relay, mail, consent) = leave_options("restante relays leave r.example");
         let text = leave(door.client(), &relay, mail, consent).await.unwrap();
         assert!(text.contains("is collected first"), "{text}");

@@ -75,27 +75,25 @@ async fn connect(report: &mut Report, addresses: &[IpAddr], port: u16) -> Option
             }
         }
     }
-    let what_to_do = "start what listens there (reverse proxy or relay), open the port in the firewall, and forward it to this machine";
-    let outcome = match (&connected, closed.is_empty()) {
-        (Some(stream), true) => Outcome::ok(
-            stream
-                .peer_addr()
-                .map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")),
-        ),
-        // `localhost` has two addresses, and few programs listen on both.
-        (Some(stream), false) if addresses.iter().all(IpAddr::is_loopback) => Outcome::ok(
-            stream
-                .peer_addr()
-                .map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}")),
-        ),
-        (Some(_), false) => Outcome::warn(
+    // `localhost` has two addresses, and few programs listen on both.
+    let is_here = addresses.iter().all(IpAddr::is_loopback);
+    let outcome = match &connected {
+        Some(stream) if closed.is_empty() || is_here => Outcome::ok(connected_to(stream)),
+        Some(_) => Outcome::warn(
             format!("only some addresses take connections; {}", closed.join("; ")),
             "listen there as well, or take the address out of the DNS",
         ),
-        (None, _) => Outcome::failed(closed.join("; "), what_to_do),
+        None => Outcome::failed(
+            closed.join("; "),
+            "start what listens there (reverse proxy or relay), open the port in the firewall, and forward it to this machine",
+        ),
     };
     report.step("tcp", outcome);
     connected
+}
+
+fn connected_to(stream: &TcpStream) -> String {
+    stream.peer_addr().map_or_else(|_| "connected".to_owned(), |at| format!("connected to {at}"))
 }
 
 async fn tls(

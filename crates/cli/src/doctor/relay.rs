@@ -256,7 +256,7 @@ fn key_outcome(answer: Answer, name: &ServerName, key: &SigningKey) -> Outcome {
     }
 }
 
-/// Why mail can't be tried.
+/// A text of an answer; empty where there is none.
 pub(super) fn text(json: &Value, name: &str) -> String {
     json[name].as_str().unwrap_or_default().to_owned()
 }

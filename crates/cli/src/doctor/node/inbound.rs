@@ -1,13 +1,13 @@
 //! The node's inbound door: on this machine, and as others find it by the server's name.
 
+use std::time::Duration;
+
 use restante_federation::{FederationClient, Identity, Peer};
 use restante_federation_proto::KeyDocument;
 use restante_node::NodeConfig;
 use restante_relay_api::endpoints::KEY_SERVER;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use std::time::Duration;
 
 use crate::doctor::caller::Callee;
 use crate::doctor::report::{Outcome, Report};

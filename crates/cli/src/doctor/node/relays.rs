@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use restante_federation::BaseUrl;
-use restante_federation::{FederationClient, Identity, Peer};
+use restante_federation::{BaseUrl, FederationClient, Identity, Peer};
 use restante_federation_proto::{Clock as _, NotaryResponse, ServerName, SystemClock, Timestamp};
 use restante_node::NodeConfig;
 use restante_relay_api::endpoints::{COLLECT, KEY_QUERY};
