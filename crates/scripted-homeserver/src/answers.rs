@@ -118,10 +118,7 @@ fn missing_events(room: &Room, question: &Question<'_>) -> Answer {
     let (latest, earliest) = (ids("latest_events"), ids("earliest_events"));
     let limit = asked["limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
     let limit = limit.unwrap_or(MISSING_EVENTS_MAX).min(MISSING_EVENTS_MAX);
-    let before = latest.iter().filter_map(|id| room.event(id));
-    let before: BTreeSet<String> = before.flat_map(|pdu| pdu.prev_events.clone()).collect();
-    let mut found = room.back_from(&before, &earliest, limit);
-    found.retain(|pdu| !latest.contains(&pdu.id));
+    let found = room.layers_before(&latest, &earliest, limit);
     let events: Vec<&Value> = found.iter().rev().map(|pdu| &pdu.json).collect();
     (StatusCode::OK, json!({ "events": events }))
 }
@@ -130,7 +127,7 @@ fn backfill(room: &Room, question: &Question<'_>) -> Answer {
     let from: BTreeSet<String> = question.query("v").map(str::to_owned).collect();
     let limit = question.query("limit").next().and_then(|limit| limit.parse().ok());
     let limit = limit.unwrap_or(BACKFILL_MAX).min(BACKFILL_MAX);
-    let found = room.back_from(&from, &BTreeSet::new(), limit);
+    let found = room.back_from(&from, limit);
     let pdus: Vec<&Value> = found.iter().map(|pdu| &pdu.json).collect();
     (StatusCode::OK, json!({ "pdus": pdus }))
 }

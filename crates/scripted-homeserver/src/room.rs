@@ -192,15 +192,39 @@ impl Room {
         newest.is_none_or(|acl| acl::permits(&acl.json["content"], server.as_str()))
     }
 
-    /// Events back from `from`, deepest first: those of `from` themselves, and what lies before them but not `without`.
-    pub(crate) fn back_from(
+    /// What lies before `latest` and not in `earliest`, as Synapse looks for it: layer by layer, so that what an event
+    /// follows comes before all that lies further back, however old it is.
+    pub(crate) fn layers_before(
         &self,
-        from: &BTreeSet<String>,
-        without: &BTreeSet<String>,
+        latest: &BTreeSet<String>,
+        earliest: &BTreeSet<String>,
         limit: usize,
     ) -> Vec<&Pdu> {
+        let mut met: BTreeSet<&str> = earliest.iter().map(String::as_str).collect();
+        let mut layer: Vec<&Pdu> =
+            latest.difference(earliest).filter_map(|id| self.event(id)).collect();
+        let mut found: Vec<&Pdu> = Vec::new();
+        while !layer.is_empty() && found.len() < limit {
+            let mut next = Vec::new();
+            for pdu in layer {
+                // Those that were met count as well, as the LIMIT of Synapse's query counts them.
+                let before = pdu.prev_events.iter().take(limit - found.len());
+                let before: Vec<&Pdu> = before
+                    .filter_map(|id| self.event(id))
+                    .filter(|pdu| met.insert(&pdu.id))
+                    .collect();
+                found.extend(&before);
+                next.extend(before);
+            }
+            layer = next;
+        }
+        found
+    }
+
+    /// Events back from `from`, deepest first: those of `from` themselves, and what lies before them.
+    pub(crate) fn back_from(&self, from: &BTreeSet<String>, limit: usize) -> Vec<&Pdu> {
         let mut met: BTreeSet<&str> = BTreeSet::new();
-        let known = |id: &String| self.events.get(id).filter(|_| !without.contains(id));
+        let known = |id: &String| self.event(id);
         let mut due: BTreeMap<(u64, &str), &Pdu> =
             from.iter().filter_map(known).map(|pdu| ((pdu.depth, pdu.id.as_str()), pdu)).collect();
         let mut found = Vec::new();
@@ -275,10 +299,29 @@ mod tests {
         let mut room = room();
         let known = say(&mut room, None);
         let gap: Vec<Pdu> = (0..5).map(|_| say(&mut room, None)).collect();
-        let last = gap[4].id.clone();
-        let found = room.back_from(&[last].into(), &[known.id].into(), 100);
+        let found = room.layers_before(&[gap[4].id.clone()].into(), &[known.id].into(), 100);
         let mut ids: Vec<&str> = found.iter().map(|pdu| pdu.id.as_str()).collect();
         ids.reverse();
-        assert_eq!(ids, gap.iter().map(|pdu| pdu.id.as_str()).collect::<Vec<_>>());
+        assert_eq!(ids, gap[..4].iter().map(|pdu| pdu.id.as_str()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_an_event_follows_is_in_the_answer_however_old_it_is() {
+        let mut room = room();
+        let start = room.newest().clone();
+        let known = say(&mut room, None);
+        let old = say(&mut room, Some(start));
+        let chain: Vec<Pdu> = (0..12)
+            .scan(known.id.clone(), |before, _| {
+                let pdu = say(&mut room, Some([before.clone()].into()));
+                *before = pdu.id.clone();
+                Some(pdu)
+            })
+            .collect();
+        let joining = say(&mut room, None);
+        let found = room.layers_before(&[joining.id].into(), &[known.id].into(), 10);
+        let ids: BTreeSet<&str> = found.iter().map(|pdu| pdu.id.as_str()).collect();
+        assert!(ids.contains(old.id.as_str()) && ids.contains(chain[11].id.as_str()));
+        assert_eq!(found.len(), 10);
     }
 }

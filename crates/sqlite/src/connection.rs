@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::{OpenError, lock};
@@ -125,6 +126,8 @@ pub(crate) fn configure_in_memory(connection: &Connection) -> rusqlite::Result<(
 
 fn set_common(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Without this, SQLite plans a kept statement anew whenever its LIMIT or the like is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Negative means KiB, positive would be pages.
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     // A read error of mapped memory would be a signal that kills the process.
@@ -145,4 +148,24 @@ fn restrict_to_owner(path: &Path) -> Result<(), OpenError> {
 #[cfg(not(unix))]
 fn restrict_to_owner(_path: &Path) -> Result<(), OpenError> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_kept_statement_is_planned_once_whatever_its_limit_is() {
+        let connection = Connection::open_in_memory().unwrap();
+        configure_in_memory(&connection).unwrap();
+        connection.execute_batch("CREATE TABLE numbers (number INTEGER NOT NULL) STRICT").unwrap();
+        let sql = "SELECT number FROM numbers WHERE number > ?1 ORDER BY number LIMIT ?2";
+        let mut select = connection.prepare(sql).unwrap();
+        for limit in 1..10 {
+            select.exists([limit, limit]).unwrap();
+        }
+        assert_eq!(select.get_status(StatementStatus::RePrepare), 0);
+    }
 }

@@ -108,6 +108,8 @@ async fn every_command_needs_the_token() {
             (Method::GET, "/keys/b.test"),
             (Method::PUT, "/keys/b.test"),
             (Method::DELETE, "/keys/b.test"),
+            (Method::POST, "/relays/join"),
+            (Method::POST, "/relays/r.test/leave"),
             (Method::GET, "/parked"),
             (Method::POST, "/parked/retry"),
             (Method::GET, "/parked/mail-1"),

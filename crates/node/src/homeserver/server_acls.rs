@@ -1,7 +1,10 @@
 //! Reads a room's `m.room.server_acl` as it is at its end, by questions that any server may ask.
 //!
 //! The template of a join names the room's newest events; a template is given for any member of the own server, as
-//! joining again changes nothing. Who is a member is in the state at the last event by time.
+//! joining again changes nothing. Who is a member is in the state at one of the last events by time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::StatusCode;
 use restante_federation_proto::{Timestamp, UserId, escape_path_segment};
@@ -20,6 +23,10 @@ const MEMBERS_MAX: usize = 5;
 
 /// Newest events of a room that are looked at; a join names at most 20.
 const NEWEST_MAX: usize = 20;
+
+/// Events that are looked at, from the last one back: an event on a branch from before the own server joined has no
+/// member of it.
+const LOOKS_MAX: usize = 5;
 
 const ACL: &str = "m.room.server_acl";
 
@@ -46,6 +53,7 @@ struct Membership {
 #[derive(Deserialize)]
 struct Latest {
     event_id: String,
+    origin_server_ts: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -97,40 +105,68 @@ impl Homeserver {
         version: &str,
         now: Timestamp,
     ) -> Result<Vec<String>, Unavailable> {
-        let members = {
-            let latest = self.latest_event(room_id, now).await?;
-            let event = self.held_event(&latest).await?;
-            let state = self.state_before(room_id, &latest).await?;
-            let mut state = parse_state(&state)?;
-            // The state before an event does not hold the event itself: it may be the join of the only member.
-            state.extend(event.as_ref().and_then(|event| serde_json::from_str(event.get()).ok()));
-            self.own_members(&state)
-        };
-        for member in members {
-            let (room, user) = (escape_path_segment(room_id), escape_path_segment(&member));
-            let version = escape_query(version);
-            let target = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver={version}");
-            let (status, body) = self.ask(&target).await?;
-            match status {
-                StatusCode::OK => return newest(&body),
-                // This one is no member at the room's end.
-                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => {}
-                status => return Err(unavailable(status)),
+        let (mut until, mut asked) = (now, BTreeSet::new());
+        for _ in 0..LOOKS_MAX {
+            let Some(latest) = self.latest_event(room_id, until).await? else { break };
+            for member in self.own_members_at(room_id, &latest.event_id).await? {
+                if asked.insert(member.clone())
+                    && let Some(newest) = self.newest_for(room_id, version, &member).await?
+                {
+                    return Ok(newest);
+                }
             }
+            until = latest.origin_server_ts.before(Duration::from_millis(1));
         }
         Err(unreadable("no member of the own server is found in it"))
     }
 
-    /// The last event by its sender's clock, as good as any other to see who was a member.
-    async fn latest_event(&self, room_id: &str, now: Timestamp) -> Result<String, Unavailable> {
-        let (room_id, now) = (escape_path_segment(room_id), now.as_millis());
-        let target = format!("/_matrix/federation/v1/timestamp_to_event/{room_id}?ts={now}&dir=b");
+    /// Members of the own server in the state with this event.
+    async fn own_members_at(
+        &self,
+        room_id: &str,
+        event_id: &str,
+    ) -> Result<Vec<String>, Unavailable> {
+        let event = self.held_event(event_id).await?;
+        let state = self.state_before(room_id, event_id).await?;
+        let mut state = parse_state(&state)?;
+        // The state before an event does not hold the event itself: it may be the join of the only member.
+        state.extend(event.as_ref().and_then(|event| serde_json::from_str(event.get()).ok()));
+        Ok(self.own_members(&state))
+    }
+
+    /// The newest events by the template of a join; `None` if `member` is none at the room's end.
+    async fn newest_for(
+        &self,
+        room_id: &str,
+        version: &str,
+        member: &str,
+    ) -> Result<Option<Vec<String>>, Unavailable> {
+        let (room, user) = (escape_path_segment(room_id), escape_path_segment(member));
+        let version = escape_query(version);
+        let target = format!("/_matrix/federation/v1/make_join/{room}/{user}?ver={version}");
+        let (status, body) = self.ask(&target).await?;
+        match status {
+            StatusCode::OK => newest(&body).map(Some),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Ok(None),
+            status => Err(unavailable(status)),
+        }
+    }
+
+    /// The last event by its sender's clock, as good as most to see who was a member; `None` before the first.
+    async fn latest_event(
+        &self,
+        room_id: &str,
+        until: Timestamp,
+    ) -> Result<Option<Latest>, Unavailable> {
+        let (room_id, until) = (escape_path_segment(room_id), until.as_millis());
+        let target =
+            format!("/_matrix/federation/v1/timestamp_to_event/{room_id}?ts={until}&dir=b");
         match self.ask(&target).await? {
             (StatusCode::OK, body) => {
-                let latest: Option<Latest> = serde_json::from_slice(&body).ok();
-                latest.map(|latest| latest.event_id).ok_or_else(|| unreadable("no event is named"))
+                let latest = serde_json::from_slice(&body);
+                latest.map(Some).map_err(|_| unreadable("no event is named"))
             }
-            (StatusCode::NOT_FOUND, _) => Err(unreadable("it holds no event")),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, _) => Err(unavailable(status)),
         }
     }

@@ -16,7 +16,7 @@ use restante_relay_api::{Content, REQUEST_ID_HEADER, RequestId, Waybill};
 
 use super::{Door, json, pass, refuse};
 use crate::inbox::Arrival;
-use crate::inbox::mail::{Mail, Standing, StreamPlace};
+use crate::inbox::mail::{DIRECT, Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
 use crate::store::seen::TransactionKey;
 
@@ -142,7 +142,7 @@ async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError>
         proof: Some(proof),
         place,
         extras: Bytes::new(),
-        source: "direct".to_owned(),
+        source: DIRECT.to_owned(),
         request_id: request_id(&parts.headers),
         standing: Standing::Waiting,
     };

@@ -129,6 +129,30 @@ async fn direct_mail_that_follows_what_the_homeserver_dropped_is_delivered_after
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_went_straight_and_was_dropped_is_delivered_when_a_relays_copy_of_it_comes() {
+    let site = InboundSite::new(&["relay.test"]).await;
+    site.homeserver.joins(ROOM, "$start");
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let edu = serde_json::json!({"edu_type": "m.typing", "content": {}});
+    let draft = writer.draft(ROOM);
+    let letter = writer.letter(&[draft], &[edu]);
+    site.homeserver.drops(&writer.written[0], 1);
+    site.run_with(async |inbox| {
+        assert_eq!(send(&site, &inbox, &letter).await, StatusCode::OK);
+        site.relays.hold("relay.test", &letter);
+        status_when(&inbox, |_| site.homeserver.stored(ROOM).len() == 1).await;
+        site.relays.hold("relay.test", &letter);
+        status_when(&inbox, |status| status.confirmed_total == 1 && status.backlog.is_empty())
+            .await;
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+    assert_eq!(site.homeserver.transactions(), ["t1"], "it is not sent in its origin's name again");
+    assert_eq!((site.homeserver.edus(), site.homeserver.own_transactions()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn direct_mail_whose_key_cannot_be_had_goes_straight_through_though_a_number_is_missing() {
     let site = site().await;
     let mut stranger = Writer::new("b.test");

@@ -111,6 +111,10 @@ impl Inbox {
                 self.take_apart(origin, &envelope, &pdus, (GROWN, &twins.delivered_edus)).await?;
                 return Ok(None);
             }
+            grown::Delivered::Already => {
+                self.taken(origin, &envelope, pdus, &BTreeMap::new()).await?;
+                return Ok(None);
+            }
         }
         let aside = match self.readiness(origin, &envelope, &pdus).await? {
             Readiness::Waits(turn) => return Ok(Some(turn)),

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::store::inbox::Twins;
 
-/// How to deliver one of several bodies.
+/// How to deliver what may have come before, with this body or with another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivered {
     /// As it is.
@@ -22,6 +22,8 @@ pub(crate) enum Delivered {
     WithAnother,
     /// Its events on their own: the homeserver took another body.
     Apart,
+    /// Not again: it went straight to the homeserver, and its events are to be confirmed.
+    Already,
 }
 
 /// Bytes of an event's or EDU's fingerprint: no two that differ have the same, by chance or by anybody's work.
@@ -37,6 +39,9 @@ struct Body<'a> {
 
 /// Decides about `content`.
 pub(crate) fn delivered(content: &[u8], twins: &Twins) -> Delivered {
+    if twins.is_copy {
+        return Delivered::Already;
+    }
     if twins.is_one_delivered {
         return Delivered::Apart;
     }
@@ -108,7 +113,7 @@ mod tests {
 
     fn twins(waiting: &[&'static str], is_one_delivered: bool) -> Twins {
         let waiting = waiting.iter().map(|json| Bytes::from_static(json.as_bytes())).collect();
-        Twins { waiting, is_one_delivered, delivered_edus: vec![] }
+        Twins { waiting, is_one_delivered, ..Twins::default() }
     }
 
     const SMALL: &[u8] = br#"{"pdus":[{"a":1}],"edus":[{"e":1}]}"#;
@@ -124,6 +129,12 @@ mod tests {
         assert_eq!(delivered(SMALL, &twins(&[grown], false)), Delivered::WithAnother);
         let small = std::str::from_utf8(SMALL).unwrap();
         assert_eq!(delivered(grown.as_bytes(), &twins(&[small], false)), Delivered::Whole);
+    }
+
+    #[test]
+    fn what_went_straight_to_the_homeserver_is_not_delivered_again() {
+        let twins = Twins { is_copy: true, ..twins(&[], true) };
+        assert_eq!(delivered(SMALL, &twins), Delivered::Already);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use restante_relay_api::RequestId;
 use super::load::{Class, Weight};
 use crate::store::seen::TransactionKey;
 
+/// The source of mail that no relay gave; no server is named so, for it has no dot.
+pub(crate) const DIRECT: &str = "direct";
+
 /// What is known of mail when it arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -69,6 +72,11 @@ impl Mail {
             Standing::Unverified(reason) => ("unverified", Some(reason)),
             Standing::Forged(reason) => ("forged", Some(reason)),
         }
+    }
+
+    /// Whether a relay gave it.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.source != DIRECT
     }
 
     /// Whether its origin is proven.

@@ -77,6 +77,7 @@ pub(crate) async fn arrive(
 fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<bool> {
     let is_first = if mail.is_proven() {
         seen::remember(connection, &mail.key, now)?
+            || mail.is_relayed() && seen::take_copy(connection, &mail.key)?
     } else {
         !seen::contains(connection, &mail.key)? && !is_held(connection, mail)?
     };

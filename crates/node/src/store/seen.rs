@@ -15,6 +15,12 @@ pub(crate) const REMEMBERED: Duration = TIME_TO_LIVE.saturating_add(MEMORY_BEYON
 /// Rows that one step of pruning removes, so that other writes need not wait long.
 const PRUNE_STEP: u32 = 500;
 
+/// In the column `is_superseded`, whose first meaning is 1: the transaction went straight to the homeserver.
+const PASSED: i64 = 2;
+
+/// Likewise: it went straight to the homeserver, and a relay's copy of it was taken in as well.
+const PASSED_AND_COPIED: i64 = 3;
+
 /// What tells one transaction from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct TransactionKey {
@@ -47,6 +53,22 @@ pub(super) fn remember(
 pub(super) fn contains(connection: &Connection, key: &TransactionKey) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM seen WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
     connection.prepare_cached(sql)?.exists(params![key.origin.as_str(), key.txn_id, key.sha256])
+}
+
+/// Takes in a relay's copy of what went straight to the homeserver, which may have dropped it; `true` for the first.
+pub(super) fn take_copy(connection: &Connection, key: &TransactionKey) -> rusqlite::Result<bool> {
+    let sql = "UPDATE seen SET is_superseded = ?4 WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3
+               AND is_superseded = ?5";
+    let (origin, txn_id) = (key.origin.as_str(), &key.txn_id);
+    let row = params![origin, txn_id, key.sha256, PASSED_AND_COPIED, PASSED];
+    Ok(connection.prepare_cached(sql)?.execute(row)? > 0)
+}
+
+/// Whether the row `id` of the inbox is the copy of what went straight to the homeserver.
+pub(super) fn is_copy(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM seen WHERE is_superseded = ?2 AND (origin, txn_id, sha256) =
+               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
+    connection.prepare_cached(sql)?.exists(params![id, PASSED_AND_COPIED])
 }
 
 /// Notes that `seq` of a stream is done with.
@@ -96,7 +118,12 @@ pub(crate) async fn passed(
 ) -> Result<(), StoreError> {
     database
         .write(move |connection| {
-            remember(connection, &key, now)?;
+            if remember(connection, &key, now)? {
+                let sql = "UPDATE seen SET is_superseded = ?4
+                           WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
+                let row = params![key.origin.as_str(), key.txn_id, key.sha256, PASSED];
+                connection.prepare_cached(sql)?.execute(row)?;
+            }
             let sql = "UPDATE seen SET edus = ?4 WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
             let row = params![key.origin.as_str(), key.txn_id, key.sha256, edus];
             connection.prepare_cached(sql)?.execute(row)?;

@@ -38,6 +38,7 @@ struct HomeserverState {
     most_staged: usize,
     own_transactions: usize,
     acls: BTreeMap<String, serde_json::Value>,
+    ends_on_old_branch: bool,
     /// Events that it takes and does not store, and how often.
     drops: BTreeMap<String, u32>,
 }
@@ -63,6 +64,11 @@ impl FakeHomeserver {
 
     pub(crate) fn has_acl(&self, room: &str, content: serde_json::Value) {
         self.state().acls.insert(room.to_owned(), content);
+    }
+
+    /// The last event of its rooms lies on a branch from before it joined.
+    pub(crate) fn ends_on_old_branch(&self) {
+        self.state().ends_on_old_branch = true;
     }
 
     /// It takes `event_id` and does not store it, so many times.
@@ -196,7 +202,11 @@ impl HomeserverState {
             return (if is_stored { 200 } else { 404 }, "{}".to_owned());
         }
         if let Some(rest) = target.strip_prefix("/_matrix/federation/v1/state/") {
-            let room = rest.split_once("?event_id=").unwrap().0.replace("%21", "!");
+            let (room, id) = rest.split_once("?event_id=").unwrap();
+            let room = room.replace("%21", "!");
+            if id == "$branch" {
+                return (200, r#"{"pdus":[]}"#.to_owned());
+            }
             let mut pdus = vec![serde_json::json!({
                 "type": "m.room.member", "state_key": format!("@u:{OWN_NAME}"),
                 "content": {"membership": "join"},
@@ -207,7 +217,13 @@ impl HomeserverState {
             return (200, serde_json::json!({ "pdus": pdus }).to_string());
         }
         if target.starts_with("/_matrix/federation/v1/timestamp_to_event/") {
-            return (200, r#"{"event_id":"$start"}"#.to_owned());
+            let is_before_branch = target.contains("?ts=999&");
+            let (id, at) = match self.ends_on_old_branch && !is_before_branch {
+                true => ("$branch", 1000),
+                false => ("$start", 1),
+            };
+            let event = serde_json::json!({"event_id": id, "origin_server_ts": at});
+            return (200, event.to_string());
         }
         if let Some(id) = target.strip_prefix("/_matrix/federation/v1/event/") {
             let is_stored = self.stored.values().flatten().any(|stored| stored == id);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use restante_simulation::{Options, Outcome, Plan, run};
+use restante_simulation::{Options, Outcome, Plan, run, run_plan, shrink};
 
 /// The first seed where no other is asked for.
 const FIRST: u64 = 1;
@@ -16,6 +16,9 @@ const COUNT: u64 = 200;
 
 /// Failing seeds that are told in full.
 const TOLD_MAX: usize = 1;
+
+/// Plans that are played to find what a failing seed needs to fail; each takes a fraction of a second.
+const SHRINKING_TRIES_MAX: usize = 300;
 
 /// Failing seeds after which no more are tried.
 const FAILED_MAX: usize = 20;
@@ -63,18 +66,24 @@ fn every_promise_is_kept_whatever_happens() {
         println!("{count:>10} {kind}");
     }
     if count == 1 && failed.is_empty() {
-        tell(first);
+        tell(Plan::draw(first));
     }
     for outcome in failed.iter().take(TOLD_MAX) {
-        tell(outcome.seed);
+        let whole = Plan::draw(outcome.seed);
+        let small = shrink(&whole, Options::default(), SHRINKING_TRIES_MAX);
+        let (needed, all) = (small.steps.len(), whole.steps.len());
+        tell(whole);
+        println!("\nIt fails with {needed} of its {all} steps as well:\n");
+        tell(small);
     }
     assert!(failed.is_empty(), "repeat one with: cargo xtask simulate --seed SEED --count 1");
 }
 
-/// Runs it again, with what the processes log.
-fn tell(seed: u64) {
-    let outcome = run(seed, Options { tells_logs: true, ..Options::default() });
-    println!("{:#?}", Plan::draw(seed));
+/// Plays it again, with what the processes log.
+fn tell(plan: Plan) {
+    let seed = plan.seed;
+    println!("{plan:#?}");
+    let outcome = run_plan(plan, Options { tells_logs: true, ..Options::default() });
     for line in &outcome.story {
         println!("{line}");
     }

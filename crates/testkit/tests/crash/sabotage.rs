@@ -81,7 +81,7 @@ async fn do_in_turn(store: Arc<SqliteStore>, mut waiting: mpsc::Receiver<Work>) 
     while let Some(work) = waiting.recv().await {
         match work {
             Work::Deposit(deposit, quotas) => {
-                drop(store.deposit(deposit, quotas).await.unwrap());
+                store.deposit(deposit, quotas).await.unwrap();
             }
             Work::Nothing(done) => drop(done.send(())),
         }

@@ -204,6 +204,22 @@ async fn what_the_rooms_access_list_denies_is_parked_and_not_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_on_a_branch_from_before_the_own_server_joined_does_not_hold_a_room_up() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letter = writer.message(ROOM);
+    site.homeserver.ends_on_old_branch();
+    site.homeserver.drops(&writer.written[0], 1);
+    site.hold(&[letter]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |_| site.homeserver.stored(ROOM).len() == 1).await;
+    })
+    .await;
+    assert_eq!(site.homeserver.own_transactions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_parked_event_that_is_dropped_gives_its_room_back() {
     let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");

@@ -5,6 +5,8 @@ use restante_federation_proto::ServerName;
 use restante_sqlite::{Database, StoreError};
 use rusqlite::params;
 
+use crate::store::seen;
+
 /// Other bodies that are looked at; a sender that adds to what it could not deliver makes one or two.
 const TWINS_MAX: u32 = 10;
 
@@ -15,6 +17,8 @@ pub(crate) struct Twins {
     pub(crate) waiting: Vec<Bytes>,
     /// Whether one went to the homeserver.
     pub(crate) is_one_delivered: bool,
+    /// Whether this very body went to the homeserver before it came here.
+    pub(crate) is_copy: bool,
     /// Fingerprints of the EDUs in those that did, as far as they are known.
     pub(crate) delivered_edus: Vec<u8>,
 }
@@ -34,7 +38,7 @@ pub(crate) async fn twins(
             let content = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
             let waiting = statement.query_map(key, content)?.collect::<Result<_, _>>()?;
             let sql =
-                "SELECT edus FROM seen WHERE origin = ?1 AND txn_id = ?2 AND NOT is_superseded
+                "SELECT edus FROM seen WHERE origin = ?1 AND txn_id = ?2 AND is_superseded <> 1
                        AND sha256 <> (SELECT sha256 FROM inbox WHERE id = ?3)
                        AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.origin = seen.origin AND
                            inbox.txn_id = seen.txn_id AND inbox.sha256 = seen.sha256
@@ -45,7 +49,8 @@ pub(crate) async fn twins(
             let delivered: Vec<Option<Vec<u8>>> = edus.collect::<Result<_, _>>()?;
             let is_one_delivered = !delivered.is_empty();
             let delivered_edus = delivered.into_iter().flatten().flatten().collect();
-            Ok(Twins { waiting, is_one_delivered, delivered_edus })
+            let is_copy = seen::is_copy(connection, id)?;
+            Ok(Twins { waiting, is_one_delivered, is_copy, delivered_edus })
         })
         .await
 }

@@ -6,9 +6,13 @@ use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::Database;
 use restante_sqlite_faults::fixtures;
 
+use crate::relay_book::DepartureState;
 use crate::store::inbox::parked;
 use crate::store::ledger::{Ledger, Transaction};
-use crate::store::{SCHEMA, backlog, destinations, held, holes, inbox, passed, relays, rooms};
+use crate::store::{
+    SCHEMA, backlog, departures, destinations, held, holes, inbox, losses, own_record, passed,
+    relays, rooms,
+};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_100_000);
 
@@ -38,7 +42,18 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         if fixture.version >= 4 {
             backlog_goes_on(&database).await;
         }
+        if fixture.version >= 6 {
+            mailboxes_go_on(&database).await;
+        }
     }
+}
+
+async fn mailboxes_go_on(database: &Database) {
+    let departures = database.read(departures::load).await.unwrap();
+    assert_eq!(departures[&name("left.test")].state, DepartureState::Told);
+    let lost = losses::all(database).await.unwrap();
+    assert_eq!((lost.len(), lost[0].amount.count), (1, 3));
+    assert!(own_record::load(database).await.unwrap().is_some());
 }
 
 async fn ledger_goes_on(database: &Database) {

@@ -169,12 +169,15 @@ fn caddy(folder: &Path, port: &Port, upstream: &str, changes: &[(&str, &str)]) -
         .concat(),
     );
     // No door for administration, no port 80, no certificates of its own.
-    let file = format!(
-        "{{\n\tadmin off\n\tauto_https disable_redirects\n\tpersist_config off\n}}\n{text}"
-    );
+    let file = format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{text}");
     std::fs::write(folder.join("Caddyfile"), file).expect("the test's folder is writable");
-    let arguments = ["run", "--adapter", "caddyfile", "--config", &at("Caddyfile")].map(Into::into);
-    program("caddy", folder, arguments.to_vec())
+    // What Caddy keeps of its own stays in the folder as well.
+    let homes =
+        ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| format!("{name}={}", at("")));
+    let run =
+        ["caddy", "run", "--adapter", "caddyfile", "--config", &at("Caddyfile")].map(str::to_owned);
+    let arguments = homes.into_iter().chain(run).map(Into::into).collect();
+    Program { executable: "env".into(), ..program("caddy", folder, arguments) }
 }
 
 fn is_root() -> bool {
