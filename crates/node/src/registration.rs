@@ -4,7 +4,9 @@
 //! one of these changes.
 
 mod call;
+mod errors;
 mod record;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -12,7 +14,6 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::StatusCode;
 use restante_federation::{BaseUrl, Peer};
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::{
@@ -28,7 +29,12 @@ use crate::relay_book::{Departure, DepartureState, KnownRelay};
 use crate::relay_call::CallError;
 use crate::site::Site;
 use crate::store::own_record;
+use errors::{AttemptError, joining, leaving};
 use record::SignedWith;
+use standing::standing;
+
+pub(crate) use errors::RegistrationError;
+pub(crate) use standing::{Standing, StandingState};
 
 /// Our registrations. Clones share them.
 #[derive(Clone)]
@@ -65,84 +71,6 @@ struct Terms {
     mailbox: MailboxSection,
 }
 
-/// How we stand with a relay, as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Standing {
-    /// The state.
-    pub(crate) state: StandingState,
-    /// Since when.
-    pub(crate) at: Timestamp,
-    /// What the relay, or the way to it, said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<String>,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) advice: Option<&'static str>,
-    /// What the relay grants.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) granted: Option<RegistrationAnswer>,
-}
-
-/// The states of a registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StandingState {
-    /// The relay serves us.
-    Registered,
-    /// The relay knows no registrations: a Dendrite relay, or an old one. Whether it serves us shows when it does.
-    NotOffered,
-    /// The relay refuses to serve us.
-    Refused,
-    /// The relay could not be asked.
-    Failed,
-}
-
-/// Said where a relay refuses: most want an invite.
-const ADVICE_ON_REFUSAL: &str =
-    "ask the relay's operator for an invitation, and give it to: restante relays join LINE";
-
-/// Why a relay was not joined or left; each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RegistrationError {
-    /// The line's URL can't be used.
-    #[error("the URL in the line can't be used: {0}")]
-    Url(String),
-    /// Nothing says where the relay is.
-    #[error(
-        "{0} is a key, not a name in the DNS, and the line does not say where it is; ask for one with a URL"
-    )]
-    Nowhere(ServerName),
-    /// It is none of our relays.
-    #[error("{0} is none of this server's relays")]
-    NotOurs(ServerName),
-    /// The relay takes no registrations.
-    #[error(
-        "{0} takes no registrations; if it serves everybody, name it with: restante relays add OWN-SERVER {0} --url URL"
-    )]
-    NotOffered(ServerName),
-    /// The relay refused.
-    #[error("{relay} refuses: {text}{}", .advice.map(|advice| format!("; {advice}")).unwrap_or_default())]
-    Refused {
-        /// The relay.
-        relay: ServerName,
-        /// What it says.
-        text: String,
-        /// What to do about it.
-        advice: Option<&'static str>,
-    },
-    /// The relay could not be asked.
-    #[error("{relay} could not be asked: {error}. Nothing was changed; try again")]
-    Unanswered {
-        /// The relay.
-        relay: ServerName,
-        /// Why.
-        error: String,
-    },
-    /// The node's database refused.
-    #[error("the node's database refused")]
-    Store(#[from] StoreError),
-}
-
 /// What became of leaving a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -151,15 +79,6 @@ pub(crate) enum Left {
     Left,
     /// It takes nothing more for us; what it holds is collected, and then it is left.
     Emptying,
-}
-
-/// Why one attempt at registering failed.
-#[derive(Debug, thiserror::Error)]
-enum AttemptError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 impl Registrations {
@@ -351,46 +270,4 @@ impl Registrations {
 
 fn raw(json: &[u8]) -> Box<RawValue> {
     serde_json::from_slice(json).expect("what was signed here is JSON")
-}
-
-fn standing(answer: &Result<RegistrationAnswer, AttemptError>, at: Timestamp) -> Standing {
-    let (state, reason, advice) = match answer {
-        Ok(_) => (StandingState::Registered, None, None),
-        Err(AttemptError::Call(CallError::Unknown)) => (StandingState::NotOffered, None, None),
-        Err(AttemptError::Call(CallError::Refused { status, text, .. }))
-            if status.is_client_error() && status.as_u16() != 429 =>
-        {
-            (StandingState::Refused, Some(text.clone()), advice(*status))
-        }
-        Err(error) => (StandingState::Failed, Some(text(error)), None),
-    };
-    Standing { state, at, reason, advice, granted: answer.as_ref().ok().cloned() }
-}
-
-/// Who is forbidden to be served needs an invite; what else a relay refuses, its own words explain.
-fn advice(status: StatusCode) -> Option<&'static str> {
-    (status == StatusCode::FORBIDDEN).then_some(ADVICE_ON_REFUSAL)
-}
-
-fn text(error: &AttemptError) -> String {
-    crate::retriever::chain(error)
-}
-
-fn joining(relay: &ServerName, error: AttemptError) -> RegistrationError {
-    let relay = relay.clone();
-    match error {
-        AttemptError::Store(error) => error.into(),
-        AttemptError::Call(CallError::Unknown) => RegistrationError::NotOffered(relay),
-        AttemptError::Call(CallError::Refused { status, text, .. }) => {
-            RegistrationError::Refused { relay, text, advice: advice(status) }
-        }
-        error => RegistrationError::Unanswered { relay, error: text(&error) },
-    }
-}
-
-fn leaving(relay: &ServerName, error: AttemptError) -> RegistrationError {
-    match error {
-        AttemptError::Store(error) => error.into(),
-        error => RegistrationError::Unanswered { relay: relay.clone(), error: text(&error) },
-    }
 }
