@@ -105,10 +105,11 @@ mod tests {
     }
 
     #[test]
-    fn every_random_number_gives_a_first_id_with_room_above() {
-        for random in [0, 1, (1 << 50) - 1, 1 << 50, u64::MAX] {
-            let first = EntryId::first(random).get();
-            assert!((1 << 32..1 << 50).contains(&first), "{first}");
-        }
+    fn mailboxes_begin_anywhere_from_two_to_the_32nd_to_two_to_the_50th() {
+        let (lowest, beyond) = (1_u64 << 32, 1_u64 << 50);
+        let first = |random| EntryId::first(random).get();
+        assert_eq!((first(0), first(12_345_678_901)), (lowest, lowest + 12_345_678_901));
+        assert_eq!((first(beyond - lowest - 1), first(beyond - lowest)), (beyond - 1, lowest));
+        assert!((lowest..beyond).contains(&first(u64::MAX)));
     }
 }

@@ -194,3 +194,18 @@ fn unreadable(error: BodyError) -> Refusal {
         BodyError::Broken(_) => Refusal::bad(ErrorCode::NotJson, "The body broke off"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_breaks_off_is_its_senders_fault_and_a_want_of_room_is_not() {
+        let broken = unreadable(BodyError::Broken("connection reset".into()));
+        assert_eq!(broken.0.status, StatusCode::BAD_REQUEST);
+        let no_room = unreadable(BodyError::Broken(NoRoom.into()));
+        assert_eq!(no_room.0.status, StatusCode::SERVICE_UNAVAILABLE);
+        let too_large = unreadable(BodyError::TooLarge { max: 7 });
+        assert_eq!(too_large.0.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

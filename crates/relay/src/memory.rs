@@ -136,6 +136,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::{BodyExt, Full};
+
     use super::*;
 
     #[test]
@@ -151,6 +153,26 @@ mod tests {
         drop(small);
         assert_eq!(memory.small.available_permits(), SMALL_BYTES_MAX * 4, "all is given back");
         assert_eq!(memory.large.available_permits(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_counted_body_comes_whole_and_takes_room_as_it_comes() {
+        let memory = Memory::with(7, 0);
+        let mut share = memory.share();
+        let body = Full::new(Bytes::from_static(b"12345"));
+        let mut counted = CountedBody { body, share: &mut share };
+        assert!(!counted.is_end_stream());
+        assert_eq!(counted.size_hint().exact(), Some(5));
+        assert_eq!(memory.small.available_permits(), 7, "nothing is taken beforehand");
+
+        let frame = counted.frame().await.unwrap().unwrap();
+
+        assert_eq!(frame.into_data().unwrap(), "12345");
+        assert!(counted.is_end_stream());
+        assert_eq!(memory.small.available_permits(), 2);
+        let body = Full::new(Bytes::from_static(b"123"));
+        let error = CountedBody { body, share: &mut share }.frame().await.unwrap().unwrap_err();
+        assert!(error.is::<NoRoom>());
     }
 
     #[test]

@@ -360,6 +360,24 @@ async fn no_query_walks_more_than_it_returns() {
 }
 
 #[tokio::test]
+async fn a_reserve_that_is_too_small_is_filled_at_the_start() {
+    let folder = Folder::new();
+    let reserve = folder.path().with_extension("reserve");
+    std::fs::write(&reserve, "x").unwrap();
+    let _store = folder.open();
+    assert!(std::fs::metadata(&reserve).unwrap().len() > 1);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_write_says_that_it_is_not_well() {
+    let folder = Folder::new();
+    let store = folder.open();
+    store.health().await.unwrap();
+    Connection::open(folder.path()).unwrap().execute_batch("DROP TABLE health").unwrap();
+    assert!(matches!(store.health().await, Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
 async fn with_the_reserve_given_away_mail_can_leave_and_none_comes_until_there_is_room_again() {
     let folder = Folder::new();
     let store = folder.open();

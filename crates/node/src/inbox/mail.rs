@@ -7,7 +7,7 @@ use restante_relay_api::RequestId;
 use super::load::{Class, Weight};
 use crate::store::seen::TransactionKey;
 
-/// The source of mail that no relay gave; no server is named so, for it has no dot.
+/// The source of mail that no relay gave.
 pub(crate) const DIRECT: &str = "direct";
 
 /// What is known of mail when it arrives.

@@ -70,9 +70,9 @@ fn every_promise_is_kept_whatever_happens() {
     }
     for outcome in failed.iter().take(TOLD_MAX) {
         let whole = Plan::draw(outcome.seed);
+        tell(whole.clone());
         let small = shrink(&whole, Options::default(), SHRINKING_TRIES_MAX);
         let (needed, all) = (small.steps.len(), whole.steps.len());
-        tell(whole);
         println!("\nIt fails with {needed} of its {all} steps as well:\n");
         tell(small);
     }
