@@ -54,7 +54,7 @@ enum Haste {
 }
 
 enum Work {
-    Deposit(Deposit, Quotas),
+    Deposit(Box<Deposit>, Quotas),
     Nothing(oneshot::Sender<()>),
 }
 
@@ -81,7 +81,7 @@ async fn do_in_turn(store: Arc<SqliteStore>, mut waiting: mpsc::Receiver<Work>) 
     while let Some(work) = waiting.recv().await {
         match work {
             Work::Deposit(deposit, quotas) => {
-                store.deposit(deposit, quotas).await.unwrap();
+                store.deposit(*deposit, quotas).await.unwrap();
             }
             Work::Nothing(done) => drop(done.send(())),
         }
@@ -92,7 +92,7 @@ async fn do_in_turn(store: Arc<SqliteStore>, mut waiting: mpsc::Receiver<Work>) 
 impl MailboxStore for HastyStore {
     async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError> {
         if self.haste == Haste::Hasty {
-            self.put_off(Work::Deposit(deposit, quotas)).await;
+            self.put_off(Work::Deposit(Box::new(deposit), quotas)).await;
             return Ok(Deposited::Stored(EntryId::MAX));
         }
         self.until_all_is_done().await;
