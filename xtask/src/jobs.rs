@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use crate::stream::lines_of;
 use crate::tally::Tally;
 
-/// More than there are processors: most of what whole systems do is to wait for each other.
+/// Several for each processor: most of what whole systems do is to wait for each other.
 fn at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + 1
+    std::thread::available_parallelism().map_or(1, usize::from) * PER_PROCESSOR
 }
+
+/// With three a processor is still idle for some of the time.
+const PER_PROCESSOR: usize = 3;
 
 /// One test program, or one test of it.
 pub(crate) struct Job {

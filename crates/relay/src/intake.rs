@@ -110,7 +110,8 @@ async fn admitted(
                 Place::Found => Ok(time_to_live),
                 Place::None => {
                     tracing::info!(mailbox = %recipient, %origin, mailboxes_max, "no more mailboxes for strangers");
-                    Err(Refusal::full(Full::Relay))
+                    // It concerns this mailbox alone: what is left for others is still taken.
+                    Err(Refusal::full(Full::Mailbox))
                 }
             }
         }

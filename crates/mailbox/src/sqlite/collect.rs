@@ -246,14 +246,15 @@ pub(super) fn mark(
     let mut marked = Vec::new();
     let mut departures = Departures::default();
     for Damaged { id, row } in damaged {
-        // Meanwhile it may have been acknowledged, or set aside by another collect.
+        // Meanwhile it may have been acknowledged, or set aside by another collect; and the number of the last row is
+        // given again to the next envelope.
         let leaving = connection
             .prepare_cached(
                 "UPDATE envelopes SET quarantined = 1, duplicate_key = NULL
-                 WHERE row = ?1 AND mailbox = ?2 AND quarantined = 0
+                 WHERE row = ?1 AND mailbox = ?2 AND entry = ?3 AND quarantined = 0
                  RETURNING row, mailbox, 0, content_bytes + members_bytes, origin, seal",
             )?
-            .query_map(params![row, mailbox.mailbox], Leaving::of)?
+            .query_map(params![row, mailbox.mailbox, signed(id.get())], Leaving::of)?
             .last();
         let Some(leaving) = leaving else { continue };
         departures.set_aside(&leaving?);

@@ -57,7 +57,7 @@ pub(super) fn restore(backup: &Path, path: &Path) -> Result<Restored, RestoreErr
     }
     let part = beside(path, ".restoring");
     let files = |source| RestoreError::Files { backup: backup.into(), path: path.into(), source };
-    clear(&part).and_then(|()| copy(backup, &part)).map_err(files)?;
+    clear(&part).and_then(|()| copy_with_log(backup, &part)).map_err(files)?;
     let restored = renumbered(&part);
     let published = restored.and_then(|restored| {
         publish(&part, path).map_err(files)?;
@@ -78,6 +78,16 @@ fn renumbered(part: &Path) -> Result<Restored, RestoreError> {
     // Moves the log into the file, which can then be given its name.
     drop(database);
     Ok(restored)
+}
+
+/// A file that was copied from a relay which did not stop in order has mail in its log, which opening then moves over.
+fn copy_with_log(backup: &Path, part: &Path) -> std::io::Result<()> {
+    copy(backup, part)?;
+    let log = beside(backup, "-wal");
+    if log.metadata().is_ok_and(|log| log.len() > 0) {
+        copy(&log, &beside(part, "-wal"))?;
+    }
+    Ok(())
 }
 
 fn copy(backup: &Path, part: &Path) -> std::io::Result<()> {

@@ -4,7 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use restante_federation_proto::ServerName;
-use restante_mailbox::{EntryId, Found, Selection};
+use restante_mailbox::{EntryId, Found, Selection, StoreError};
 use restante_operators::{Refusal, RefusalBody, bad_request, done, json_body, shown, unavailable};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -80,10 +80,14 @@ pub(super) async fn drop_mail(
     // A task of its own: begun, it ends, whether or not the operator still waits for it.
     let dropping = {
         let (server, selection) = (server.clone(), selection.clone());
-        tokio::spawn(async move { custody.drop_mail(&server, selection, now).await })
+        let counted = state.relay.counted.clone();
+        state.relay.deposits.spawn(async move {
+            let dropped = custody.drop_mail(&server, selection, now).await?;
+            counted.dropped(dropped);
+            Ok::<_, StoreError>(dropped)
+        })
     };
     let dropped = dropping.await.map_err(unavailable)?.map_err(unavailable)?;
-    state.relay.counted.dropped(dropped);
     tracing::info!(mailbox = %server, ?selection, dropped, "the operator dropped mail");
     Ok(shown(&Dropped { dropped }))
 }

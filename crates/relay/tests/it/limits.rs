@@ -133,7 +133,7 @@ async fn strangers_make_only_so_many_mailboxes_and_the_registered_get_theirs() {
         (TestServer::new(1), TestServer::new(2), TestServer::new(3), TestServer::new(4));
     leave(&relay, &a, &b, "m0").await.assert_ok();
     leave(&relay, &a, &c, "m1").await.assert_ok();
-    assert_full(&leave(&relay, &a, &d, "m2").await, Fullness::Relay);
+    assert_full(&leave(&relay, &a, &d, "m2").await, Fullness::Mailbox);
     leave(&relay, &a, &b, "m3").await.assert_ok();
     d.register(&relay, &d.registration(&relay)).await.assert_ok();
     leave(&relay, &a, &d, "m4").await.assert_ok();

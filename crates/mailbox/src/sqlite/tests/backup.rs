@@ -138,6 +138,22 @@ async fn two_restores_of_a_backup_give_different_ids() {
 }
 
 #[tokio::test]
+async fn a_copy_of_files_that_were_in_use_brings_the_mail_in_its_log() {
+    let folder = Folder::new();
+    let store = folder.open();
+    leave(&store, &["1", "2"]).await;
+    let beside = |name: &str| folder.folder.path().join(name);
+    std::fs::copy(folder.path(), beside("copy.sqlite")).unwrap();
+    let mut log = folder.path().into_os_string();
+    log.push("-wal");
+    assert!(std::fs::copy(log, beside("copy.sqlite-wal")).unwrap() > 0, "the mail is in the log");
+
+    let told = SqliteStore::restore(&beside("copy.sqlite"), &beside("restored.sqlite")).unwrap();
+
+    assert_eq!(told, Restored { mailboxes: 1, envelopes: 2 });
+}
+
+#[tokio::test]
 async fn a_restore_replaces_nothing_and_takes_no_foreign_file() {
     let folder = Folder::new();
     let store = folder.open();
