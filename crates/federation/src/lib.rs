@@ -21,7 +21,9 @@ pub use client::{
     AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
 };
 pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
-pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
+pub use key_ring::{
+    Freshness, KeyLookupError, KeyRing, KeyRingParts, NOTARY_SERVERS_MAX, Notary, Voucher,
+};
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
 pub use private_file::{create_private_file, create_private_folder};
 pub use serve::{
