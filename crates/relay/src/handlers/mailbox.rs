@@ -25,6 +25,7 @@ pub(crate) async fn leave(
     State(relay): State<RelayState>,
     request: SignedQuestion,
 ) -> Result<Response, Refusal> {
-    registering::leave(&relay, &request.caller, &request.body).await?;
+    let SignedQuestion { caller, from, body, .. } = &request;
+    registering::leave(&relay, caller, *from, body).await?;
     Ok(json(StatusCode::OK, "{}"))
 }

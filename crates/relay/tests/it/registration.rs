@@ -265,6 +265,17 @@ async fn a_request_to_register_or_leave_is_good_for_a_minute_and_says_the_time_o
 }
 
 #[tokio::test]
+async fn a_registration_that_was_refused_puts_off_none_that_was_signed_before() {
+    let site = Site::start("serve = \"invited\"").await;
+    let (relay, b) = (&site.relay, TestServer::new(2));
+    site.invite(TOKEN, None).await;
+    let invited = with_invite(b.registration(relay), TOKEN);
+    site.a_moment_passes();
+    b.register(relay, &b.registration(relay)).await.assert_refused(403, "M_FORBIDDEN");
+    b.register(relay, &invited).await.assert_ok();
+}
+
+#[tokio::test]
 async fn a_replayed_registration_or_leave_changes_nothing_back() {
     let site = Site::start("").await;
     let (relay, a, b) = (&site.relay, TestServer::new(1), TestServer::new(2));
