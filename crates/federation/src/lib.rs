@@ -14,7 +14,9 @@ mod private_file;
 mod serve;
 mod sign;
 
-pub use authenticate::{Authenticated, VerifiedOrigin, authenticate, x_matrix_headers};
+pub use authenticate::{
+    Authenticated, VerifiedOrigin, authenticate, is_signed_by_key_of, x_matrix_headers,
+};
 pub use body::{Body, BodyError, BoxError, collect_limited, empty, full};
 pub use bounded_map::BoundedMap;
 pub use client::{

@@ -321,13 +321,46 @@ async fn a_server_that_cannot_be_asked_for_its_keys_registers_with_an_invite_in_
     let impostor = TestServer::named("hidden.example", 3);
     let stolen = with_invite(hidden(relay, &impostor), TOKEN);
     let mismatched = RegistrationRequest { keys: hidden(relay, &b).keys, ..stolen };
-    let refused = impostor.register(relay, &mismatched).await;
-    assert_eq!(refused.status.as_u16(), 401, "{refused:?}");
+    impostor.register(relay, &mismatched).await.assert_refused(503, "M_UNKNOWN");
+    assert!(!believes_keys_of(relay, &b).await);
 
     site.a_moment_passes();
     b.register(relay, &with_invite(hidden(relay, &b), TOKEN)).await.assert_ok();
     site.leave(&a, &b, "m").await.assert_ok();
     assert_eq!(texts(&b.collect(relay, &collect_all(relay)).await), ["m"]);
+}
+
+async fn believes_keys_of(relay: &TestRelay, server: &TestServer) -> bool {
+    let target = format!("/_matrix/key/v2/query/{}", server.name());
+    let answer = relay.plain(Method::GET, &target, "").await.assert_ok();
+    answer["server_keys"] != json!([])
+}
+
+#[tokio::test]
+async fn a_registration_that_is_late_or_comes_too_often_plants_no_keys_with_its_invite() {
+    let config = "serve = \"invited\"\n[limits]\nnewcomers_per_address_per_minute = 1";
+    let site = Site::start(config).await;
+    let (relay, b) = (&site.relay, TestServer::named("hidden.example", 2));
+    site.invite(TOKEN, Some(&b)).await;
+    let signed = |request: &RegistrationRequest| {
+        let body = String::from_utf8(request.to_canonical_json()).unwrap();
+        b.request(relay, Method::PUT, MAILBOX, &body)
+    };
+    let request = with_invite(hidden(relay, &b), TOKEN);
+    let other = TestServer::named("other.example", 3);
+    let stranger = other.request(relay, Method::PUT, MAILBOX, "{}");
+    relay.send_from("203.0.113.9", stranger).await.assert_refused(503, "M_UNKNOWN");
+    let too_often = relay.send_from("203.0.113.9", signed(&request)).await;
+    too_often.assert_refused(429, "M_LIMIT_EXCEEDED");
+    assert!(!believes_keys_of(relay, &b).await);
+
+    relay.clock.advance(Duration::from_secs(61));
+    let late = relay.send(signed(&request)).await;
+    late.assert_refused(403, "M_FORBIDDEN");
+    assert_eq!(late.json()["now"], relay.clock.now().as_millis());
+    assert!(!believes_keys_of(relay, &b).await);
+    b.register(relay, &with_invite(hidden(relay, &b), TOKEN)).await.assert_ok();
+    assert!(believes_keys_of(relay, &b).await);
 }
 
 #[tokio::test]
