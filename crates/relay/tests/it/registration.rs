@@ -212,13 +212,16 @@ async fn the_version_of_a_record_never_goes_back() {
     assert_eq!(known["version"], now.after(HOUR).as_millis());
 }
 
+fn record_target(server: &TestServer) -> String {
+    format!("/_matrix/federation/unstable/org.restante/relays/{}", server.name())
+}
+
 async fn known_record(relay: &TestRelay, server: &TestServer) -> Answer {
-    let target = format!("/_matrix/federation/unstable/org.restante/relays/{}", server.name());
-    TestServer::new(9).call(relay, Method::GET, &target, "").await
+    TestServer::new(9).call(relay, Method::GET, &record_target(server), "").await
 }
 
 #[tokio::test]
-async fn the_newest_record_is_told_to_whoever_asks() {
+async fn the_newest_record_is_told_to_whoever_may_leave_mail() {
     let site = Site::start("").await;
     let (relay, b) = (&site.relay, TestServer::new(2));
     known_record(relay, &b).await.assert_refused(404, "M_NOT_FOUND");
@@ -227,6 +230,20 @@ async fn the_newest_record_is_told_to_whoever_asks() {
     let known = known_record(relay, &b).await;
     known.assert_ok();
     assert_eq!(known.body, request.record.get());
+
+    let nobody_is_registered = known_record(relay, &TestServer::new(3)).await;
+    let asker = TestServer::new(9);
+    for senders in [json!({ "allow": [] }), json!({ "block": [asker.name()] })] {
+        site.a_moment_passes();
+        let senders = serde_json::from_value(senders).unwrap();
+        let request = RegistrationRequest { senders, ..b.registration(relay) };
+        b.register(relay, &request).await.assert_ok();
+        let refused = known_record(relay, &b).await;
+        refused.assert_refused(404, "M_NOT_FOUND");
+        assert_eq!(refused.body, nobody_is_registered.body, "as if it were not registered");
+        let own = b.call(relay, Method::GET, &record_target(&b), "").await;
+        assert_eq!(own.body, request.record.get());
+    }
     let bad = "/_matrix/federation/unstable/org.restante/relays/%20";
     let answer = TestServer::new(9).call(relay, Method::GET, bad, "").await;
     answer.assert_refused(400, "M_INVALID_PARAM");
