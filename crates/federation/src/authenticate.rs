@@ -8,8 +8,8 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use restante_federation_proto::{
-    ErrorCode, MatrixError, RequestTarget, ServerName, SignableRequest, XMatrix, XMatrixError,
-    canonicalise,
+    ErrorCode, KeyDocument, MatrixError, RequestTarget, ServerName, SignableRequest, Timestamp,
+    XMatrix, XMatrixError, canonicalise,
 };
 
 use crate::key_ring::{Freshness, KeyLookupError, KeyRing};
@@ -77,26 +77,59 @@ pub async fn authenticate(
     own_name: &ServerName,
     keys: &KeyRing,
 ) -> Result<Authenticated, MatrixError> {
-    let headers = x_matrix_headers(&parts.headers)?;
-    let destination = headers[0].destination.as_ref();
-    if destination.is_some_and(|destination| destination != own_name) {
-        return Err(unauthorized(format!("the request is not for this server, {own_name}")));
+    let claimed = Claimed::of(parts, &body, own_name)?;
+    verify(&claimed.signable(), &claimed.headers, keys).await?;
+    let first = &claimed.headers[0];
+    let origin = VerifiedOrigin { server_name: first.origin.clone() };
+    let destination_named = first.destination.is_some();
+    Ok(Authenticated { origin, destination_named, body })
+}
+
+/// Whether one of the signatures of this request verifies with a key that `document` lists as valid at `now`. It says
+/// nothing of whether the document is to be believed: it may have come with the same request.
+pub fn is_signed_by_key_of(
+    document: &KeyDocument,
+    parts: &Parts,
+    body: &Bytes,
+    own_name: &ServerName,
+    now: Timestamp,
+) -> bool {
+    let Ok(claimed) = Claimed::of(parts, body, own_name) else { return false };
+    let signed = claimed.signable();
+    document.server_name() == signed.origin
+        && claimed.headers.iter().any(|header| {
+            let key = document.key_valid_at(&header.key_id, now);
+            key.is_some_and(|key| signed.verify(key, &header.signature).is_ok())
+        })
+}
+
+/// A request addressed to this server, as whoever it names would have signed it.
+struct Claimed<'a> {
+    method: &'a str,
+    headers: Vec<XMatrix>,
+    target: RequestTarget,
+    content: Option<Cow<'a, [u8]>>,
+}
+
+impl<'a> Claimed<'a> {
+    fn of(parts: &'a Parts, body: &'a Bytes, own_name: &ServerName) -> Result<Self, MatrixError> {
+        let headers = x_matrix_headers(&parts.headers)?;
+        if headers[0].destination.as_ref().is_some_and(|destination| destination != own_name) {
+            return Err(unauthorized(format!("the request is not for this server, {own_name}")));
+        }
+        let (target, content) = (target_of(parts)?, content_of(body)?);
+        Ok(Self { method: parts.method.as_str(), headers, target, content })
     }
-    let target = target_of(parts)?;
-    let content = content_of(&body)?;
-    let signed = SignableRequest {
-        method: parts.method.as_str(),
-        target: &target,
-        origin: &headers[0].origin,
-        destination,
-        content: content.as_deref(),
-    };
-    verify(&signed, &headers, keys).await?;
-    Ok(Authenticated {
-        origin: VerifiedOrigin { server_name: headers[0].origin.clone() },
-        destination_named: destination.is_some(),
-        body,
-    })
+
+    fn signable(&self) -> SignableRequest<'_> {
+        SignableRequest {
+            method: self.method,
+            target: &self.target,
+            origin: &self.headers[0].origin,
+            destination: self.headers[0].destination.as_ref(),
+            content: self.content.as_deref(),
+        }
+    }
 }
 
 fn target_of(parts: &Parts) -> Result<RequestTarget, MatrixError> {

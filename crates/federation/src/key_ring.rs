@@ -32,7 +32,7 @@ use search::Want;
 /// Servers of which is remembered when they were asked for last.
 const ASKED_MAX: usize = 4096;
 /// Servers that one notary request may ask about; the rest of a longer list is left out of the answer.
-const NOTARY_SERVERS_MAX: usize = 100;
+pub const NOTARY_SERVERS_MAX: usize = 100;
 /// Look-ups at once for one notary request.
 const NOTARY_LOOKUPS_MAX: usize = 8;
 /// How long a notary request waits for one server before it gets what is kept. Homeservers wait ten seconds.

@@ -14,14 +14,18 @@ mod private_file;
 mod serve;
 mod sign;
 
-pub use authenticate::{Authenticated, VerifiedOrigin, authenticate, x_matrix_headers};
+pub use authenticate::{
+    Authenticated, VerifiedOrigin, authenticate, is_signed_by_key_of, x_matrix_headers,
+};
 pub use body::{Body, BodyError, BoxError, collect_limited, empty, full};
 pub use bounded_map::BoundedMap;
 pub use client::{
     AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
 };
 pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
-pub use key_ring::{Freshness, KeyLookupError, KeyRing, KeyRingParts, Notary, Voucher};
+pub use key_ring::{
+    Freshness, KeyLookupError, KeyRing, KeyRingParts, NOTARY_SERVERS_MAX, Notary, Voucher,
+};
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
 pub use private_file::{create_private_file, create_private_folder};
 pub use serve::{

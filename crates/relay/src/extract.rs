@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use restante_federation::{
-    BodyError, VerifiedOrigin, authenticate, collect_limited, x_matrix_headers,
+    BodyError, VerifiedOrigin, authenticate, collect_limited, is_signed_by_key_of, x_matrix_headers,
 };
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName};
 use restante_mailbox::InviteHash;
@@ -18,6 +18,7 @@ use crate::callers::CameFrom;
 use crate::errors::Refusal;
 use crate::memory::{CountedBody, NoRoom, Share};
 use crate::rules::DestinationRule;
+use crate::signed_at;
 use crate::state::RelayState;
 
 /// A signed deposit: its caller and its body, up to the operator's limit.
@@ -52,7 +53,9 @@ impl FromRequest<RelayState> for SignedDeposit {
         let (body, room) = read(relay, body, relay.rules().body_bytes_max).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // Its keys have changed since, or the document that lists them ran out, and it brings one that says so.
-            Err(_) if learn_callers_keys(&parts, &body, relay).await => {
+            Err(refusal)
+                if is_about_keys(&refusal) && learn_callers_keys(&parts, &body, relay).await =>
+            {
                 verified(&parts, body.clone(), relay).await?
             }
             verified => verified?,
@@ -82,7 +85,10 @@ impl FromRequest<RelayState> for SignedRegistration {
         let (body, room) = read(relay, body, REGISTRATION_BYTES_MAX).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // A server that can't be reached registers as well: that is what a relay is for.
-            Err(_) if learn_newcomers_keys(&parts, &body, relay).await => {
+            Err(refusal) if is_about_keys(&refusal) => {
+                if !learn_newcomers_keys(&parts, &body, relay).await? {
+                    return Err(refusal);
+                }
                 verified(&parts, body.clone(), relay).await?
             }
             verified => verified?,
@@ -112,6 +118,12 @@ async fn verified(
     Ok(request.origin)
 }
 
+/// Whether the signature could not be checked, or not with the keys that are believed; whoever comes too often is refused
+/// whatever it brings.
+fn is_about_keys(Refusal(error): &Refusal) -> bool {
+    matches!(error.status, StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE)
+}
+
 /// Bounds look-ups of keys for names that anybody can make up, by where they come from.
 pub(crate) async fn admit_newcomer(
     relay: &RelayState,
@@ -137,24 +149,34 @@ async fn learn_callers_keys(parts: &Parts, body: &Bytes, relay: &RelayState) -> 
 }
 
 /// Considers the key document that a registration brings; `true` if it changed what is believed. Without a believed key
-/// that signed it, it counts only if the operator has vouched for its server with an invite in that server's name.
-async fn learn_newcomers_keys(parts: &Parts, body: &Bytes, relay: &RelayState) -> bool {
-    let Ok(headers) = x_matrix_headers(&parts.headers) else { return false };
+/// that signed it, it counts only if the operator has vouched for its server with an invite in that server's name. The
+/// request must be signed with one of its keys, and lately: nobody who has merely seen it or the invite plants keys.
+async fn learn_newcomers_keys(
+    parts: &Parts,
+    body: &Bytes,
+    relay: &RelayState,
+) -> Result<bool, Refusal> {
+    let Ok(headers) = x_matrix_headers(&parts.headers) else { return Ok(false) };
     let caller = &headers[0].origin;
-    let Ok(request) = object::<RegistrationRequest>(body) else { return false };
+    let Ok(request) = object::<RegistrationRequest>(body) else { return Ok(false) };
     let brought = request.keys.map(|keys| Bytes::from(keys.get().to_owned()));
-    let Some(document) = brought.and_then(|json| document_of(caller, json)) else { return false };
+    let document = brought.and_then(|json| document_of(caller, json));
+    let (Some(document), now) = (document, relay.clock.now()) else { return Ok(false) };
+    if !is_signed_by_key_of(&document, parts, body, relay.server_name(), now) {
+        return Ok(false);
+    }
+    signed_at::check(request.signed_at, now)?;
     let believed = relay.keys.believed(caller).await;
     if believed.as_ref().is_some_and(|believed| believed.document == document) {
-        return false;
+        return Ok(false);
     }
     if believed.is_some() && relay.keys.offer(&document).await {
-        return true;
+        return Ok(true);
     }
-    let Some(token) = request.invite else { return false };
-    let (hash, now) = (InviteHash::of(token.as_bytes()), relay.clock.now());
+    let Some(token) = request.invite else { return Ok(false) };
+    let hash = InviteHash::of(token.as_bytes());
     let named = relay.admission.registrations.invite_names(hash, caller, now).await;
-    matches!(named, Ok(true)) && relay.keys.offer_vouched(&document).await
+    Ok(matches!(named, Ok(true)) && relay.keys.offer_vouched(&document).await)
 }
 
 /// The key document of `server`, if that is what `json` is.

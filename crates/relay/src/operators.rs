@@ -59,6 +59,7 @@ fn routes() -> Routes<OperatorsState> {
         .post("/mailboxes/{server}/hold", holding::hold)
         .post("/mailboxes/{server}/release", holding::release)
         .post("/mailboxes/{server}/drop", holding::drop_mail)
+        .post("/mailboxes/{server}/evict", holding::evict)
         .get("/mailboxes/{server}/export", export::handle)
         .post("/mailboxes/{server}/import", import::handle)
         .get("/invites", invites::list)

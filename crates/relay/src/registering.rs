@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
-use restante_mailbox::{InviteHash, LeftMail as StoredLeftMail, RegisterOutcome, Registration};
+use restante_mailbox::{
+    InviteHash, LeftMail as StoredLeftMail, RegisterOutcome, Registration, StoreError,
+};
 use restante_relay_api::limits::{REGISTRATION_BYTES_MAX, SENDERS_MAX};
 use restante_relay_api::{
     LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest, RelayRecord, RelayRecordError,
@@ -48,11 +50,13 @@ pub(crate) async fn register(
         relay.admission.callers.newcomer(from, rules.rates.newcomers)?;
     }
     let change = relay.admission.registrations.change().await;
-    change.last_signed().note(server, request.signed_at, Sha256::digest(body).into(), now)?;
     let before = relay.admission.registrations.stored(server).await?;
     if let Some(before) = &before {
         check_version(&record, &raw_record, before, now)?;
     }
+    // Before the store is asked: what is under way may get there though nobody waits for its answer.
+    let digest = Sha256::digest(body).into();
+    let noted = change.last_signed().note(server, request.signed_at, digest, now)?;
     let registration = Registration {
         recipient: server.clone(),
         record: raw_record,
@@ -64,7 +68,11 @@ pub(crate) async fn register(
         Some(_) => InviteRule::NotNeeded,
         None => rules.served.invite_of(server),
     };
-    put(&change, registration, request.invite.as_deref(), needed, now).await?;
+    let outcome = put(&change, registration, request.invite.as_deref(), needed, now).await?;
+    if outcome != RegisterOutcome::Accepted {
+        change.last_signed().take_back(server, noted);
+    }
+    expect_accepted(outcome)?;
     tracing::info!(mailbox = %server, record.version = record.version.as_millis(), "registered");
     Ok(granted(&rules, request.time_to_live()))
 }
@@ -74,12 +82,23 @@ pub(crate) async fn register(
 pub(crate) async fn leave(
     relay: &RelayState,
     caller: &VerifiedOrigin,
+    from: CameFrom,
     body: &Bytes,
 ) -> Result<(), Refusal> {
     let server = caller.server_name();
     let (request, now): (LeaveRequest, _) = (object(body)?, relay.clock.now());
     signed_at::check(request.signed_at, now)?;
-    let change = relay.admission.registrations.change().await;
+    let registrations = &relay.admission.registrations;
+    if registrations.terms(server).await?.is_none() {
+        relay.admission.callers.newcomer(from, relay.rules().rates.newcomers)?;
+    }
+    let change = registrations.change().await;
+    if registrations.terms(server).await?.is_none()
+        && relay.stores.custody.summary(server).await?.is_none()
+    {
+        // Anybody can make up servers that were never here; remembering each would put off those that are.
+        return Ok(());
+    }
     change.last_signed().note(server, request.signed_at, Sha256::digest(body).into(), now)?;
     let mail = match request.mail {
         LeftMail::Drop => StoredLeftMail::Drop,
@@ -173,16 +192,20 @@ async fn put(
     token: Option<&str>,
     needed: InviteRule,
     now: Timestamp,
-) -> Result<(), Refusal> {
+) -> Result<RegisterOutcome, StoreError> {
     let invite = token.map(|token| InviteHash::of(token.as_bytes()));
     if invite.is_none() && needed == InviteRule::Needed {
-        return Err(no_invite());
+        return Ok(RegisterOutcome::InviteUnknownOrUsed);
     }
     let mut outcome = change.register(registration.clone(), invite, now).await?;
     // Whoever is let in anyway may still have the invite of an earlier time in its configuration.
     if outcome == RegisterOutcome::InviteUnknownOrUsed && needed == InviteRule::NotNeeded {
         outcome = change.register(registration, None, now).await?;
     }
+    Ok(outcome)
+}
+
+fn expect_accepted(outcome: RegisterOutcome) -> Result<(), Refusal> {
     match outcome {
         RegisterOutcome::Accepted => Ok(()),
         RegisterOutcome::InviteUnknownOrUsed => Err(no_invite()),

@@ -44,14 +44,14 @@ pub(crate) struct LastSigned(Mutex<HashMap<ServerName, (Timestamp, Digest)>>);
 
 impl LastSigned {
     /// Takes note of a request that [`check`] found in time; refuses one that was signed before the last. The last one
-    /// may come again: its answer may have got lost.
+    /// may come again: its answer may have got lost. Tells what was noted before.
     pub(crate) fn note(
         &self,
         server: &ServerName,
         signed_at: Timestamp,
         digest: Digest,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<NotedBefore, Refusal> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((last_signed_at, last_digest)) = last.get(server) {
             let is_again = signed_at == *last_signed_at && digest == *last_digest;
@@ -65,10 +65,22 @@ impl LastSigned {
                 return Err(too_many());
             }
         }
-        last.insert(server.clone(), (signed_at, digest));
-        Ok(())
+        Ok(NotedBefore(last.insert(server.clone(), (signed_at, digest))))
+    }
+
+    /// Forgets the last request of `server`, which has changed nothing: it takes no place from others.
+    pub(crate) fn take_back(&self, server: &ServerName, NotedBefore(before): NotedBefore) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match before {
+            Some(before) => last.insert(server.clone(), before),
+            None => last.remove(server),
+        };
     }
 }
+
+/// What was noted of a server before its last request, if anything.
+#[derive(Debug)]
+pub(crate) struct NotedBefore(Option<(Timestamp, Digest)>);
 
 fn too_many() -> Refusal {
     let text = "Too many servers register at this relay at the moment; try again later";
@@ -108,6 +120,20 @@ mod tests {
         note(NOW.after(SECOND), 2).unwrap();
         assert!(note(NOW, 1).is_err(), "the first one again");
         last.note(&server(2), NOW, [1; 32], NOW).unwrap();
+    }
+
+    #[test]
+    fn what_is_taken_back_takes_no_place_and_what_was_noted_before_holds_again() {
+        let last = LastSigned::default();
+        for number in 0..=REMEMBERED_MAX {
+            let noted = last.note(&server(number), NOW, [0; 32], NOW).unwrap();
+            last.take_back(&server(number), noted);
+        }
+        last.note(&server(1), NOW, [1; 32], NOW).unwrap();
+        let noted = last.note(&server(1), NOW.after(SECOND), [2; 32], NOW).unwrap();
+        last.take_back(&server(1), noted);
+        last.note(&server(1), NOW, [1; 32], NOW).unwrap();
+        assert!(last.note(&server(1), NOW.before(SECOND), [0; 32], NOW).is_err());
     }
 
     #[test]

@@ -32,7 +32,10 @@ pub(crate) async fn leave(
     request: SignedQuestion,
 ) -> Result<Response, Refusal> {
     let state = relay.clone();
-    let left = async move { registering::leave(&state, &request.caller, &request.body).await };
+    let left = async move {
+        let SignedQuestion { caller, from, body, .. } = &request;
+        registering::leave(&state, caller, *from, body).await
+    };
     to_the_end(&relay, left).await?;
     Ok(json(StatusCode::OK, "{}"))
 }

@@ -21,6 +21,7 @@ use super::{backup, envelopes, export, holding, import, invites, mailboxes, relo
         holding::hold,
         holding::release,
         holding::drop_mail,
+        holding::evict,
         export::handle,
         import::handle,
         invites::list,

@@ -1,15 +1,18 @@
-//! `/mailboxes/{server}/hold`, `release` and `drop`: the operator's hand on one mailbox.
+//! `/mailboxes/{server}/hold`, `release`, `drop` and `evict`: the operator's hand on one mailbox.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use restante_federation_proto::ServerName;
-use restante_mailbox::{EntryId, Found, Selection, StoreError};
-use restante_operators::{Refusal, RefusalBody, bad_request, done, json_body, shown, unavailable};
+use restante_mailbox::{EntryId, Found, LeftMail, Selection, StoreError};
+use restante_operators::{
+    Refusal, RefusalBody, bad_request, done, json_body, not_found, shown, unavailable,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{OperatorsState, no_mailbox};
+use crate::state::RelayState;
 
 /// Bytes of a request's body: one server name.
 const BODY_BYTES_MAX: usize = 4096;
@@ -90,6 +93,36 @@ pub(super) async fn drop_mail(
     let dropped = dropping.await.map_err(unavailable)?.map_err(unavailable)?;
     tracing::info!(mailbox = %server, ?selection, dropped, "the operator dropped mail");
     Ok(shown(&Dropped { dropped }))
+}
+
+/// Ends a registration. Mail that is there stays for its owner until it expires; who needs an invite here must have
+/// another one to come back.
+#[utoipa::path(post, path = "/_restante/admin/v1/mailboxes/{server}/evict", tag = "mailboxes",
+    params(("server" = String, Path)), security(("token" = [])),
+    responses((status = 200), (status = 404, body = RefusalBody)))]
+pub(super) async fn evict(
+    State(state): State<OperatorsState>,
+    server: Result<Path<ServerName>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let Path(server) = server?;
+    // A task of its own: begun, it ends, so that what is known of registrations is what is stored.
+    let evicting = {
+        let (relay, server) = (state.relay.clone(), server.clone());
+        tokio::spawn(async move { end_registration(&relay, &server).await })
+    };
+    evicting.await.map_err(unavailable)??;
+    tracing::info!(mailbox = %server, "the operator ended a registration");
+    Ok(done())
+}
+
+async fn end_registration(relay: &RelayState, server: &ServerName) -> Result<(), Refusal> {
+    let registrations = &relay.admission.registrations;
+    let change = registrations.change().await;
+    if registrations.terms(server).await.map_err(unavailable)?.is_none() {
+        return Err(not_found(format!("{server} is not registered here")));
+    }
+    change.leave(server, LeftMail::Keep, relay.clock.now()).await.map_err(unavailable)?;
+    Ok(())
 }
 
 fn expect_mailbox(found: Found, server: &ServerName) -> Result<(), Refusal> {

@@ -10,8 +10,8 @@ use restante_federation::collect_limited;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_mailbox::{ContentHash, Deposit};
 use restante_operators::{Refusal, RefusalBody, bad_request, shown, unavailable};
-use restante_relay_api::limits::TXN_ID_BYTES_MAX;
-use restante_relay_api::{DepositBody, hex};
+use restante_relay_api::limits::{BODY_BYTES_MAX, TXN_ID_BYTES_MAX};
+use restante_relay_api::{DepositBody, Extras, hex};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,7 +19,7 @@ use super::OperatorsState;
 use super::export::ExportedEnvelope;
 
 /// Bytes of one import: two of the largest envelopes in base64. Longer files come in parts.
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Lines of one import: one durable commit holds up everybody else's for its time.
 const LINES_MAX: usize = 10_000;
@@ -49,7 +49,7 @@ pub(super) async fn handle(
         return Err(bad_request("This server is a relay: it has no mail of its own"));
     }
     let _turn = state.importing.lock().await;
-    let body = collect_limited(request.into_body(), BODY_BYTES_MAX).await?;
+    let body = collect_limited(request.into_body(), IMPORT_BYTES_MAX).await?;
     let (now, rules) = (state.relay.clock.now(), state.relay.rules());
     let latest = now.after(rules.age.time_to_live);
     let mail = deposits(&body, &server, latest)?;
@@ -92,6 +92,11 @@ fn deposit(line: &[u8], recipient: &ServerName, latest: Timestamp) -> Result<Dep
     let decode = |text: &str| STANDARD.decode(text).map(Bytes::from);
     let content = decode(&line.content).map_err(|error| format!("content: {error}"))?;
     let members = decode(&line.members).map_err(|error| format!("members: {error}"))?;
+    // No deposit was larger, and whoever collects reads no more.
+    if content.len() > BODY_BYTES_MAX {
+        return Err(format!("content: a transaction has at most {BODY_BYTES_MAX} bytes"));
+    }
+    let members = Extras::parse(members).map_err(|error| format!("members: {error}"))?.json;
     let parsed = DepositBody::parse(content).map_err(|error| format!("content: {error}"))?;
     let content_hash = *parsed.content.sha256();
     if hex(&content_hash) != line.sha256 {

@@ -1,5 +1,6 @@
 //! A server whose keys change while the relay can't ask it, or has asked it just before.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,15 +41,20 @@ impl Named {
         };
         let (first, second) = (with_key("ed25519:1", 1), with_key("ed25519:2", 2));
         let served = document(&[&first]).raw().clone();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let answer = get(move || std::future::ready(served.clone()));
-        let router = Router::new().route("/_matrix/key/v2/server", answer);
-        let key_server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let (address, key_server) = serve_keys(served).await;
         let routes = format!("[federation.routes]\n\"a.example\" = \"http://{address}\"");
         let relay = TestRelay::start_with(&routes).await;
         Self { relay, first, second, key_server }
     }
+}
+
+/// A server that says nothing but which keys it has.
+pub(crate) async fn serve_keys(document: Bytes) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = get(move || std::future::ready(document.clone()));
+    let router = Router::new().route("/_matrix/key/v2/server", answer);
+    (address, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
 }
 
 /// The document of that server, signed by each of the keys that it lists.

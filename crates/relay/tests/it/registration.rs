@@ -212,13 +212,16 @@ async fn the_version_of_a_record_never_goes_back() {
     assert_eq!(known["version"], now.after(HOUR).as_millis());
 }
 
+fn record_target(server: &TestServer) -> String {
+    format!("/_matrix/federation/unstable/org.restante/relays/{}", server.name())
+}
+
 async fn known_record(relay: &TestRelay, server: &TestServer) -> Answer {
-    let target = format!("/_matrix/federation/unstable/org.restante/relays/{}", server.name());
-    TestServer::new(9).call(relay, Method::GET, &target, "").await
+    TestServer::new(9).call(relay, Method::GET, &record_target(server), "").await
 }
 
 #[tokio::test]
-async fn the_newest_record_is_told_to_whoever_asks() {
+async fn the_newest_record_is_told_to_whoever_may_leave_mail() {
     let site = Site::start("").await;
     let (relay, b) = (&site.relay, TestServer::new(2));
     known_record(relay, &b).await.assert_refused(404, "M_NOT_FOUND");
@@ -227,6 +230,20 @@ async fn the_newest_record_is_told_to_whoever_asks() {
     let known = known_record(relay, &b).await;
     known.assert_ok();
     assert_eq!(known.body, request.record.get());
+
+    let nobody_is_registered = known_record(relay, &TestServer::new(3)).await;
+    let asker = TestServer::new(9);
+    for senders in [json!({ "allow": [] }), json!({ "block": [asker.name()] })] {
+        site.a_moment_passes();
+        let senders = serde_json::from_value(senders).unwrap();
+        let request = RegistrationRequest { senders, ..b.registration(relay) };
+        b.register(relay, &request).await.assert_ok();
+        let refused = known_record(relay, &b).await;
+        refused.assert_refused(404, "M_NOT_FOUND");
+        assert_eq!(refused.body, nobody_is_registered.body, "as if it were not registered");
+        let own = b.call(relay, Method::GET, &record_target(&b), "").await;
+        assert_eq!(own.body, request.record.get());
+    }
     let bad = "/_matrix/federation/unstable/org.restante/relays/%20";
     let answer = TestServer::new(9).call(relay, Method::GET, bad, "").await;
     answer.assert_refused(400, "M_INVALID_PARAM");
@@ -262,6 +279,17 @@ async fn a_request_to_register_or_leave_is_good_for_a_minute_and_says_the_time_o
     let refused = b.register(relay, &request).await;
     refused.assert_refused(403, "M_FORBIDDEN");
     assert_eq!(refused.json()["now"], relay.clock.now().as_millis());
+}
+
+#[tokio::test]
+async fn a_registration_that_was_refused_puts_off_none_that_was_signed_before() {
+    let site = Site::start("serve = \"invited\"").await;
+    let (relay, b) = (&site.relay, TestServer::new(2));
+    site.invite(TOKEN, None).await;
+    let invited = with_invite(b.registration(relay), TOKEN);
+    site.a_moment_passes();
+    b.register(relay, &b.registration(relay)).await.assert_refused(403, "M_FORBIDDEN");
+    b.register(relay, &invited).await.assert_ok();
 }
 
 #[tokio::test]
@@ -310,13 +338,46 @@ async fn a_server_that_cannot_be_asked_for_its_keys_registers_with_an_invite_in_
     let impostor = TestServer::named("hidden.example", 3);
     let stolen = with_invite(hidden(relay, &impostor), TOKEN);
     let mismatched = RegistrationRequest { keys: hidden(relay, &b).keys, ..stolen };
-    let refused = impostor.register(relay, &mismatched).await;
-    assert_eq!(refused.status.as_u16(), 401, "{refused:?}");
+    impostor.register(relay, &mismatched).await.assert_refused(503, "M_UNKNOWN");
+    assert!(!believes_keys_of(relay, &b).await);
 
     site.a_moment_passes();
     b.register(relay, &with_invite(hidden(relay, &b), TOKEN)).await.assert_ok();
     site.leave(&a, &b, "m").await.assert_ok();
     assert_eq!(texts(&b.collect(relay, &collect_all(relay)).await), ["m"]);
+}
+
+async fn believes_keys_of(relay: &TestRelay, server: &TestServer) -> bool {
+    let target = format!("/_matrix/key/v2/query/{}", server.name());
+    let answer = relay.plain(Method::GET, &target, "").await.assert_ok();
+    answer["server_keys"] != json!([])
+}
+
+#[tokio::test]
+async fn a_registration_that_is_late_or_comes_too_often_plants_no_keys_with_its_invite() {
+    let config = "serve = \"invited\"\n[limits]\nnewcomers_per_address_per_minute = 1";
+    let site = Site::start(config).await;
+    let (relay, b) = (&site.relay, TestServer::named("hidden.example", 2));
+    site.invite(TOKEN, Some(&b)).await;
+    let signed = |request: &RegistrationRequest| {
+        let body = String::from_utf8(request.to_canonical_json()).unwrap();
+        b.request(relay, Method::PUT, MAILBOX, &body)
+    };
+    let request = with_invite(hidden(relay, &b), TOKEN);
+    let other = TestServer::named("other.example", 3);
+    let stranger = other.request(relay, Method::PUT, MAILBOX, "{}");
+    relay.send_from("203.0.113.9", stranger).await.assert_refused(503, "M_UNKNOWN");
+    let too_often = relay.send_from("203.0.113.9", signed(&request)).await;
+    too_often.assert_refused(429, "M_LIMIT_EXCEEDED");
+    assert!(!believes_keys_of(relay, &b).await);
+
+    relay.clock.advance(Duration::from_secs(61));
+    let late = relay.send(signed(&request)).await;
+    late.assert_refused(403, "M_FORBIDDEN");
+    assert_eq!(late.json()["now"], relay.clock.now().as_millis());
+    assert!(!believes_keys_of(relay, &b).await);
+    b.register(relay, &with_invite(hidden(relay, &b), TOKEN)).await.assert_ok();
+    assert!(believes_keys_of(relay, &b).await);
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ use http::Method;
 use restante_federation_proto::{Clock, SigningKey};
 use restante_mailbox::{Invite, InviteHash, MemoryStore, Registry};
 use restante_relay::Stores;
-use restante_relay_api::RegistrationRequest;
 use restante_relay_api::endpoints::MAILBOX;
+use restante_relay_api::{LeaveRequest, LeftMail, RegistrationRequest};
 use serde_json::{Value, json};
 
 use super::honest_clients_are_served;
@@ -54,6 +54,28 @@ async fn a_flood_of_registrations_is_429_and_an_honest_one_gets_in() {
     let honest = TestServer::new(202);
     let request = honest.registration(&relay);
     register_from(&relay, "203.0.113.10", &honest, &request).await.assert_ok();
+    honest_clients_are_served(&relay).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_servers_that_leave_and_were_never_here_is_429_and_a_true_one_leaves() {
+    let relay = TestRelay::start_with("[limits]\nnewcomers_per_address_per_minute = 20").await;
+    let leave = async |server: &TestServer| {
+        let request = LeaveRequest { mail: LeftMail::Keep, signed_at: relay.clock.now() };
+        let body = String::from_utf8(request.to_canonical_json()).unwrap();
+        relay.send_from(ADDRESS, server.request(&relay, Method::DELETE, MAILBOX, &body)).await
+    };
+    let honest = TestServer::new(202);
+    honest.register(&relay, &honest.registration(&relay)).await.assert_ok();
+    let mut statuses = Vec::new();
+    for number in 0..FLOOD {
+        statuses.push(leave(&made_up(number)).await.status.as_u16());
+    }
+    assert!(statuses[..20].iter().all(|status| *status == 200), "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&429));
+    relay.clock.advance(Duration::from_secs(1));
+    leave(&honest).await.assert_ok();
     honest_clients_are_served(&relay).await;
 }
 

@@ -1,5 +1,7 @@
 //! What an operator sees of mailboxes, and does with them.
 
+use restante_relay_api::{InviteLine, RegistrationRequest};
+
 use super::*;
 
 #[tokio::test]
@@ -64,6 +66,28 @@ async fn a_held_mailbox_takes_mail_and_hands_none_out_until_it_is_released() {
         let target = format!("{}/{command}", mailbox(&a));
         relay.operator(POST, &target, "").await.assert_refused(404, "M_NOT_FOUND");
     }
+}
+
+#[tokio::test]
+async fn an_evicted_server_collects_what_it_has_and_comes_back_with_another_invite_alone() {
+    let relay = TestRelay::start_with("serve = \"invited\"").await;
+    let (a, b) = (TestServer::new(1), TestServer::new(2));
+    let evict = format!("{}/evict", mailbox(&b));
+    relay.operator(POST, &evict, "").await.assert_refused(404, "M_NOT_FOUND");
+    let made = relay.operator(POST, "/invites", "{}").await.assert_ok();
+    let InviteLine { invite, .. } = made["line"].as_str().unwrap().parse().unwrap();
+    let invited = RegistrationRequest { invite, ..b.registration(&relay) };
+    b.register(&relay, &invited).await.assert_ok();
+    a.leave(&relay, &b, "1", &a.transaction(&relay, "before")).await.assert_ok();
+
+    relay.operator(POST, &evict, "").await.assert_ok();
+    let refused = a.leave(&relay, &b, "2", &a.transaction(&relay, "after")).await;
+    refused.assert_refused(403, "M_FORBIDDEN");
+    b.register(&relay, &invited).await.assert_refused(403, "M_FORBIDDEN");
+    relay.clock.advance(std::time::Duration::from_secs(1));
+    b.register(&relay, &b.registration(&relay)).await.assert_refused(403, "M_FORBIDDEN");
+    assert_eq!(found(&relay, &b).await, ["before"]);
+    relay.operator(POST, &evict, "").await.assert_refused(404, "M_NOT_FOUND");
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 /// The lines of all mail for `server`.
@@ -51,9 +54,15 @@ async fn an_import_takes_all_lines_or_none() {
         change(&mut lines[2]);
         text(&lines)
     };
+    let many_members = json!({ "org.restante.x": "x".repeat(200_000) }).to_string();
     for damaged in [
         damage(&|line| line["content"] = json!("e30=")),
         damage(&|line| line["content"] = json!("no base64")),
+        damage(&|line| line["content"] = json!(STANDARD.encode(vec![b' '; 16 * 1024 * 1024 + 1]))),
+        damage(&|line| line["members"] = json!("no base64")),
+        damage(&|line| line["members"] = json!(STANDARD.encode("no JSON"))),
+        damage(&|line| line["members"] = json!(STANDARD.encode("[]"))),
+        damage(&|line| line["members"] = json!(STANDARD.encode(&many_members))),
         damage(&|line| line["sha256"] = json!("00")),
         damage(&|line| line["txn_id"] = json!("")),
         damage(&|line| line["recipient"] = json!(a.name())),
