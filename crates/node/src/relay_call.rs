@@ -32,6 +32,14 @@ pub(crate) enum CallError {
         /// The relay's time.
         theirs: Timestamp,
     },
+    /// The relay's clock is so far ahead of ours that what is signed by it could be used long after.
+    #[error(
+        "its clock is {} s ahead of ours, too far to sign by it that we leave; set this machine's clock by NTP (timedatectl set-ntp true), or have the relay's operator set theirs", .ahead.as_secs()
+    )]
+    FarAhead {
+        /// By how much.
+        ahead: Duration,
+    },
     /// The relay knows no such endpoint.
     #[error("the relay does not know this request")]
     Unknown,

@@ -168,10 +168,23 @@ async fn requests_are_signed_by_the_relays_clock_where_ours_is_wrong() {
     let signed_at = request(&node.asked(RELAY)[1]).signed_at;
     assert_eq!(signed_at.as_millis(), 1_700_009_000_000);
 
+    let clock = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1700003600000}"#);
     node.site.exchange.script(&name(RELAY), [clock, Reply::Json(200, "{}")]);
     assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
     let leave: LeaveRequest = serde_json::from_slice(&node.asked(RELAY)[3].body).unwrap();
-    assert_eq!(leave.signed_at.as_millis(), 1_700_009_000_000);
+    assert_eq!(leave.signed_at.as_millis(), 1_700_003_600_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_is_not_signed_for_a_time_far_ahead() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    let clock = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1700003601000}"#);
+    node.site.exchange.script(&name(RELAY), [clock, Reply::Json(200, "{}")]);
+    let refused = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert!(refused.contains("set this machine's clock"), "{refused}");
+    assert_eq!(node.asked(RELAY).len(), 1, "nothing was signed by its clock");
+    assert_eq!(node.site.relays.own()[0].departure, None);
 }
 
 #[tokio::test(start_paused = true)]
