@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Args, Command, NodeAction, ReloadSubject};
+use crate::table::printable_lines;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,10 +45,15 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // One sentence, with its causes, and no backtrace: it is for the operator.
-            eprintln!("restante: {error:#}");
+            eprintln!("{}", complaint(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error may quote what a stranger said; a configuration that can't be read is shown over several lines.
+fn complaint(error: &anyhow::Error) -> String {
+    printable_lines(&format!("restante: {error:#}"))
 }
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -68,4 +74,15 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Doctor(subject) => return doctor::run(subject).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_can_not_steer_the_terminal() {
+        let error = anyhow::anyhow!("it says \u{1b}]0;mine\u{7}").context("cannot join");
+        assert_eq!(complaint(&error), "restante: cannot join: it says \\u{1b}]0;mine\\u{7}");
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::admin_client::AdminClient;
 use crate::args::ParkedAction;
+use crate::table::printable;
 use crate::time_text::time;
 
 /// What the admin API answers to `GET /parked`.
@@ -76,16 +77,12 @@ fn render(parked: &[Parked], limit: u32) -> String {
         let reason = mail.reason.as_deref().unwrap_or("no reason was noted");
         let Parked { id, origin, txn_id, state, relay, bytes, .. } = mail;
         let arrived = time(mail.arrived_at);
-        line(
-            &mut text,
-            &format!(
-                "{id}\t{state}\t{origin} {txn_id}{seq}, {bytes} bytes, from {relay}, {arrived}"
-            ),
-        );
-        line(&mut text, &format!("\t{reason}"));
+        let what = format!("{origin} {txn_id}{seq}, {bytes} bytes, from {relay}, {arrived}");
+        line(&mut text, &[id, state, &what]);
+        line(&mut text, &["", reason]);
     }
     if parked.len() as u64 >= u64::from(limit) {
-        line(&mut text, "there may be more; --limit shows them");
+        line(&mut text, &["there may be more; --limit shows them"]);
     }
     text
 }
@@ -101,8 +98,10 @@ fn retried_all(all: &Value) -> String {
     }
 }
 
-fn line(text: &mut String, content: &str) {
-    writeln!(text, "{content}").expect("writing to a String does not fail");
+/// Fields with tabs between them; senders' and relays' words are among them.
+fn line(text: &mut String, fields: &[&str]) {
+    let fields: Vec<String> = fields.iter().map(|field| printable(field)).collect();
+    writeln!(text, "{}", fields.join("\t")).expect("writing to a String does not fail");
 }
 
 #[cfg(test)]
@@ -130,6 +129,18 @@ mod tests {
         );
         assert!(render(&parked, 1).ends_with("there may be more; --limit shows them\n"));
         assert_eq!(render(&[], 200), "nothing is parked\n");
+    }
+
+    #[test]
+    fn a_sender_can_not_steer_the_terminal() {
+        let parked = json!([{
+            "id": "mail-17", "origin": "a.test", "txn_id": "t\u{1b}[2J\tparked", "seq": null, "state": "parked",
+            "reason": "the homeserver answered\r\nmail-18", "relay": "relay.test", "arrived_at": 0, "bytes": 120,
+        }]);
+        let text = render(&serde_json::from_value::<Vec<Parked>>(parked).unwrap(), 200);
+        assert!(text.contains("t\\u{1b}[2J\\tparked, 120 bytes"), "{text}");
+        assert!(text.contains("\tthe homeserver answered\\r\\nmail-18\n"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
     }
 
     #[test]

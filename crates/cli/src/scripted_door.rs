@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use restante_federation::BaseUrl;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -67,6 +68,12 @@ impl ScriptedDoor {
     /// A client of this door, as if a relay stood behind it.
     pub(crate) fn client(&self) -> AdminClient {
         AdminClient::open("relay", self.address, self.folder.path()).unwrap()
+    }
+
+    /// Where it is, for callers of its public side.
+    pub(crate) fn url(&self) -> BaseUrl {
+        let (host, port) = (self.address.ip().to_string(), self.address.port());
+        BaseUrl { tls: false, host, port }
     }
 
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::table::printable;
 use crate::time_text::time;
 
 /// What the admin API answers to `GET /status`.
@@ -328,7 +329,12 @@ fn missing(text: &mut String, numbers: &[MissingLine]) {
     }
 }
 
+/// One line, or a heading after an empty one; names and reasons in it are strangers' words.
 fn line(text: &mut String, content: &str) {
+    let content = match content.strip_prefix('\n') {
+        Some(heading) => format!("\n{}", printable(heading)),
+        None => printable(content),
+    };
     writeln!(text, "{content}").expect("writing to a String does not fail");
 }
 
@@ -370,5 +376,27 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said}\n{text}");
         }
+    }
+
+    #[test]
+    fn what_strangers_say_can_not_steer_the_terminal() {
+        let evil = "\u{1b}[2J\nforged";
+        let status = json!({
+            "server_name": "b.example",
+            "relays": [{ "server_name": "r.example", "url": null, "last_collect_at": 0, "last_error": evil,
+                         "registration": { "state": "refused", "at": 0, "reason": evil } }],
+            "destinations": [],
+            "refusals": [{ "relay": "r.example", "destination": null, "reason": evil, "meaning": null,
+                           "rests_until": null, "lasting": "temporary", "at": 0 }],
+            "inbox": { "waiting": [{ "origin": "a.example", "txn_id": evil, "seq": null, "state": "parked", "reason": evil,
+                                     "arrived_at": 0 }],
+                       "backlog": [{ "room_id": evil, "waiting": 1, "unconfirmed": 0, "since": 0, "reason": evil }],
+                       "missing": [], "events_parked_total": 0, "confirmed_total": 0, "parked_total": 1,
+                       "dropped_total": 0 },
+        });
+        let text = render(&serde_json::from_value(status).unwrap());
+        assert_eq!(text.matches("\\u{1b}[2J\\nforged").count(), 7, "{text}");
+        assert!(text.lines().all(|line| !line.contains(char::is_control)), "{text:?}");
+        assert!(text.contains("\n\nrelays that hold our mail\n"), "{text}");
     }
 }

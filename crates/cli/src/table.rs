@@ -68,6 +68,11 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
+/// The same for a text whose lines are meant: they stay lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
 fn length(cell: &str) -> usize {
     cell.chars().count()
 }
@@ -89,5 +94,10 @@ mod tests {
         let mut table = Table::new([("note", Align::Left)]);
         table.row(["\u{1b}[2J\nnext".to_owned()]);
         assert_eq!(table.render(), "note\n\\u{1b}[2J\\nnext\n");
+    }
+
+    #[test]
+    fn lines_stay_lines_and_hold_no_escapes() {
+        assert_eq!(printable_lines("a\u{1b}[2J\n\n  ^ b\r"), "a\\u{1b}[2J\n\n  ^ b\\r");
     }
 }

@@ -171,7 +171,19 @@ impl Registrations {
         let url = url.map_err(|error| RegistrationError::Url(error.to_string()))?;
         let own = self.shared.site.relays.own().into_iter();
         let known = own.map(|known| known.peer).find(|known| known.name == line.relay);
-        let url = url.or_else(|| known.and_then(|known| known.url));
+        let known = known.and_then(|known| known.url);
+        // Mail is collected where the book says; a line that somebody sent must not lead that elsewhere.
+        if let (Some(known), Some(url)) = (&known, &url)
+            && known != url
+        {
+            return Err(RegistrationError::Elsewhere {
+                relay: line.relay.clone(),
+                known: known.clone(),
+                line: url.clone(),
+                own: self.shared.site.server_name().clone(),
+            });
+        }
+        let url = url.or(known);
         if url.is_none() && line.relay.public_key().is_some() {
             return Err(RegistrationError::Nowhere(line.relay.clone()));
         }

@@ -32,6 +32,14 @@ pub(crate) enum CallError {
         /// The relay's time.
         theirs: Timestamp,
     },
+    /// The relay's clock is so far ahead of ours that what is signed by it could be used long after.
+    #[error(
+        "its clock is {} s ahead of ours, too far to sign by it that we leave; set this machine's clock by NTP (timedatectl set-ntp true), or have the relay's operator set theirs", .ahead.as_secs()
+    )]
+    FarAhead {
+        /// By how much.
+        ahead: Duration,
+    },
     /// The relay knows no such endpoint.
     #[error("the relay does not know this request")]
     Unknown,
@@ -105,10 +113,15 @@ fn refusal(status: StatusCode, body: &[u8]) -> CallError {
         (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => CallError::Unknown,
         _ => CallError::Refused {
             status,
-            text: refusal.error.unwrap_or_default().chars().take(TEXT_CHARS_MAX).collect(),
+            text: kept(&refusal.error.unwrap_or_default()),
             retry_after: refusal.retry_after_ms.map(Duration::from_millis),
         },
     }
+}
+
+/// What is kept of a relay's text, which is shown in logs and on terminals.
+fn kept(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
 }
 
 /// The offset of a relay's clock from ours, milliseconds either way.
@@ -128,5 +141,19 @@ impl ClockOffset {
     /// The relay's time.
     pub(crate) fn apply(self, ours: Timestamp) -> Timestamp {
         ours.after(self.ahead).before(self.behind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relays_text_is_taken_in_without_control_characters_and_not_at_any_length() {
+        let body = serde_json::json!({ "error": format!("full\u{1b}[2J\r\n\u{9b}1m{}", "x".repeat(1000)) });
+        let error = refusal(StatusCode::FORBIDDEN, body.to_string().as_bytes());
+        let CallError::Refused { text, .. } = error else { panic!("{error}") };
+        assert!(text.starts_with("full[2J1mxxx"), "{text:?}");
+        assert_eq!(text.chars().count(), TEXT_CHARS_MAX);
     }
 }

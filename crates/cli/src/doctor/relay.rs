@@ -74,7 +74,10 @@ pub(super) async fn examine(
     if !version(report, &relay).await {
         return;
     }
-    served_key(report, &relay, &key).await;
+    // Who answers with another key is not this relay, and gets neither an invite nor mail.
+    if !served_key(report, &relay, &key).await {
+        return;
+    }
     mail::examine(report, &relay, &config, operators.ok().as_ref(), long_poll).await;
 }
 
@@ -223,7 +226,7 @@ fn clock(answer: &Answer) -> Outcome {
     Outcome::ok(seen)
 }
 
-async fn served_key(report: &mut Report, relay: &Callee<'_>, key: &SigningKey) {
+async fn served_key(report: &mut Report, relay: &Callee<'_>, key: &SigningKey) -> bool {
     let outcome = match relay.get(KEY_SERVER).await {
         Ok(answer) if answer.status.is_success() => key_outcome(answer, &relay.peer.name, key),
         Ok(answer) => Outcome::failed(
@@ -232,7 +235,9 @@ async fn served_key(report: &mut Report, relay: &Callee<'_>, key: &SigningKey) {
         ),
         Err(error) => Outcome::failed(error, "see the log of the reverse proxy"),
     };
+    let is_good = !outcome.is_failed();
     report.step("key served", outcome);
+    is_good
 }
 
 fn key_outcome(answer: Answer, name: &ServerName, key: &SigningKey) -> Outcome {

@@ -1,9 +1,9 @@
 //! `restante relay backup` and `restante relay restore`.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use restante_federation::create_private_folder;
 use restante_federation_proto::{Clock as _, SystemClock, Timestamp};
 use restante_mailbox::{Restored, SqliteStore};
 use restante_relay::RelayConfig;
+use rustix::fs::OFlags;
 use serde_json::json;
 
 use crate::admin_client::AdminClient;
@@ -84,9 +85,17 @@ struct Stopped {
 impl Stopped {
     fn of(database: &Path) -> anyhow::Result<Self> {
         let path = beside(database, ".lock");
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
+        // Root restores in a folder that the relay's user writes: a link there could lead to any file of the machine.
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path);
+        let lock = lock.with_context(|| {
+            format!("cannot open {}; if it is a symbolic link, delete it", path.display())
+        })?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -96,7 +105,9 @@ impl Stopped {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));
             }
         }
-        give_to_owner_of_folder(&path)?;
+        give_to_owner_of_folder(&path, &lock.metadata()?, |user, group| {
+            fchown(&lock, user, group)
+        })?;
         Ok(Self { _lock: lock })
     }
 }
@@ -117,7 +128,8 @@ fn replace(backup: &Path, database: &Path, now: Timestamp) -> anyhow::Result<Rep
             tracing::error!(%error, before = %before.display(), "rename it back by hand");
         }
     })?;
-    give_to_owner_of_folder(database)?;
+    let is = fs::symlink_metadata(database)?;
+    give_to_owner_of_folder(database, &is, |user, group| lchown(database, user, group))?;
     Ok(Replaced { restored, before: was_there.then_some(before) })
 }
 
@@ -135,15 +147,18 @@ fn rename_all(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever restores is often root, and the relay is not.
-fn give_to_owner_of_folder(file: &Path) -> anyhow::Result<()> {
+/// Whoever restores is often root, and the relay is not. `give` must follow no symbolic link.
+fn give_to_owner_of_folder(
+    file: &Path,
+    is: &Metadata,
+    give: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>,
+) -> anyhow::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let owner = fs::metadata(folder.unwrap_or(Path::new(".")))?;
-    let is = fs::metadata(file)?;
     if (is.uid(), is.gid()) == (owner.uid(), owner.gid()) {
         return Ok(());
     }
-    chown(file, Some(owner.uid()), Some(owner.gid())).with_context(|| {
+    give(Some(owner.uid()), Some(owner.gid())).with_context(|| {
         format!("cannot give {} to the relay's user; run this as root", file.display())
     })
 }
@@ -167,5 +182,19 @@ mod tests {
         assert!(text.contains("/mail.backup holds all mailboxes, 2.0 KiB"), "{text}");
         let body: serde_json::Value = serde_json::from_str(&door.asked()[0].body).unwrap();
         assert!(Path::new(body["file"].as_str().unwrap()).is_absolute());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_symbolic_link_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join(DATABASE);
+        let elsewhere = folder.path().join("elsewhere");
+        let lock = beside(&database, ".lock");
+        std::os::unix::fs::symlink(&elsewhere, &lock).unwrap();
+        let refused = Stopped::of(&database).err().unwrap();
+        assert!(format!("{refused:#}").contains("symbolic link, delete it"), "{refused:#}");
+        assert!(!elsewhere.exists(), "nothing was created at the link's end");
+        fs::remove_file(&lock).unwrap();
+        assert!(Stopped::of(&database).is_ok());
     }
 }

@@ -168,6 +168,17 @@ fn a_doctor_says_what_to_do_about_a_relay_that_is_down_and_a_key_that_all_can_re
 }
 
 #[test]
+fn a_doctor_leaves_nothing_with_a_relay_that_has_another_key() {
+    let (relay, other) = (Relay::start(), Relay::start());
+    fs::copy(other.path("data/signing.key"), relay.path("data/signing.key")).unwrap();
+    let output = relay.run(&["doctor", "relay"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("FAILED   key served: "), "{text}");
+    assert!(!text.contains("invite: ") && !text.contains("register: "), "{text}");
+}
+
+#[test]
 fn an_invite_for_a_script_is_one_line_and_can_be_taken_back() {
     let relay = Relay::start();
     let line = relay.told(&["mailbox", "invite", "--note", "for Ann", "--expires", "2d"]);

@@ -86,7 +86,9 @@ fn refusal(error: RegistrationError) -> Refusal {
     match error {
         RegistrationError::Url(_) | RegistrationError::Nowhere(_) => bad_request(text),
         RegistrationError::NotOurs(_) => not_found(text),
-        RegistrationError::NotOffered(_) | RegistrationError::Refused { .. } => conflict(text),
+        RegistrationError::Elsewhere { .. }
+        | RegistrationError::NotOffered(_)
+        | RegistrationError::Refused { .. } => conflict(text),
         RegistrationError::Unanswered { .. } => {
             Refusal(MatrixError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, text))
         }

@@ -18,6 +18,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long the answer may take: a relay that does not know our key asks for it first, and for that it has ten seconds.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// How far ahead a relay's clock may be for leaving. What says that we leave drops a mailbox whenever its time comes, and a
+/// clock that runs on its own is seconds off, not an hour.
+const LEAVE_AHEAD_MAX: Duration = Duration::from_secs(3600);
+
 /// Bytes of an answer: five numbers, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -31,11 +35,15 @@ pub(super) async fn register(
     serde_json::from_slice(&answer).map_err(|error| CallError::Unreadable(error.to_string()))
 }
 
-/// Tells `relay` that we leave; once more by the relay's clock, if it says that ours is wrong.
+/// Tells `relay` that we leave; once more by the relay's clock, if it says that ours is wrong by not too much.
 pub(super) async fn leave(site: &Site, relay: &Peer, mail: LeftMail) -> Result<(), CallError> {
     let body = |signed_at| LeaveRequest { mail, signed_at }.to_canonical_json();
     let first = send(site, relay, Method::DELETE, body(site.clock.now())).await;
     let Err(CallError::Clock { theirs }) = first else { return first.map(drop) };
+    let ahead = theirs.since(site.clock.now());
+    if ahead > LEAVE_AHEAD_MAX {
+        return Err(CallError::FarAhead { ahead });
+    }
     send(site, relay, Method::DELETE, body(by_clock(site, theirs))).await.map(drop)
 }
 

@@ -1,5 +1,6 @@
 //! Why a relay was not joined or left, and what to do then.
 
+use restante_federation::BaseUrl;
 use restante_federation_proto::ServerName;
 use restante_sqlite::StoreError;
 
@@ -17,6 +18,20 @@ pub(crate) enum RegistrationError {
         "{0} is a key, not a name in the DNS, and the line does not say where it is; ask for one with a URL"
     )]
     Nowhere(ServerName),
+    /// The relay is known at another URL than the line's.
+    #[error(
+        "{relay} is known at {known}, and the line leads to {line}. If its operator says that it moved, run: restante relays remove {own} {relay}, then: restante relays add {own} {relay} --url {line}, and join again; one that the node's configuration names is changed there"
+    )]
+    Elsewhere {
+        /// The relay.
+        relay: ServerName,
+        /// Where the relay book says it is.
+        known: BaseUrl,
+        /// Where the line says it is.
+        line: BaseUrl,
+        /// Our server.
+        own: ServerName,
+    },
     /// It is none of our relays.
     #[error("{0} is none of this server's relays")]
     NotOurs(ServerName),

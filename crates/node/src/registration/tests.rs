@@ -143,6 +143,23 @@ async fn a_relay_that_refuses_is_not_joined_and_its_words_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_line_does_not_lead_a_known_relay_to_another_url() {
+    let node = Node::new().await;
+    node.answers(RELAY, 200, GRANTED);
+    let url = "restante:relay.test?url=http:%2F%2F127.0.0.1:7";
+    node.join(url).await.unwrap();
+    let refused = node.join("restante:relay.test?url=http:%2F%2F127.0.0.1:8").await.unwrap_err();
+    assert!(refused.contains("is known at http://127.0.0.1:7"), "{refused}");
+    assert!(refused.contains("restante relays remove a.test relay.test"), "{refused}");
+    assert!(refused.contains("relays add a.test relay.test --url http://127.0.0.1:8"), "{refused}");
+    assert_eq!(node.asked(RELAY).len(), 1, "nothing was asked there");
+    node.join(url).await.unwrap();
+    node.join("restante:relay.test").await.unwrap();
+    let known = node.site.relays.own()[0].peer.url.as_ref().map(ToString::to_string);
+    assert_eq!(known.as_deref(), Some("http://127.0.0.1:7"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_are_signed_by_the_relays_clock_where_ours_is_wrong() {
     let node = Node::new().await;
     let clock = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1700009000000}"#);
@@ -151,10 +168,23 @@ async fn requests_are_signed_by_the_relays_clock_where_ours_is_wrong() {
     let signed_at = request(&node.asked(RELAY)[1]).signed_at;
     assert_eq!(signed_at.as_millis(), 1_700_009_000_000);
 
+    let clock = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1700003600000}"#);
     node.site.exchange.script(&name(RELAY), [clock, Reply::Json(200, "{}")]);
     assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
     let leave: LeaveRequest = serde_json::from_slice(&node.asked(RELAY)[3].body).unwrap();
-    assert_eq!(leave.signed_at.as_millis(), 1_700_009_000_000);
+    assert_eq!(leave.signed_at.as_millis(), 1_700_003_600_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_is_not_signed_for_a_time_far_ahead() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    let clock = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1700003601000}"#);
+    node.site.exchange.script(&name(RELAY), [clock, Reply::Json(200, "{}")]);
+    let refused = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert!(refused.contains("set this machine's clock"), "{refused}");
+    assert_eq!(node.asked(RELAY).len(), 1, "nothing was signed by its clock");
+    assert_eq!(node.site.relays.own()[0].departure, None);
 }
 
 #[tokio::test(start_paused = true)]

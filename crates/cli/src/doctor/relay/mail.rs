@@ -1,6 +1,6 @@
 //! The last steps on a relay: a throw-away server registers, gets mail, collects it, and leaves.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use restante_federation_proto::{Clock as _, SystemClock, Timestamp, escape_path_segment};
 use restante_relay::{RelayConfig, Serve};
 use restante_relay_api::endpoints::mailbox_user_id;
@@ -22,6 +22,9 @@ const LONG_POLL_MS: u64 = 30_000;
 /// How long the doctor's own invite is good for.
 const INVITE_MS: u64 = 600_000;
 
+/// Answers that may hold what was left: two parcels, which come one at a time if they are large, and room to spare.
+const COLLECT_ROUNDS_MAX: usize = 8;
+
 /// What to do where a signed request is refused that was signed well.
 const CHANGED_ON_THE_WAY: &str = "have the proxy pass requests on as they come: nginx with proxy_pass without a path and proxy_request_buffering as in contrib/nginx, Caddy as in contrib/caddy";
 
@@ -33,12 +36,23 @@ pub(super) async fn examine(
     operators: Option<&AdminClient>,
     long_poll: LongPoll,
 ) {
-    let invite = match invite(report, config, operators).await {
-        Ok(invite) => invite,
+    let throwaway = Throwaway::new();
+    let door = match wanted_door(report, config, operators) {
+        Ok(door) => door,
         Err(Unavailable) => return,
     };
-    let throwaway = Throwaway::new();
-    if !registered(report, &throwaway, relay, invite).await {
+    let invite = match door {
+        Some(door) => match invite(report, &throwaway, door).await {
+            Ok(invite) => Some(invite),
+            Err(Unavailable) => return,
+        },
+        None => None,
+    };
+    let token = invite.as_ref().map(|invite| invite.token.clone());
+    if !registered(report, &throwaway, relay, token).await {
+        if let (Some(door), Some(invite)) = (door, invite) {
+            revoke(report, door, &invite.id).await;
+        }
         return;
     }
     paths(report, &throwaway, relay).await;
@@ -57,38 +71,66 @@ pub(super) async fn examine(
 /// The relay's operators' door can't be asked for an invite.
 struct Unavailable;
 
-async fn invite(
+/// An invite that is not used yet.
+struct MadeInvite {
+    id: String,
+    token: String,
+}
+
+/// The door that is asked for an invite, if the relay wants one.
+fn wanted_door<'a>(
     report: &mut Report,
     config: &RelayConfig,
-    operators: Option<&AdminClient>,
-) -> Result<Option<String>, Unavailable> {
+    operators: Option<&'a AdminClient>,
+) -> Result<Option<&'a AdminClient>, Unavailable> {
     if config.serve == Serve::Open {
         return Ok(None);
     }
-    let Some(operators) = operators else {
+    if operators.is_none() {
         let why = "the operators' door gave no invite, and only invited servers are served";
         report.step("deposit and collect", Outcome::skipped(why));
         return Err(Unavailable);
-    };
-    let wanted = json!({ "server": null, "expires_in_ms": INVITE_MS, "note": "restante doctor" });
-    let made = operators.post("/invites", &wanted).await.and_then(|made| {
-        let line: InviteLine = super::text(&made, "line").parse()?;
-        Ok(line.invite)
-    });
-    match made {
-        Ok(Some(token)) => {
-            report.step("invite", Outcome::ok("made for a throw-away server"));
-            Ok(Some(token))
-        }
-        Ok(None) => {
-            report.step("invite", Outcome::failed("the line has no invite", "see the relay's log"));
-            Err(Unavailable)
-        }
+    }
+    Ok(operators)
+}
+
+/// An invite for the throw-away server alone: whoever reads it on the way has no use for it.
+async fn invite(
+    report: &mut Report,
+    throwaway: &Throwaway,
+    door: &AdminClient,
+) -> Result<MadeInvite, Unavailable> {
+    let server = &throwaway.recipient.server_name;
+    let wanted = json!({ "server": server, "expires_in_ms": INVITE_MS, "note": "restante doctor" });
+    let made = match door.post("/invites", &wanted).await {
+        Ok(made) => made,
         Err(error) => {
             report.step("invite", Outcome::failed(format!("{error:#}"), "see the relay's log"));
-            Err(Unavailable)
+            return Err(Unavailable);
         }
+    };
+    let id = super::text(&made, "id");
+    let line = super::text(&made, "line").parse::<InviteLine>();
+    if let Some(token) = line.ok().and_then(|line| line.invite) {
+        report.step("invite", Outcome::ok("made for a throw-away server"));
+        return Ok(MadeInvite { id, token });
     }
+    report.step("invite", Outcome::failed("the line has no invite", "see the relay's log"));
+    revoke(report, door, &id).await;
+    Err(Unavailable)
+}
+
+/// Takes back an invite that brought nothing; one that was used all the same is gone already.
+async fn revoke(report: &mut Report, door: &AdminClient, id: &str) {
+    let target = format!("/invites/{}", escape_path_segment(id));
+    let outcome = match door.call(Method::DELETE, &target, Vec::new()).await {
+        Ok(_) => Outcome::ok("the doctor's invite was taken back"),
+        Err(error) => Outcome::warn(
+            format!("the doctor's invite was not taken back: {error:#}"),
+            "see restante mailbox invites; it is good for ten minutes, for a server that is gone",
+        ),
+    };
+    report.step("revoke", outcome);
 }
 
 async fn registered(
@@ -183,7 +225,10 @@ async fn collect(
     let mut acknowledge = Vec::new();
     let mut missing: Vec<String> =
         parcels.iter().map(|parcel| hex(parcel.content.sha256())).collect();
-    while !missing.is_empty() {
+    for _ in 0..COLLECT_ROUNDS_MAX {
+        if missing.is_empty() {
+            break;
+        }
         let collected = match throwaway.collect(relay, after, Vec::new(), 0).await {
             Ok((_, Some(collected))) if !collected.envelopes.is_empty() => collected,
             Ok((answer, None)) => return report.step("collect", refused(&answer)),
@@ -196,12 +241,20 @@ async fn collect(
                 return report.step("collect", Outcome::failed(error, what_to_do));
             }
         };
+        if collected.envelopes.iter().any(|envelope| envelope.id <= after) {
+            let seen = format!("asked for what comes after {after}, the relay gives it again");
+            return report.step("collect", Outcome::failed(seen, "see the relay's log"));
+        }
         for envelope in &collected.envelopes {
             after = after.max(envelope.id);
             missing.retain(|sha256| *sha256 != envelope.sha256);
             let sha256 = Some(envelope.sha256.clone());
             acknowledge.push(CollectAcknowledgement { id: envelope.id, sha256 });
         }
+    }
+    if !missing.is_empty() {
+        let seen = "other mail comes out of the relay than what it took";
+        return report.step("collect", Outcome::failed(seen, "see the relay's log"));
     }
     report.step("collect", Outcome::ok("what was left came out as it went in"));
     let emptied = throwaway.collect(relay, 0, acknowledge, 0).await;
@@ -264,4 +317,64 @@ fn refused(answer: &Answer) -> Outcome {
         _ => "see the relay's log",
     };
     Outcome::failed(answer.refusal(), what_to_do)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use restante_federation::{ClientConfig, FederationClient, Peer};
+    use restante_relay_api::endpoints::COLLECT;
+
+    use super::*;
+    use crate::doctor::report::Output;
+    use crate::scripted_door::ScriptedDoor;
+
+    fn client() -> FederationClient {
+        FederationClient::new(ClientConfig::default(), Arc::new(SystemClock)).unwrap()
+    }
+
+    fn callee<'a>(client: &'a FederationClient, door: &ScriptedDoor) -> Callee<'a> {
+        let peer = Peer { name: "relay.test".parse().unwrap(), url: Some(door.url()) };
+        Callee { client, peer }
+    }
+
+    fn seen(report: &Report) -> String {
+        format!("{:?}", report.steps())
+    }
+
+    #[tokio::test]
+    async fn an_invite_is_for_the_throwaway_server_alone_and_taken_back_where_it_brings_nothing() {
+        let door = ScriptedDoor::open().await;
+        let made = r#"{"id":"7","line":"restante:relay.test?invite=sesame"}"#;
+        door.answer("POST", "/_restante/admin/v1/invites", 200, made);
+        door.answer("DELETE", "/_restante/admin/v1/invites/7", 200, "{}");
+        let (client, config) =
+            (client(), RelayConfig { serve: Serve::Invited, ..RelayConfig::default() });
+        let mut report = Report::new(Output::Json);
+        let relay = callee(&client, &door);
+        examine(&mut report, &relay, &config, Some(&door.client()), LongPoll::LeftOut).await;
+
+        let asked = door.asked();
+        let methods: Vec<&str> = asked.iter().map(|asked| asked.method.as_str()).collect();
+        assert_eq!(methods, ["POST", "PUT", "DELETE"], "{}", seen(&report));
+        let wanted: serde_json::Value = serde_json::from_str(&asked[0].body).unwrap();
+        let server = wanted["server"].as_str().unwrap();
+        assert!(asked[1].authorization.contains(server), "it is the one that registers");
+        assert!(asked[2].target.ends_with("/invites/7"));
+    }
+
+    #[tokio::test]
+    async fn collecting_ends_at_a_relay_that_gives_the_same_mail_again_and_again() {
+        let door = ScriptedDoor::open().await;
+        let other = r#"{"envelopes":[{"id":1,"sha256":"00","origin":"a.test","txn_id":"t","deposited_at":0,"transaction":{}}],
+            "queued":{"count":1,"bytes":2,"oldest_at":0}}"#;
+        door.answer("POST", COLLECT, 200, other);
+        let (client, throwaway) = (client(), Throwaway::new());
+        let mut report = Report::new(Output::Json);
+        let parcels = [throwaway.parcel(0).unwrap()];
+        collect(&mut report, &throwaway, &callee(&client, &door), &parcels).await;
+        assert!(seen(&report).contains("the relay gives it again"), "{}", seen(&report));
+        assert_eq!(door.asked().len(), 2);
+    }
 }
