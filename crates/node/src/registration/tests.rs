@@ -64,6 +64,10 @@ impl Node {
         self.registrations.of(&name(relay)).map(|standing| standing.state)
     }
 
+    fn departure(&self, relay: &str) -> Option<DepartureState> {
+        self.registrations.known(&name(relay))?.departure.map(|departure| departure.state)
+    }
+
     /// Keeps registrations up for so long.
     async fn keep_up(&self, time: Duration) {
         let shutdown = CancellationToken::new();
@@ -227,17 +231,52 @@ async fn who_leaves_and_keeps_its_mail_collects_it_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leaving_changes_nothing_while_the_relay_can_not_be_told() {
+async fn a_relay_that_refuses_to_be_left_stays_what_it_was() {
     let node = Node::new().await;
     node.has(RELAY).await;
-    let failed = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
-    assert!(failed.contains("Nothing was changed"), "{failed}");
-    assert_eq!(node.site.relays.own()[0].departure, None);
+    let refusal = r#"{"errcode":"M_FORBIDDEN","error":"Not today"}"#;
+    node.answers(RELAY, 403, refusal);
+    let refused = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert!(refused.contains("Not today") && refused.contains("was not left"), "{refused}");
+    assert_eq!(node.departure(RELAY), None);
+
+    node.answers(RELAY, 200, "{}");
+    assert_eq!(node.leave(RELAY, LeftMail::Keep).await, Ok(Left::Emptying));
+    node.answers(RELAY, 403, refusal);
+    node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert_eq!(node.departure(RELAY), Some(DepartureState::Told));
     let other = node.leave("other.test", LeftMail::Drop).await.unwrap_err();
     assert!(other.contains("none of this server's relays"), "{other}");
     node.answers(RELAY, 404, "{}");
     assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
     assert_eq!(node.own(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_may_not_have_heard_that_we_leave_is_told_again() {
+    let lost = [
+        Reply::Refused,
+        Reply::HangsAtAnswer,
+        Reply::Json(502, "{}"),
+        Reply::Json(429, r#"{"errcode":"M_LIMIT_EXCEEDED"}"#),
+    ];
+    for lost in lost {
+        let node = Node::new().await;
+        node.has(RELAY).await;
+        let granted = Reply::Json(200, GRANTED);
+        node.site.exchange.script(&name(RELAY), [granted.clone(), lost.clone(), lost, granted]);
+        let leaving = async {
+            node.site.exchange.wait_for(1).await;
+            tokio::time::sleep(MINUTE).await;
+            let untold = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+            assert!(untold.contains("told again"), "{untold}");
+            assert_eq!(node.departure(RELAY), Some(DepartureState::Asked));
+        };
+        tokio::join!(node.keep_up(5 * MINUTE), leaving);
+        let methods: Vec<_> = node.asked(RELAY).into_iter().map(|seen| seen.method).collect();
+        assert_eq!(methods, [Method::PUT, Method::DELETE, Method::DELETE, Method::DELETE]);
+        assert_eq!(node.own(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test(start_paused = true)]
