@@ -83,8 +83,15 @@ impl AttemptError {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Call(CallError::Clock { .. }) => true,
-            Self::Call(CallError::Refused { status, .. }) => {
-                status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS
+            Self::Call(CallError::Refused { status, errcode, .. }) => {
+                let is_passing = matches!(
+                    *status,
+                    StatusCode::NOT_FOUND
+                        | StatusCode::METHOD_NOT_ALLOWED
+                        | StatusCode::TOO_MANY_REQUESTS
+                );
+                // Without a code it is not the relay that speaks.
+                status.is_client_error() && !is_passing && errcode.is_some()
             }
             Self::Call(_) | Self::Store(_) => false,
         }

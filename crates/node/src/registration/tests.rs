@@ -15,6 +15,8 @@ const GRANTED: &str = r#"{"time_to_live_ms":1000,"envelopes_max":5,"bytes_max":5
 
 const NO_INVITE: &str = r#"{"errcode":"M_FORBIDDEN","error":"An invite is wanted here"}"#;
 
+const UNKNOWN: &str = r#"{"errcode":"M_UNRECOGNIZED","error":"No such endpoint"}"#;
+
 const RELAY: &str = "relay.test";
 
 struct Node {
@@ -197,17 +199,25 @@ async fn a_relay_that_wants_an_invite_is_shown_with_what_to_do_and_asked_again_l
     let node = Node::new().await;
     node.has(RELAY).await;
     node.has("old.test").await;
+    node.has("older.test").await;
+    node.has("proxy.test").await;
     node.answers(RELAY, 403, NO_INVITE);
-    node.answers("old.test", 404, "{}");
+    node.answers("old.test", 404, "");
+    node.answers("older.test", 405, UNKNOWN);
+    node.answers("proxy.test", 405, "<h1>Not Allowed</h1>");
     node.keep_up(3 * MINUTE).await;
     let standing = node.registrations.of(&name(RELAY)).unwrap();
     assert_eq!(standing.state, StandingState::Refused);
     assert_eq!(standing.reason.as_deref(), Some("An invite is wanted here"));
     assert!(standing.advice.unwrap().contains("restante relays join LINE"));
     assert!((2..6).contains(&node.asked(RELAY).len()), "{}", node.asked(RELAY).len());
-    assert_eq!(node.state("old.test"), Some(StandingState::NotOffered));
-    assert_eq!(node.asked("old.test").len(), 1, "it is fine as it is");
-    assert_eq!(node.own(), ["old.test", RELAY], "whether it serves us, collecting shows");
+    for old in ["old.test", "older.test"] {
+        assert_eq!(node.state(old), Some(StandingState::NotOffered));
+        assert_eq!(node.asked(old).len(), 1, "it is fine as it is");
+    }
+    assert!(node.asked("proxy.test").len() > 1, "the relay itself did not answer");
+    let own = ["old.test", "older.test", "proxy.test", RELAY];
+    assert_eq!(node.own(), own, "whether it serves us, collecting shows");
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +257,7 @@ async fn a_relay_that_refuses_to_be_left_stays_what_it_was() {
     assert_eq!(node.departure(RELAY), Some(DepartureState::Told));
     let other = node.leave("other.test", LeftMail::Drop).await.unwrap_err();
     assert!(other.contains("none of this server's relays"), "{other}");
-    node.answers(RELAY, 404, "{}");
+    node.answers(RELAY, 404, UNKNOWN);
     assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
     assert_eq!(node.own(), Vec::<String>::new());
 }
@@ -258,6 +268,10 @@ async fn a_relay_that_may_not_have_heard_that_we_leave_is_told_again() {
         Reply::Refused,
         Reply::HangsAtAnswer,
         Reply::Json(502, "{}"),
+        Reply::Json(403, "<h1>Closed</h1>"),
+        Reply::Json(404, "<h1>Not Found</h1>"),
+        Reply::Json(404, r#"{"errcode":"M_NOT_FOUND"}"#),
+        Reply::Json(405, "{}"),
         Reply::Json(429, r#"{"errcode":"M_LIMIT_EXCEEDED"}"#),
     ];
     for lost in lost {
