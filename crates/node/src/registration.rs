@@ -161,7 +161,10 @@ impl Registrations {
             Ok(()) | Err(CallError::Unknown) => {}
             Err(error) => return Err(error.into()),
         }
-        self.relays().remove(&relay.name);
+        if let Some(entry) = self.relays().get_mut(&relay.name) {
+            // The turn stays: we have it, and others wait for it.
+            (entry.standing, entry.told) = (None, None);
+        }
         let (state, left) = match mail {
             LeftMail::Drop => (DepartureState::Done, Left::Left),
             LeftMail::Keep => (DepartureState::Told, Left::Emptying),

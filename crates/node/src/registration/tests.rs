@@ -227,7 +227,10 @@ async fn who_leaves_and_keeps_its_mail_collects_it_first() {
     node.has("second.test").await;
     node.answers(RELAY, 200, "{}");
     node.answers("second.test", 200, GRANTED);
+    let turn = node.registrations.turn(&name(RELAY));
     assert_eq!(node.leave(RELAY, LeftMail::Keep).await, Ok(Left::Emptying));
+    let turn_after = node.registrations.turn(&name(RELAY));
+    assert!(Arc::ptr_eq(&turn, &turn_after), "who waits for it has the same one");
     let asked = &node.asked(RELAY)[0];
     assert_eq!(asked.method, Method::DELETE);
     assert!(asked.body.starts_with(br#"{"mail":"keep""#));
