@@ -29,7 +29,7 @@ use crate::relay_book::{Departure, DepartureState, KnownRelay};
 use crate::relay_call::CallError;
 use crate::site::Site;
 use crate::store::own_record;
-use errors::{AttemptError, joining, leaving};
+use errors::{AttemptError, joining, leaving, staying};
 use record::SignedWith;
 use standing::standing;
 
@@ -123,18 +123,34 @@ impl Registrations {
         relay: &ServerName,
         mail: LeftMail,
     ) -> Result<Left, RegistrationError> {
-        let mut known = self.shared.site.relays.own().into_iter();
-        let known = known.rfind(|known| known.peer.name == *relay);
-        let known = known.ok_or_else(|| RegistrationError::NotOurs(relay.clone()))?;
+        let known = || {
+            let known = self.known(relay);
+            known.ok_or_else(|| RegistrationError::NotOurs(relay.clone()))
+        };
+        known()?;
         let turn = self.turn(relay);
         let _turn = turn.acquire().await;
+        let known = known()?;
         self.depart(relay, mail, DepartureState::Asked).await?;
         match self.tell_departure(&known.peer, mail).await {
             Ok(left) => Ok(left),
-            Err(error) => {
-                self.shared.site.relays.stay(relay.clone()).await?;
-                Err(leaving(relay, error))
+            Err(error) if error.is_refusal() => {
+                self.take_back(known).await?;
+                Err(staying(relay, error))
             }
+            // The relay may have done what it was told: it is told until it says so.
+            Err(error) => Err(leaving(relay, error)),
+        }
+    }
+
+    /// Things are as they were before the relay was to be told: it is ours, or is being emptied.
+    async fn take_back(&self, before: KnownRelay) -> Result<(), StoreError> {
+        let book = &self.shared.site.relays;
+        match before.departure {
+            Some(departure) if departure.state == DepartureState::Told => {
+                book.depart(before.peer.name, departure).await
+            }
+            _ => book.stay(before.peer.name).await,
         }
     }
 
@@ -145,7 +161,10 @@ impl Registrations {
             Ok(()) | Err(CallError::Unknown) => {}
             Err(error) => return Err(error.into()),
         }
-        self.relays().remove(&relay.name);
+        if let Some(entry) = self.relays().get_mut(&relay.name) {
+            // The turn stays: we have it, and others wait for it.
+            (entry.standing, entry.told) = (None, None);
+        }
         let (state, left) = match mail {
             LeftMail::Drop => (DepartureState::Done, Left::Left),
             LeftMail::Keep => (DepartureState::Told, Left::Emptying),
@@ -262,6 +281,11 @@ impl Registrations {
             own_record::keep(&site.database, json.clone().into()).await?;
         }
         Ok(json)
+    }
+
+    /// What the book says of this relay of ours.
+    fn known(&self, relay: &ServerName) -> Option<KnownRelay> {
+        self.shared.site.relays.own().into_iter().find(|known| known.peer.name == *relay)
     }
 
     /// The relays that our record names: those that are not being left.

@@ -151,14 +151,7 @@ impl RelayBook {
         departure: Departure,
     ) -> Result<(), StoreError> {
         let own = self.shared.own.clone();
-        self.change(move |connection| {
-            store::departures::put(connection, &relay, departure)?;
-            if departure.state == DepartureState::Done {
-                store::relays::remove(connection, &own, &relay)?;
-            }
-            Ok(())
-        })
-        .await
+        self.change(move |connection| put_departure(connection, &own, &relay, departure)).await
     }
 
     /// Takes back that one of our own relays is being left; durable on return.
@@ -170,15 +163,25 @@ impl RelayBook {
     /// we leave, that is done.
     pub(crate) async fn emptied(&self, relay: &ServerName, asked_at: Timestamp) {
         let known = self.own().into_iter().find(|known| known.peer.name == *relay);
-        let Some(departure) = known.and_then(|known| known.departure) else { return };
-        if departure.state != DepartureState::Told || asked_at < departure.since {
+        let Some(told) = known.and_then(|known| known.departure) else { return };
+        if told.state != DepartureState::Told || asked_at < told.since {
             return;
         }
-        let departure = Departure { state: DepartureState::Done, since: asked_at, ..departure };
-        match self.depart(relay.clone(), departure).await {
-            Ok(()) => {
+        let done = Departure { state: DepartureState::Done, since: asked_at, ..told };
+        let (own, left) = (self.shared.own.clone(), relay.clone());
+        let finished = self.change(move |connection| {
+            // It may have been joined anew, or told something else, since the book was read.
+            let is_still_told = store::departures::load(connection)?.get(&left) == Some(&told);
+            if is_still_told {
+                put_departure(connection, &own, &left, done)?;
+            }
+            Ok(is_still_told)
+        });
+        match finished.await {
+            Ok(true) => {
                 tracing::info!(%relay, "the relay is left, and everything there was collected")
             }
+            Ok(false) => {}
             // It is asked again, and says so again.
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -228,6 +231,19 @@ impl RelayBook {
             self.shared.relays.send_replace(joined);
         }
     }
+}
+
+fn put_departure(
+    connection: &Connection,
+    own: &ServerName,
+    relay: &ServerName,
+    departure: Departure,
+) -> rusqlite::Result<()> {
+    store::departures::put(connection, relay, departure)?;
+    if departure.state == DepartureState::Done {
+        store::relays::remove(connection, own, relay)?;
+    }
+    Ok(())
 }
 
 /// What the configuration names.
@@ -342,6 +358,25 @@ mod tests {
         assert_eq!(names(&book.own()), [("r1.test", RelaySource::Configuration)]);
         book.add(b, relay("r2.test", None)).await.unwrap();
         assert_eq!(book.own()[1].departure, None, "it was added anew");
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_is_joined_anew_while_it_says_that_it_is_empty_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = open(&folder).await;
+        let r2 = name("r2.test");
+        book.add(name("b.test"), relay("r2.test", None)).await.unwrap();
+        book.depart(r2.clone(), departure(DepartureState::Told, 7)).await.unwrap();
+        // The join is in the database, and not yet in what is shown.
+        let joined = r2.clone();
+        let join = book
+            .shared
+            .database
+            .write(move |connection| crate::store::departures::remove(connection, &joined));
+        join.await.unwrap();
+        book.emptied(&r2, Timestamp::from_millis(9)).await;
+        assert_eq!(book.own().len(), 2);
+        assert_eq!(book.own()[1].departure, None);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use restante_federation::{ExchangeError, Patience, Peer, collect_limited, signed_request};
-use restante_federation_proto::{RequestTarget, Timestamp};
+use restante_federation_proto::{ErrorCode, RequestTarget, Timestamp};
 use restante_relay_api::{REQUEST_ID_HEADER, RequestId};
 use serde::Deserialize;
 
@@ -40,7 +40,7 @@ pub(crate) enum CallError {
         /// By how much.
         ahead: Duration,
     },
-    /// The relay knows no such endpoint.
+    /// The relay says that it knows no such endpoint.
     #[error("the relay does not know this request")]
     Unknown,
     /// The relay refused.
@@ -48,6 +48,8 @@ pub(crate) enum CallError {
     Refused {
         /// The status.
         status: StatusCode,
+        /// The Matrix error code; what stands before a relay gives none.
+        errcode: Option<String>,
         /// What it says.
         text: String,
         /// When it wants to be asked again.
@@ -58,8 +60,21 @@ pub(crate) enum CallError {
     Unreadable(String),
 }
 
+impl CallError {
+    /// Whether the relay may know no such endpoint, for those to whom a reverse proxy that answers in its place while it
+    /// is away does no harm. Relays of Dendrite may answer nothing but 404.
+    pub(crate) fn is_perhaps_unknown(&self) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Refused { status, .. } => is_about_the_endpoint(*status),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 struct Refusal {
+    errcode: Option<String>,
     error: Option<String>,
     now: Option<Timestamp>,
     retry_after_ms: Option<u64>,
@@ -106,13 +121,15 @@ pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<By
 
 fn refusal(status: StatusCode, body: &[u8]) -> CallError {
     let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let is_unrecognized = refusal.errcode.as_deref() == Some(ErrorCode::Unrecognized.as_str());
     match (status, refusal.now) {
         (StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN, Some(theirs)) => {
             CallError::Clock { theirs }
         }
-        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => CallError::Unknown,
+        _ if is_about_the_endpoint(status) && is_unrecognized => CallError::Unknown,
         _ => CallError::Refused {
             status,
+            errcode: refusal.errcode,
             text: kept(&refusal.error.unwrap_or_default()),
             retry_after: refusal.retry_after_ms.map(Duration::from_millis),
         },
@@ -122,6 +139,10 @@ fn refusal(status: StatusCode, body: &[u8]) -> CallError {
 /// What is kept of a relay's text, which is shown in logs and on terminals.
 fn kept(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(TEXT_CHARS_MAX).collect()
+}
+
+fn is_about_the_endpoint(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
 }
 
 /// The offset of a relay's clock from ours, milliseconds either way.

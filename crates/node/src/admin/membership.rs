@@ -69,7 +69,8 @@ pub(super) async fn join(
 /// Tells a relay that we leave. Takes up to a minute.
 #[utoipa::path(post, path = "/_restante/admin/v1/relays/{relay}/leave", tag = "relays",
     params(("relay" = String, Path)), request_body = LeaveBody, security(("token" = [])),
-    responses((status = 200, body = LeftBody), (status = 404, body = RefusalBody), (status = 502, body = RefusalBody)))]
+    responses((status = 200, body = LeftBody), (status = 404, body = RefusalBody), (status = 409, body = RefusalBody),
+        (status = 502, body = RefusalBody)))]
 pub(super) async fn leave(
     State(state): State<AdminState>,
     relay: Result<Path<ServerName>, PathRejection>,
@@ -88,8 +89,9 @@ fn refusal(error: RegistrationError) -> Refusal {
         RegistrationError::NotOurs(_) => not_found(text),
         RegistrationError::Elsewhere { .. }
         | RegistrationError::NotOffered(_)
-        | RegistrationError::Refused { .. } => conflict(text),
-        RegistrationError::Unanswered { .. } => {
+        | RegistrationError::Refused { .. }
+        | RegistrationError::Stays { .. } => conflict(text),
+        RegistrationError::Unanswered { .. } | RegistrationError::Untold { .. } => {
             Refusal(MatrixError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, text))
         }
         RegistrationError::Store(error) => unavailable(error),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 use restante_federation::{Patience, Peer};
 use restante_federation_proto::Timestamp;
 use restante_relay_api::endpoints::MAILBOX;
@@ -25,13 +25,20 @@ const LEAVE_AHEAD_MAX: Duration = Duration::from_secs(3600);
 /// Bytes of an answer: five numbers, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Asks `relay` to serve us.
+/// Asks `relay` to serve us. A bare 404 counts as that it knows no registrations, as a relay of Dendrite's: if a reverse
+/// proxy gave it, it is asked again with the next renewal.
 pub(super) async fn register(
     site: &Site,
     relay: &Peer,
     request: &RegistrationRequest,
 ) -> Result<RegistrationAnswer, CallError> {
-    let answer = send(site, relay, Method::PUT, request.to_canonical_json()).await?;
+    let answer = send(site, relay, Method::PUT, request.to_canonical_json()).await;
+    let answer = answer.map_err(|error| match error {
+        CallError::Refused { status: StatusCode::NOT_FOUND, errcode: None, .. } => {
+            CallError::Unknown
+        }
+        error => error,
+    })?;
     serde_json::from_slice(&answer).map_err(|error| CallError::Unreadable(error.to_string()))
 }
 

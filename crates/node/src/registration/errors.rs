@@ -1,5 +1,6 @@
 //! Why a relay was not joined or left, and what to do then.
 
+use http::StatusCode;
 use restante_federation::BaseUrl;
 use restante_federation_proto::ServerName;
 use restante_sqlite::StoreError;
@@ -58,6 +59,24 @@ pub(crate) enum RegistrationError {
         /// Why.
         error: String,
     },
+    /// The relay refused to be left.
+    #[error("{relay} does not let this server leave: {error}. It was not left")]
+    Stays {
+        /// The relay.
+        relay: ServerName,
+        /// What it says.
+        error: String,
+    },
+    /// Whether the relay heard that we leave is not known.
+    #[error(
+        "it is not certain that {relay} heard that this server leaves: {error}. It is told again until it answers, and may drop mail at any time; if it is gone for good, remove it with: restante relays remove OWN-SERVER {relay}"
+    )]
+    Untold {
+        /// The relay.
+        relay: ServerName,
+        /// Why.
+        error: String,
+    },
     /// The node's database refused.
     #[error("the node's database refused")]
     Store(#[from] StoreError),
@@ -72,6 +91,26 @@ pub(super) enum AttemptError {
     /// The node's database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AttemptError {
+    /// Whether the relay said that it did nothing, and will not. After all else it may have done what was asked.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Call(CallError::Clock { .. }) => true,
+            Self::Call(CallError::Refused { status, errcode, .. }) => {
+                let is_passing = matches!(
+                    *status,
+                    StatusCode::NOT_FOUND
+                        | StatusCode::METHOD_NOT_ALLOWED
+                        | StatusCode::TOO_MANY_REQUESTS
+                );
+                // Without a code it is not the relay that speaks.
+                status.is_client_error() && !is_passing && errcode.is_some()
+            }
+            Self::Call(_) | Self::Store(_) => false,
+        }
+    }
 }
 
 /// The error with its causes.
@@ -92,10 +131,15 @@ pub(super) fn joining(relay: &ServerName, error: AttemptError) -> RegistrationEr
     }
 }
 
-/// The same for who leaves.
+/// What it means for who leaves that the relay may not have heard it.
 pub(super) fn leaving(relay: &ServerName, error: AttemptError) -> RegistrationError {
     match error {
         AttemptError::Store(error) => error.into(),
-        error => RegistrationError::Unanswered { relay: relay.clone(), error: text(&error) },
+        error => RegistrationError::Untold { relay: relay.clone(), error: text(&error) },
     }
+}
+
+/// What a refusal means for who leaves.
+pub(super) fn staying(relay: &ServerName, error: AttemptError) -> RegistrationError {
+    RegistrationError::Stays { relay: relay.clone(), error: text(&error) }
 }

@@ -15,6 +15,8 @@ const GRANTED: &str = r#"{"time_to_live_ms":1000,"envelopes_max":5,"bytes_max":5
 
 const NO_INVITE: &str = r#"{"errcode":"M_FORBIDDEN","error":"An invite is wanted here"}"#;
 
+const UNKNOWN: &str = r#"{"errcode":"M_UNRECOGNIZED","error":"No such endpoint"}"#;
+
 const RELAY: &str = "relay.test";
 
 struct Node {
@@ -62,6 +64,10 @@ impl Node {
 
     fn state(&self, relay: &str) -> Option<StandingState> {
         self.registrations.of(&name(relay)).map(|standing| standing.state)
+    }
+
+    fn departure(&self, relay: &str) -> Option<DepartureState> {
+        self.registrations.known(&name(relay))?.departure.map(|departure| departure.state)
     }
 
     /// Keeps registrations up for so long.
@@ -223,17 +229,25 @@ async fn a_relay_that_wants_an_invite_is_shown_with_what_to_do_and_asked_again_l
     let node = Node::new().await;
     node.has(RELAY).await;
     node.has("old.test").await;
+    node.has("older.test").await;
+    node.has("proxy.test").await;
     node.answers(RELAY, 403, NO_INVITE);
-    node.answers("old.test", 404, "{}");
+    node.answers("old.test", 404, "");
+    node.answers("older.test", 405, UNKNOWN);
+    node.answers("proxy.test", 405, "<h1>Not Allowed</h1>");
     node.keep_up(3 * MINUTE).await;
     let standing = node.registrations.of(&name(RELAY)).unwrap();
     assert_eq!(standing.state, StandingState::Refused);
     assert_eq!(standing.reason.as_deref(), Some("An invite is wanted here"));
     assert!(standing.advice.unwrap().contains("restante relays join LINE"));
     assert!((2..6).contains(&node.asked(RELAY).len()), "{}", node.asked(RELAY).len());
-    assert_eq!(node.state("old.test"), Some(StandingState::NotOffered));
-    assert_eq!(node.asked("old.test").len(), 1, "it is fine as it is");
-    assert_eq!(node.own(), ["old.test", RELAY], "whether it serves us, collecting shows");
+    for old in ["old.test", "older.test"] {
+        assert_eq!(node.state(old), Some(StandingState::NotOffered));
+        assert_eq!(node.asked(old).len(), 1, "it is fine as it is");
+    }
+    assert!(node.asked("proxy.test").len() > 1, "the relay itself did not answer");
+    let own = ["old.test", "older.test", "proxy.test", RELAY];
+    assert_eq!(node.own(), own, "whether it serves us, collecting shows");
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +257,10 @@ async fn who_leaves_and_keeps_its_mail_collects_it_first() {
     node.has("second.test").await;
     node.answers(RELAY, 200, "{}");
     node.answers("second.test", 200, GRANTED);
+    let turn = node.registrations.turn(&name(RELAY));
     assert_eq!(node.leave(RELAY, LeftMail::Keep).await, Ok(Left::Emptying));
+    let turn_after = node.registrations.turn(&name(RELAY));
+    assert!(Arc::ptr_eq(&turn, &turn_after), "who waits for it has the same one");
     let asked = &node.asked(RELAY)[0];
     assert_eq!(asked.method, Method::DELETE);
     assert!(asked.body.starts_with(br#"{"mail":"keep""#));
@@ -257,17 +274,56 @@ async fn who_leaves_and_keeps_its_mail_collects_it_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn leaving_changes_nothing_while_the_relay_can_not_be_told() {
+async fn a_relay_that_refuses_to_be_left_stays_what_it_was() {
     let node = Node::new().await;
     node.has(RELAY).await;
-    let failed = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
-    assert!(failed.contains("Nothing was changed"), "{failed}");
-    assert_eq!(node.site.relays.own()[0].departure, None);
+    let refusal = r#"{"errcode":"M_FORBIDDEN","error":"Not today"}"#;
+    node.answers(RELAY, 403, refusal);
+    let refused = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert!(refused.contains("Not today") && refused.contains("was not left"), "{refused}");
+    assert_eq!(node.departure(RELAY), None);
+
+    node.answers(RELAY, 200, "{}");
+    assert_eq!(node.leave(RELAY, LeftMail::Keep).await, Ok(Left::Emptying));
+    node.answers(RELAY, 403, refusal);
+    node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+    assert_eq!(node.departure(RELAY), Some(DepartureState::Told));
     let other = node.leave("other.test", LeftMail::Drop).await.unwrap_err();
     assert!(other.contains("none of this server's relays"), "{other}");
-    node.answers(RELAY, 404, "{}");
+    node.answers(RELAY, 404, UNKNOWN);
     assert_eq!(node.leave(RELAY, LeftMail::Drop).await, Ok(Left::Left));
     assert_eq!(node.own(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_may_not_have_heard_that_we_leave_is_told_again() {
+    let lost = [
+        Reply::Refused,
+        Reply::HangsAtAnswer,
+        Reply::Json(502, "{}"),
+        Reply::Json(403, "<h1>Closed</h1>"),
+        Reply::Json(404, "<h1>Not Found</h1>"),
+        Reply::Json(404, r#"{"errcode":"M_NOT_FOUND"}"#),
+        Reply::Json(405, "{}"),
+        Reply::Json(429, r#"{"errcode":"M_LIMIT_EXCEEDED"}"#),
+    ];
+    for lost in lost {
+        let node = Node::new().await;
+        node.has(RELAY).await;
+        let granted = Reply::Json(200, GRANTED);
+        node.site.exchange.script(&name(RELAY), [granted.clone(), lost.clone(), lost, granted]);
+        let leaving = async {
+            node.site.exchange.wait_for(1).await;
+            tokio::time::sleep(MINUTE).await;
+            let untold = node.leave(RELAY, LeftMail::Drop).await.unwrap_err();
+            assert!(untold.contains("told again"), "{untold}");
+            assert_eq!(node.departure(RELAY), Some(DepartureState::Asked));
+        };
+        tokio::join!(node.keep_up(5 * MINUTE), leaving);
+        let methods: Vec<_> = node.asked(RELAY).into_iter().map(|seen| seen.method).collect();
+        assert_eq!(methods, [Method::PUT, Method::DELETE, Method::DELETE, Method::DELETE]);
+        assert_eq!(node.own(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test(start_paused = true)]

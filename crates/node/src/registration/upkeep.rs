@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use restante_federation_proto::ServerName;
-use restante_relay_api::LeftMail;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Registrations, StandingState, Terms};
 use crate::backoff::backoff;
-use crate::relay_book::{DepartureState, KnownRelay};
+use crate::relay_book::{Departure, DepartureState, KnownRelay};
 use crate::restart::kept_running;
 
 /// After this time a registration is made anew, so that a relay which lost it has it again, and the key document that it
@@ -29,6 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 struct Due {
     at: Instant,
     failures: u32,
+    /// Whether it was being left then: this says nothing about when to do anything else.
+    departure: Option<Departure>,
 }
 
 impl Registrations {
@@ -48,7 +49,10 @@ impl Registrations {
             book.mark_unchanged();
             terms.mark_unchanged();
             let own = self.shared.site.relays.own();
-            due.retain(|relay, _| own.iter().any(|known| known.peer.name == *relay));
+            due.retain(|relay, due| {
+                let mut own = own.iter();
+                own.any(|known| known.peer.name == *relay && known.departure == due.departure)
+            });
             let now = Instant::now();
             let asked = own.iter().filter(|known| self.is_due(known, &due, now));
             let rounds = asked.map(|known| self.round(known, due.get(&known.peer.name).copied()));
@@ -85,14 +89,17 @@ impl Registrations {
         let turn = self.turn(&known.peer.name);
         let _turn = turn.acquire().await;
         let is_done = match known.departure {
-            Some(departure) => self.tell_again(known, departure.mail).await,
+            Some(_) => self.tell_again(&known.peer.name).await,
             None => self.register_again(known).await,
         };
         let failures = if is_done { 0 } else { before.map_or(0, |before| before.failures) + 1 };
         let random = self.shared.site.dice.fraction();
         let wait =
             if is_done { RENEWAL } else { backoff(failures, RETRY_FIRST, RETRY_MAX, random) };
-        (known.peer.name.clone(), Due { at: Instant::now() + wait, failures })
+        (
+            known.peer.name.clone(),
+            Due { at: Instant::now() + wait, failures, departure: known.departure },
+        )
     }
 
     async fn register_again(&self, known: &KnownRelay) -> bool {
@@ -119,9 +126,13 @@ impl Registrations {
         answer.is_ok() || standing.state == StandingState::NotOffered
     }
 
-    /// The node ended between noting that we leave and telling the relay.
-    async fn tell_again(&self, known: &KnownRelay, mail: LeftMail) -> bool {
-        match self.tell_departure(&known.peer, mail).await {
+    /// The relay gave no answer to that we leave, or the node ended between noting it and telling the relay.
+    async fn tell_again(&self, relay: &ServerName) -> bool {
+        // Whoever had the turn before may have told it, or joined it anew.
+        let Some(known) = self.known(relay) else { return true };
+        let is_asked = |departure: &Departure| departure.state == DepartureState::Asked;
+        let Some(departure) = known.departure.filter(is_asked) else { return true };
+        match self.tell_departure(&known.peer, departure.mail).await {
             Ok(_) => true,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

@@ -90,7 +90,7 @@ async fn collect_batches(retriever: &Retriever, relay: &Peer) {
                 failures = 0;
                 pause
             }
-            Err(RoundError::Call(CallError::Unknown)) => return,
+            Err(RoundError::Call(error)) if error.is_perhaps_unknown() => return,
             Err(error) => {
                 failures += 1;
                 failed(retriever, relay, &error, failures)
