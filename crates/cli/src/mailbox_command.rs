@@ -34,6 +34,9 @@ pub(crate) async fn run(action: MailboxAction) -> anyhow::Result<()> {
             let client = AdminClient::of_relay(&options.config)?;
             say(dropping::run(&client, &options.server, &options.mail, options.consent).await)
         }
+        MailboxAction::Evict(OneMailbox { server, config }) => {
+            say(evict(&AdminClient::of_relay(&config)?, &server).await)
+        }
         MailboxAction::Invite(options) => {
             invite::make(&AdminClient::of_relay(&options.config)?, &options).await
         }
@@ -76,6 +79,14 @@ async fn release(client: &AdminClient, server: &ServerName) -> anyhow::Result<St
     Ok(format!("{server} gets its mail again"))
 }
 
+async fn evict(client: &AdminClient, server: &ServerName) -> anyhow::Result<String> {
+    client.post(&target(server, "/evict"), &json!({})).await?;
+    Ok(format!(
+        "{server} is not registered here any more; an open relay, or one that lists it, takes mail for it all the same\n\
+         its mail stays until it is collected or expires; to remove it: restante mailbox drop {server} --all"
+    ))
+}
+
 /// The path of `server`'s mailbox, and what is behind it.
 fn target(server: &ServerName, rest: &str) -> String {
     format!("/mailboxes/{}{rest}", escape_path_segment(server.as_str()))
@@ -93,6 +104,14 @@ fn number(answer: &serde_json::Value, name: &str) -> anyhow::Result<u64> {
 mod tests {
     use super::*;
     use crate::scripted_door::ScriptedDoor;
+
+    #[tokio::test]
+    async fn an_eviction_says_what_becomes_of_the_mail() {
+        let door = ScriptedDoor::open().await;
+        door.answer("POST", "/_restante/admin/v1/mailboxes/b.example/evict", 200, "{}");
+        let text = evict(&door.client(), &"b.example".parse().unwrap()).await.unwrap();
+        assert!(text.ends_with("restante mailbox drop b.example --all"), "{text}");
+    }
 
     #[tokio::test]
     async fn a_hold_says_how_it_ends() {

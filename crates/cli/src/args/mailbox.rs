@@ -45,6 +45,8 @@ pub(crate) enum MailboxAction {
     Release(OneMailbox),
     /// Remove mail for good; its recipient is told how much was lost, and from whom
     Drop(DropOptions),
+    /// End a registration; mail that waits stays, and who needs an invite here needs another one to come back
+    Evict(OneMailbox),
     /// Make a single-use invite, with which one server may register
     Invite(InviteOptions),
     /// Show the invites that nobody has used
