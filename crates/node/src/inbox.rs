@@ -23,6 +23,7 @@ mod origin_turns;
 mod parked;
 mod places;
 pub(crate) mod readiness;
+mod relays_wanted;
 mod rewrap;
 mod schedule;
 mod set_aside;
@@ -44,7 +45,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::Waybill;
 use restante_sqlite::StoreError;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -61,10 +62,12 @@ use confirmations::Confirmations;
 use load::{Class, Load, Weight};
 use mail::{Mail, Standing};
 use order::RelaysHeard;
+use relays_wanted::RelaysWanted;
 use transaction::Transaction;
 
 pub(crate) use offers::Offer;
 pub(crate) use parked::{ParkedId, ParkedIdError, Retried};
+pub(crate) use relays_wanted::RelaysWantedListener;
 pub(crate) use status::InboxStatus;
 
 /// The inbox. Clones share it.
@@ -87,8 +90,7 @@ struct Shared {
     backlog_due: Notify,
     /// Unverified mail is to be judged again.
     judging_due: Notify,
-    /// Counts up when the relays should be asked at once.
-    relays_wanted: watch::Sender<u64>,
+    relays_wanted: RelaysWanted,
 }
 
 #[derive(Default)]
@@ -181,7 +183,7 @@ impl Inbox {
             looks_due: Notify::new(),
             backlog_due: Notify::new(),
             judging_due: Notify::new(),
-            relays_wanted: watch::Sender::new(0),
+            relays_wanted: RelaysWanted::default(),
         };
         let inbox = Self { shared: Arc::new(shared) };
         inbox.restore_unconfirmed().await?;
@@ -292,8 +294,8 @@ impl Inbox {
     }
 
     /// Tells when the relays should be asked at once, long poll or not.
-    pub(crate) fn relays_wanted(&self) -> watch::Receiver<u64> {
-        self.shared.relays_wanted.subscribe()
+    pub(crate) fn relays_wanted(&self) -> RelaysWantedListener {
+        self.shared.relays_wanted.listen()
     }
 
     fn relays_heard(&self) -> RelaysHeard {
@@ -318,7 +320,7 @@ impl Inbox {
             was_asked
         };
         if !was_asked {
-            self.shared.relays_wanted.send_modify(|count| *count += 1);
+            self.shared.relays_wanted.say();
         }
     }
 

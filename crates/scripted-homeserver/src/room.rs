@@ -261,7 +261,8 @@ mod tests {
     }
 
     fn say(room: &mut Room, follows: Option<BTreeSet<String>>) -> Pdu {
-        let content = json!({"body": "hello"});
+        // What is the same would be one event.
+        let content = json!({"body": room.events.len()});
         room.write(&identity("a.test"), "m.room.message", None, content, follows, Timestamp::EPOCH)
             .unwrap()
     }

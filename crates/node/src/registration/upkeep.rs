@@ -61,6 +61,7 @@ impl Registrations {
             let next = due.values().map(|due| due.at).min();
             let next = next.unwrap_or_else(|| Instant::now() + RENEWAL);
             tokio::select! {
+                biased;
                 _ = book.changed() => {}
                 _ = terms.changed() => {}
                 () = sleep_until(next) => {}

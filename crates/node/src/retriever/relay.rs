@@ -76,13 +76,13 @@ async fn collect_batches(retriever: &Retriever, relay: &Peer) {
     let mut wanted = retriever.inbox.relays_wanted();
     loop {
         let mut ask = course.next(retriever.settings.current().safety_interval, Instant::now());
-        if wanted.has_changed().unwrap_or(false) {
-            wanted.mark_unchanged();
+        if wanted.was_said() {
             ask.waits = false;
         }
         let round = tokio::select! {
             biased;
-            Ok(()) = wanted.changed(), if ask.waits => continue_without_waiting(&mut wanted),
+            // Somebody waits for what this relay may hold: the long poll is left, and the relay asked for an answer at once.
+            () = wanted.said(), if ask.waits => Ok(Duration::ZERO),
             round = round(retriever, relay, &mut course, &ask, &mut offset) => round,
         };
         let pause = match round {
@@ -100,14 +100,6 @@ async fn collect_batches(retriever: &Retriever, relay: &Peer) {
             tokio::time::sleep(pause).await;
         }
     }
-}
-
-/// Somebody waits for what this relay may hold: the long poll is left, and the relay asked for an answer at once.
-fn continue_without_waiting(
-    wanted: &mut tokio::sync::watch::Receiver<u64>,
-) -> Result<Duration, RoundError> {
-    wanted.mark_changed();
-    Ok(Duration::ZERO)
 }
 
 fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32) -> Duration {
