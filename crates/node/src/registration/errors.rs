@@ -97,7 +97,7 @@ impl AttemptError {
     /// Whether the relay said that it did nothing, and will not. After all else it may have done what was asked.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::Call(CallError::Clock { .. }) => true,
+            Self::Call(CallError::Clock { .. } | CallError::FarAhead { .. }) => true,
             Self::Call(CallError::Refused { status, errcode, .. }) => {
                 let is_passing = matches!(
                     *status,
