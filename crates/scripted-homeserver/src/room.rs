@@ -92,6 +92,19 @@ impl Room {
         &self.newest
     }
 
+    /// Whether the user of `server` has joined in what leads up to the event `id`, or by it.
+    pub fn has_joined_by(&self, server: &ServerName, id: &str) -> bool {
+        let user = user_of(server);
+        let (mut due, mut met) = (vec![id], BTreeSet::new());
+        while let Some(pdu) = due.pop().and_then(|id| self.event(id)) {
+            if pdu.kind == "m.room.member" && pdu.state_key.as_ref() == Some(&user) {
+                return true;
+            }
+            due.extend(pdu.prev_events.iter().map(String::as_str).filter(|id| met.insert(*id)));
+        }
+        false
+    }
+
     pub(crate) fn version(&self) -> RoomVersion {
         self.version
     }
@@ -282,6 +295,17 @@ mod tests {
                 assert!(!altered.is_genuine(version, &pdu.key_id().unwrap(), &key));
             }
         }
+    }
+
+    #[test]
+    fn who_joined_on_another_branch_has_not_joined_before_an_event() {
+        let mut room = room();
+        let join_of_a = BTreeSet::from([room.timeline()[1].clone()]);
+        let forked = say(&mut room, Some(join_of_a));
+        let (a, b) = (identity("a.test").server_name, identity("b.test").server_name);
+        assert!(room.has_joined_by(&a, &forked.id) && !room.has_joined_by(&b, &forked.id));
+        let newest = room.timeline()[2].clone();
+        assert!(room.has_joined_by(&b, &newest));
     }
 
     #[test]

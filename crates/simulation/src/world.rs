@@ -164,10 +164,16 @@ impl World {
 
     fn older(&self, machine: &Machine, room_id: &str) -> Option<BTreeSet<String>> {
         machine.host.look(|state| {
-            let timeline = state.room(room_id)?.timeline();
+            let room = state.room(room_id)?;
+            // Nobody writes after what lies on a branch where they have not joined: it would be refused everywhere.
+            let writable: Vec<_> = room
+                .timeline()
+                .iter()
+                .filter(|id| room.has_joined_by(machine.name(), id))
+                .collect();
             let back = 1 + self.chance.below(FORK_BACK);
-            let at = timeline.len().checked_sub(back)?;
-            Some(BTreeSet::from([timeline[at].clone()]))
+            let at = writable.len().checked_sub(back)?;
+            Some(BTreeSet::from([writable[at].clone()]))
         })
     }
 
