@@ -1,7 +1,7 @@
 //! Waybills: bounds, the way through a header, and that only the origin's signature counts.
 
 use restante_relay_api::limits::WAYBILL_BYTES_MAX;
-use restante_relay_api::{Waybill, WaybillError, hex};
+use restante_relay_api::{Waybill, WaybillError, parse_hex};
 
 use crate::reference;
 use crate::signer::{Signer, other_key, signer};
@@ -56,12 +56,7 @@ fn assert_signed_anew(waybill: &Waybill) {
 
 /// The hash that the waybill names, when it is one.
 fn content_sha256(waybill: &Waybill) -> Option<[u8; 32]> {
-    let digits = waybill.content_sha256.as_bytes();
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    (hex(&hash) == waybill.content_sha256).then_some(hash)
+    parse_hex(&waybill.content_sha256)
 }
 
 /// The value of the header that goes with a direct send.

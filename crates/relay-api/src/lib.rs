@@ -8,6 +8,7 @@ mod collect;
 mod deposit_body;
 pub mod endpoints;
 mod fullness;
+mod hex;
 mod invite_line;
 pub mod limits;
 mod losses;
@@ -25,6 +26,7 @@ pub use collect::{
 };
 pub use deposit_body::{Content, DepositBody, DepositBodyError, Extras};
 pub use fullness::{FULL_MEMBER, Fullness};
+pub use hex::{hex, parse_hex};
 pub use invite_line::{InviteLine, InviteLineError};
 pub use losses::{Losses, OriginLosses};
 pub use proof::{Proof, ProofClaim, ProofError};
@@ -32,4 +34,4 @@ pub use registration::{LeaveRequest, LeftMail, RegistrationAnswer, RegistrationR
 pub use relay_record::{RecordedRelay, RelayRecord, RelayRecordError, VERSION_AHEAD_MAX};
 pub use relay_txn::{RelayTxnRequest, RelayTxnResponse};
 pub use request_id::{REQUEST_ID_HEADER, RequestId, RequestIdError};
-pub use waybill::{Waybill, WaybillError, hex};
+pub use waybill::{Waybill, WaybillError};

@@ -8,6 +8,7 @@ use restante_federation_proto::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::hex::hex;
 use crate::limits::WAYBILL_BYTES_MAX;
 
 /// A transaction's place: what `origin`'s node sends to `destination` is numbered from 1 in each stream.
@@ -104,13 +105,4 @@ impl Waybill {
     pub fn from_header(value: &str) -> Result<Vec<u8>, WaybillError> {
         STANDARD_NO_PAD.decode(value).map_err(|_| WaybillError::Malformed)
     }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String does not fail");
-        text
-    })
 }

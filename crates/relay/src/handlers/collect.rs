@@ -14,6 +14,7 @@ use restante_relay_api::limits::{
 };
 use restante_relay_api::{
     CollectAcknowledgement, CollectRequest, CollectResponse, Queued, RequestId, WireEnvelope, hex,
+    parse_hex,
 };
 
 use crate::admission::InviteRule;
@@ -159,15 +160,9 @@ fn acknowledgements(request: &CollectRequest) -> Result<Vec<Acknowledgement>, Re
 
 fn content_hash(one: &CollectAcknowledgement) -> Result<Option<ContentHash>, Refusal> {
     let Some(text) = &one.sha256 else { return Ok(None) };
-    let mut hash = [0; 32];
-    let bad = || Refusal::bad(ErrorCode::InvalidParam, "A sha256 has 64 lower-case hex digits");
-    if text.len() != 64 || !text.is_ascii() {
-        return Err(bad());
-    }
-    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
-        *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
-    }
+    let hash = parse_hex(text).ok_or_else(|| {
+        Refusal::bad(ErrorCode::InvalidParam, "A sha256 has 64 lower-case hex digits")
+    })?;
     Ok(Some(ContentHash(hash)))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use restante_federation_proto::{Clock, Timestamp};
 use restante_relay_api::CollectAcknowledgement;
+use restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX;
 
 use crate::harness::{TestRelay, TestServer, acknowledge_all, collect_all, texts};
 
@@ -137,7 +138,20 @@ async fn too_many_acknowledgements_and_malformed_hashes_are_refused_without_effe
     request.acknowledge = vec![acknowledge_all(&collected).remove(0); 1001];
     b.collect_raw(&relay, &request).await.assert_refused(400, "M_INVALID_PARAM");
     request.acknowledge.truncate(1);
-    request.acknowledge[0].sha256 = Some("xyz".into());
-    b.collect_raw(&relay, &request).await.assert_refused(400, "M_INVALID_PARAM");
+    let (short, long) = ("0".repeat(62), "0".repeat(66));
+    let (upper, signs) = ("A".repeat(64), "+1".repeat(32));
+    for malformed in ["xyz", &short, &long, &upper, &signs, &"ä".repeat(32)] {
+        request.acknowledge[0].sha256 = Some(malformed.to_owned());
+        b.collect_raw(&relay, &request).await.assert_refused(400, "M_INVALID_PARAM");
+    }
     assert_eq!(b.collect(&relay, &collect_all(&relay)).await.queued.count, 1);
+}
+
+#[tokio::test]
+async fn a_thousand_acknowledgements_are_taken_at_once() {
+    let (relay, _, b) = relay_with_mail(1).await;
+    let collected = b.collect(&relay, &collect_all(&relay)).await;
+    let mut request = collect_all(&relay);
+    request.acknowledge = vec![acknowledge_all(&collected).remove(0); ACKNOWLEDGEMENTS_MAX];
+    assert_eq!(b.collect(&relay, &request).await.queued.count, 0);
 }

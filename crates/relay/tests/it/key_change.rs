@@ -98,3 +98,14 @@ async fn a_document_that_only_the_new_key_signed_begins_nothing() {
     named.second.leave(relay, &b, "t", &body).await.assert_refused(503, "M_UNKNOWN");
     assert!(b.collect(relay, &collect_all(relay)).await.envelopes.is_empty());
 }
+
+#[tokio::test]
+async fn mail_under_a_known_key_makes_the_next_key_known_by_the_document_that_it_brings() {
+    let named = Named::start().await;
+    let (relay, b) = (&named.relay, TestServer::new(3));
+    let both = document(&[&named.first, &named.second]);
+    let body = deposit(relay, &named.first, &b, &both);
+    named.first.leave(relay, &b, "t", &body).await.assert_ok();
+    let body = deposit(relay, &named.second, &b, &document(&[&named.second]));
+    named.second.leave(relay, &b, "t", &body).await.assert_ok();
+}
