@@ -95,6 +95,11 @@ impl Homeserver {
         &self.seen
     }
 
+    /// Whether it has a key document of `server`.
+    pub fn knows_keys_of(&self, server: &ServerName) -> bool {
+        self.keys.document(server).is_some()
+    }
+
     /// Whether everything that is kept until it was sent has been sent.
     pub fn has_sent_all(&self) -> bool {
         self.outboxes.values().all(Outbox::is_empty)

@@ -22,33 +22,42 @@ pub(crate) enum Expected {
     Everything,
 }
 
-/// A server, and one whose mail its node holds and says so.
-pub(crate) type Held = BTreeSet<(ServerName, ServerName)>;
+/// What can't be expected because a server is gone for good.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Excused {
+    /// A server, and the gone one, whose mail its node holds and says so.
+    held: BTreeSet<(ServerName, ServerName)>,
+    /// Servers that have no keys of the gone one and can get none: what it wrote, and what follows that, waits there.
+    without_keys: BTreeSet<ServerName>,
+}
 
-/// Mail of the server that is gone for good: without its keys a node holds it, as unverified first contact.
-pub(crate) async fn held_openly(world: &World) -> Held {
-    let mut held = Held::new();
-    if gone(world).is_none() {
-        return held;
-    }
+/// Mail of the server that is gone for good: without its keys a node holds it, as unverified first contact or parked, and
+/// a homeserver refuses it.
+pub(crate) async fn excused(world: &World) -> Excused {
+    let mut excused = Excused::default();
+    let Some(gone) = gone(world) else { return excused };
     for machine in world.present() {
         let status = machine.status().await.unwrap_or_default();
         for waiting in status["inbox"]["waiting"].as_array().into_iter().flatten() {
             let origin = waiting["origin"].as_str().and_then(|origin| origin.parse().ok());
             if let Some(origin) = origin.filter(|_| waiting["reason"].is_string()) {
-                held.insert((machine.name().clone(), origin));
+                excused.held.insert((machine.name().clone(), origin));
             }
         }
+        let is_known_to_node = machine.keys_of(gone).await.is_some_and(|keys| !keys["believed"].is_null());
+        if !is_known_to_node && !machine.host.look(|state| state.knows_keys_of(gone)) {
+            excused.without_keys.insert(machine.name().clone());
+        }
     }
-    held
+    excused
 }
 
 /// What is not as it should be yet.
-pub(crate) fn open_ends(world: &World, expected: Expected, held: &Held) -> Vec<String> {
+pub(crate) fn open_ends(world: &World, expected: Expected, excused: &Excused) -> Vec<String> {
     let mut open = Vec::new();
     for machine in world.present() {
-        open.extend(missing_events(world, machine, expected));
-        open.extend(missing_messages(world, machine, held));
+        open.extend(missing_events(world, machine, expected, excused));
+        open.extend(missing_messages(world, machine, excused));
         if expected == Expected::Everything
             && gone(world).is_none()
             && !machine.host.look(Homeserver::has_sent_all)
@@ -68,8 +77,14 @@ fn gone(world: &World) -> Option<&ServerName> {
 }
 
 /// Events that should be visible at a server and are not.
-fn missing_events(world: &World, machine: &Machine, expected: Expected) -> Vec<String> {
+fn missing_events(
+    world: &World,
+    machine: &Machine,
+    expected: Expected,
+    excused: &Excused,
+) -> Vec<String> {
     let mut missing = Vec::new();
+    let unreadable = gone(world).filter(|_| excused.without_keys.contains(machine.name()));
     for (room_id, written) in &world.written {
         let seen = seen_in(machine, room_id);
         let Some(seen) = seen else { continue };
@@ -79,7 +94,8 @@ fn missing_events(world: &World, machine: &Machine, expected: Expected) -> Vec<S
             // Others may have more of a server that is gone, and this one not its keys.
             Expected::Everything => deliverable(world, machine, written, &seen),
         };
-        for pdu in wanted.iter().filter_map(|id| written.get(id)) {
+        let unreadable = unreadable.map(|gone| unreadable_by(gone, written)).unwrap_or_default();
+        for pdu in wanted.difference(&unreadable).filter_map(|id| written.get(id)) {
             if !seen.contains(&pdu.id) {
                 let body = pdu.body().unwrap_or_default();
                 let name = machine.name();
@@ -92,6 +108,19 @@ fn missing_events(world: &World, machine: &Machine, expected: Expected) -> Vec<S
         }
     }
     missing
+}
+
+/// What `gone` wrote, and all that follows it.
+fn unreadable_by(gone: &ServerName, written: &BTreeMap<String, Pdu>) -> BTreeSet<String> {
+    let mut by_depth: Vec<&Pdu> = written.values().collect();
+    by_depth.sort_by_key(|pdu| (pdu.depth, &pdu.id));
+    let mut unreadable = BTreeSet::new();
+    for pdu in by_depth {
+        if pdu.server == *gone || !pdu.prev_events.is_disjoint(&unreadable) {
+            unreadable.insert(pdu.id.clone());
+        }
+    }
+    unreadable
 }
 
 /// What its homeserver says of an event that it took and dropped.
@@ -131,13 +160,13 @@ fn deliverable(
 }
 
 /// Messages to devices that should be there and are not.
-fn missing_messages(world: &World, machine: &Machine, held: &Held) -> Vec<String> {
+fn missing_messages(world: &World, machine: &Machine, excused: &Excused) -> Vec<String> {
     let taken = world.network.copies.for_server(machine.name()).messages;
     let seen = seen_messages(machine);
     let to_it = world.messages.iter().filter(|(_, to, _)| to == machine.name());
     let missing = to_it.filter(|(from, _, text)| {
         let is_expected = taken.contains(&(from.clone(), text.clone()))
-            && !held.contains(&(machine.name().clone(), from.clone()));
+            && !excused.held.contains(&(machine.name().clone(), from.clone()));
         is_expected && !seen.contains(&(from.clone(), text.clone()))
     });
     let name = machine.name();
@@ -157,7 +186,7 @@ fn seen_messages(machine: &Machine) -> Vec<(ServerName, String)> {
 
 /// What is wrong at the end, open ends included.
 pub(crate) async fn failures(world: &World, expected: Expected) -> Vec<String> {
-    let mut failures = open_ends(world, expected, &held_openly(world).await);
+    let mut failures = open_ends(world, expected, &excused(world).await);
     for machine in &world.machines {
         let words = machine.broken_words.lock().map(|words| words.clone()).unwrap_or_default();
         failures.extend(words.into_iter().map(|text| format!("{text}, and nobody took it")));

@@ -199,6 +199,11 @@ impl Machine {
         self.ask_operator("/parked").await
     }
 
+    /// What its node knows of the keys of `server`.
+    pub(crate) async fn keys_of(&self, server: &ServerName) -> Option<Value> {
+        self.ask_operator(&format!("/keys/{server}")).await
+    }
+
     async fn ask_operator(&self, target: &str) -> Option<Value> {
         let running = self.running.as_ref()?;
         let doors = running.doors.lock().unwrap_or_else(PoisonError::into_inner).clone()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::checks::{Expected, failures, held_openly, open_ends};
+use crate::checks::{Expected, excused, failures, open_ends};
 use crate::network::Sabotage;
 use crate::plan::Plan;
 use crate::world::World;
@@ -126,7 +126,7 @@ async fn tell_what_nodes_hold(world: &World) {
 }
 
 async fn what_is_wrong(world: &World, expected: Expected) -> Vec<String> {
-    let open = open_ends(world, expected, &held_openly(world).await);
+    let open = open_ends(world, expected, &excused(world).await);
     if open.is_empty() && expected == Expected::Everything {
         return failures(world, expected).await;
     }
