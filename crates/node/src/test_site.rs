@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -128,8 +128,8 @@ impl TestSite {
 
     /// Runs `work` in virtual time, in which the database takes none.
     ///
-    /// tokio moves a paused clock on as soon as all tasks wait, and does not see that the database's writer is at
-    /// work. Here time stands still until the writer has nothing left to do.
+    /// tokio moves a paused clock on as soon as all tasks wait, and does not see that the database is at work. Here time
+    /// stands still until its writer and its readers have nothing left to do.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let holder = tokio::task::spawn_blocking(move || held.recv().ok());
@@ -142,10 +142,27 @@ impl TestSite {
         result
     }
 
+    /// Returns when each read has ended that was under way: all readers have a turn at the same time.
+    async fn wait_for_readers(&self) {
+        let readers = restante_sqlite::Limits::default().readers;
+        let together = Arc::new(Barrier::new(readers));
+        let turns = (0..readers).map(|_| {
+            let together = together.clone();
+            self.database.read(move |_| {
+                together.wait();
+                Ok(())
+            })
+        });
+        for turn in futures_util::future::join_all(turns).await {
+            turn.unwrap();
+        }
+    }
+
     async fn pass_time(&self) {
         loop {
             // It may share the commit of a write that a test makes fail.
             let _ = self.database.write(|_| Ok(())).await;
+            self.wait_for_readers().await;
             for _ in 0..YIELDS {
                 tokio::task::yield_now().await;
             }
