@@ -5,6 +5,7 @@ mod body;
 mod bounded_map;
 mod client;
 pub mod config;
+mod content_coding;
 mod discovery;
 mod exchange;
 mod executor;
@@ -22,6 +23,7 @@ pub use bounded_map::BoundedMap;
 pub use client::{
     AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
 };
+pub use content_coding::{ContentCoding, UnknownCoding};
 pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
 pub use key_ring::{
     Freshness, KeyLookupError, KeyRing, KeyRingParts, NOTARY_SERVERS_MAX, Notary, Voucher,

@@ -6,6 +6,7 @@
 
 mod ancestors;
 mod capsules;
+mod codings;
 mod contents;
 mod deposits;
 pub(crate) mod ledger;

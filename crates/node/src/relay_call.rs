@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
-use restante_federation::{ExchangeError, Patience, Peer, collect_limited, signed_request};
+use restante_federation::{
+    BodyError, ContentCoding, ExchangeError, Patience, Peer, collect_limited, signed_request,
+};
 use restante_federation_proto::{ErrorCode, RequestTarget, Timestamp};
 use restante_relay_api::{REQUEST_ID_HEADER, RequestId};
 use serde::Deserialize;
@@ -101,11 +103,15 @@ pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<By
     let id = RequestId::of(site.dice.number());
     let header = HeaderValue::from_str(id.as_str()).expect("it is printable ASCII");
     request.headers_mut().insert(REQUEST_ID_HEADER, header);
+    ContentCoding::offer(request.headers_mut());
     let exchange = async {
-        let answer = site.exchange.exchange(relay, request, patience).await?;
-        let status = answer.status();
-        let body = collect_limited(answer.into_body(), answer_bytes_max).await;
-        Ok::<_, CallError>((status, body.map_err(|error| CallError::Broken(error.to_string()))?))
+        let (head, body) = site.exchange.exchange(relay, request, patience).await?.into_parts();
+        let coding = ContentCoding::of(&head.headers);
+        let coding = coding.map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let broken = |error: BodyError| CallError::Broken(error.to_string());
+        let body = collect_limited(body, answer_bytes_max).await.map_err(broken)?;
+        let body = coding.decode(body, answer_bytes_max, |_| Ok(())).map_err(broken)?;
+        Ok::<_, CallError>((head.status, body))
     };
     let answered = tokio::time::timeout(patience.connect + patience.answer, exchange).await;
     let late = |_| CallError::Broken("it took too long".to_owned());

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use restante_federation::{
-    BodyError, VerifiedOrigin, authenticate, collect_limited, is_signed_by_key_of, x_matrix_headers,
+    BodyError, ContentCoding, UnknownCoding, VerifiedOrigin, authenticate, collect_limited,
+    is_signed_by_key_of, x_matrix_headers,
 };
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName};
 use restante_mailbox::InviteHash;
@@ -33,6 +34,8 @@ pub(crate) struct SignedDeposit {
 pub(crate) struct SignedQuestion {
     pub(crate) caller: VerifiedOrigin,
     pub(crate) from: CameFrom,
+    /// How its answer is to be coded.
+    pub(crate) wanted: ContentCoding,
     pub(crate) body: Bytes,
     _room: Share,
 }
@@ -50,7 +53,7 @@ impl FromRequest<RelayState> for SignedDeposit {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let (body, room) = read(relay, body, relay.rules().body_bytes_max).await?;
+        let (body, room) = read(relay, &parts, body, relay.rules().body_bytes_max).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // Its keys have changed since, or the document that lists them ran out, and it brings one that says so.
             Err(refusal)
@@ -70,10 +73,11 @@ impl FromRequest<RelayState> for SignedQuestion {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let (body, room) = read(relay, body, COLLECT_REQUEST_BYTES_MAX).await?;
+        let (body, room) = read(relay, &parts, body, COLLECT_REQUEST_BYTES_MAX).await?;
         let caller = verified(&parts, body.clone(), relay).await?;
         let from = relay.admission.callers.of(&parts.extensions);
-        Ok(Self { caller, from, body, _room: room })
+        let wanted = ContentCoding::wanted(&parts.headers);
+        Ok(Self { caller, from, wanted, body, _room: room })
     }
 }
 
@@ -82,7 +86,7 @@ impl FromRequest<RelayState> for SignedRegistration {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let (body, room) = read(relay, body, REGISTRATION_BYTES_MAX).await?;
+        let (body, room) = read(relay, &parts, body, REGISTRATION_BYTES_MAX).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // A server that can't be reached registers as well: that is what a relay is for.
             Err(refusal) if is_about_keys(&refusal) => {
@@ -187,13 +191,21 @@ pub(crate) fn document_of(server: &ServerName, json: Bytes) -> Option<KeyDocumen
 /// A body within its own limit and the room that all requests share. It counts until the room is dropped.
 pub(crate) async fn read(
     relay: &RelayState,
+    parts: &Parts,
     body: Body,
     bytes_max: usize,
 ) -> Result<(Bytes, Share), Refusal> {
+    let coding = ContentCoding::of(&parts.headers).map_err(unknown_coding)?;
     let mut share = relay.request_memory.share();
     let counted = CountedBody { body, share: &mut share };
     let body = collect_limited(counted, bytes_max).await.map_err(unreadable)?;
+    let body = coding.decode(body, bytes_max, |more| Ok(share.grow(more)?)).map_err(unreadable)?;
     Ok((body, share))
+}
+
+fn unknown_coding(error: UnknownCoding) -> Refusal {
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    MatrixError::new(status, ErrorCode::InvalidParam, error.to_string()).into()
 }
 
 /// Reads a body that is a JSON object; serde alone would take a list for a struct.

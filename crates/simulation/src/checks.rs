@@ -44,7 +44,8 @@ pub(crate) async fn excused(world: &World) -> Excused {
                 excused.held.insert((machine.name().clone(), origin));
             }
         }
-        let is_known_to_node = machine.keys_of(gone).await.is_some_and(|keys| !keys["believed"].is_null());
+        let is_known_to_node =
+            machine.keys_of(gone).await.is_some_and(|keys| !keys["believed"].is_null());
         if !is_known_to_node && !machine.host.look(|state| state.knows_keys_of(gone)) {
             excused.without_keys.insert(machine.name().clone());
         }

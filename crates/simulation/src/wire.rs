@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue, PROXY_AUTHORIZATION};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, PROXY_AUTHORIZATION};
 use http::{Request, Response, StatusCode, Uri};
 use restante_federation::{
     Body, Exchange, ExchangeError, Patience, Peer, Stage, collect_limited, full,
@@ -70,7 +70,9 @@ impl Exchange for Wire {
         let body = collect_limited(body, usize::MAX).await.map_err(|error| {
             ExchangeError::Broken { server: server.clone(), source: error.into() }
         })?;
-        let request = Request::from_parts(parts, body);
+        let mut request = Request::from_parts(parts, body);
+        // What travels is looked at, and changed by relays that lie: nobody hears that it may be compressed.
+        request.headers_mut().remove(ACCEPT_ENCODING);
         self.check_alive(server).await?;
         let kind = self.kind(&request);
         let answer = match self.way {
@@ -84,7 +86,8 @@ impl Exchange for Wire {
             }
         };
         self.check_alive(server).await?;
-        let answer = answer?;
+        let mut answer = answer?;
+        answer.headers_mut().remove(ACCEPT_ENCODING);
         if let Some(kind) = kind.filter(|_| answer.status() == StatusCode::OK) {
             self.network.count(kind);
         }

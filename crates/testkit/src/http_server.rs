@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::ACCEPT_ENCODING;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -65,6 +66,8 @@ pub(crate) async fn pass_on(request: Request<Bytes>, url: &str) -> Response<Full
     let (mut head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     head.uri = format!("{url}{target}").parse::<Uri>().expect("a URL and a target make a URL");
+    // The answer's headers stay behind, and nobody could read a compressed one without them.
+    head.headers.remove(ACCEPT_ENCODING);
     match exchange(Request::from_parts(head, Full::new(body))).await {
         Some((status, body)) => json(status, body),
         None => json(StatusCode::BAD_GATEWAY, Bytes::from_static(b"{}")),

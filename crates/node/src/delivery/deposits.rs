@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
-use restante_federation::{Patience, Peer, signed_request};
+use http::{Method, Request};
+use restante_federation::{Body, ContentCoding, Patience, Peer, signed_request};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::{Fullness, REQUEST_ID_HEADER, RequestId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::codings::Codings;
 use super::mail::header_of;
 use super::outcome::Outcome;
 use super::resting::{self, BUSY_WAIT_MIN};
@@ -87,6 +88,7 @@ pub(crate) struct Deposits {
     background: Background,
     under_way: Arc<Semaphore>,
     refusals: Arc<Mutex<Refusals>>,
+    codings: Arc<Codings>,
     schedule: Adjustable<Schedule>,
 }
 
@@ -104,6 +106,7 @@ impl Deposits {
             background,
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
             refusals: Arc::default(),
+            codings: Arc::default(),
             schedule,
         }
     }
@@ -195,11 +198,24 @@ impl Deposits {
     ) -> Result<answer::Answer, AskError> {
         let _permit = self.under_way.acquire().await;
         let patience = Patience { connect: patience, answer: patience };
+        loop {
+            let (request, coding) = self.request(deposit, relay);
+            let exchange = &*self.site.exchange;
+            let answer = answer::ask(exchange, relay, request, patience, ANSWER_BYTES_MAX).await?;
+            // Once at most: what is sent again is not coded.
+            if !self.codings.hear(&relay.name, coding, (answer.status, &answer.headers)) {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn request(&self, deposit: &Deposit, relay: &Peer) -> (Request<Body>, ContentCoding) {
         let (body, target) = (Some(deposit.body.clone()), &deposit.target);
         let identity = &self.site.identity;
         let mut request = signed_request(identity, Method::PUT, target, &relay.name, body);
         request.headers_mut().insert(REQUEST_ID_HEADER, header_of(&deposit.id));
-        answer::ask(&*self.site.exchange, relay, request, patience, ANSWER_BYTES_MAX).await
+        let coding = self.codings.fill(&mut request, &relay.name, deposit.body.clone());
+        (request, coding)
     }
 
     async fn took(&self, deposit: &Deposit, relay: &Peer) {

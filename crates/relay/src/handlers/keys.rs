@@ -40,7 +40,8 @@ pub(crate) async fn query(
     request: Request,
 ) -> Result<Response, Refusal> {
     let from = relay.admission.callers.of(request.extensions());
-    let (body, _room) = read(&relay, request.into_body(), COLLECT_REQUEST_BYTES_MAX).await?;
+    let (parts, body) = request.into_parts();
+    let (body, _room) = read(&relay, &parts, body, COLLECT_REQUEST_BYTES_MAX).await?;
     let query: QueryBody = object(&body)?;
     let asked = query.server_keys.into_iter().map(|(server, keys)| {
         let latest =

@@ -4,6 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
+use restante_federation::ContentCoding;
 use restante_federation_proto::{ErrorCode, UserId};
 use restante_mailbox::Deposited;
 
@@ -24,7 +25,12 @@ pub(crate) async fn handle(
     let address = Address { recipient: user_id.server_name().clone(), txn_id };
     let carrier = Carrier { caller: deposit.caller, from: deposit.from };
     match intake::deposit(&relay, &carrier, address, deposit.body).await? {
-        Deposited::Stored(_) | Deposited::Duplicate => Ok(json(StatusCode::OK, "{}")),
+        Deposited::Stored(_) | Deposited::Duplicate => {
+            let mut answer = json(StatusCode::OK, "{}");
+            // The next deposit may be compressed.
+            ContentCoding::offer(answer.headers_mut());
+            Ok(answer)
+        }
         Deposited::Full(full) => Err(Refusal::full(full)),
     }
 }

@@ -10,6 +10,7 @@ mod admission;
 mod bad_input;
 mod capsule;
 mod collect;
+mod compression;
 mod deposit;
 mod harness;
 mod hostile;
