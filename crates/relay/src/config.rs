@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use restante_federation::BaseUrl;
@@ -95,6 +96,8 @@ pub struct LimitsSection {
 pub struct MailboxSection {
     /// How long mail is kept.
     pub time_to_live: Period,
+    /// How long a server may be silent until its registration lapses, if nobody but itself asked for that.
+    pub lapse_after: Period,
     /// Envelopes in one mailbox.
     pub envelopes_max: u64,
     /// Bytes in one mailbox.
@@ -207,6 +210,8 @@ impl Default for MailboxSection {
         // A month of a busy homeserver's mail: 100,000 transactions of 10 KiB.
         Self {
             time_to_live: Period(limits::TIME_TO_LIVE),
+            // A server that is away for a season comes back to what it had; its node registers anew in any case.
+            lapse_after: Period(Duration::from_secs(90 * 24 * 3600)),
             envelopes_max: 100_000,
             bytes_max: 1024 * 1024 * 1024,
             // A quarter: most of a mailbox often comes from one large server, and three more have to fail with it

@@ -228,10 +228,11 @@ fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
 
 fn open_stores(config: &RelayConfig) -> Result<Stores, StartError> {
     let path = config.data.join("relay.sqlite");
-    let store = match &config.at_rest.key_file {
-        Some(file) => SqliteStore::open_sealed(&path, &Keys::read(file)?)?,
-        None => SqliteStore::open(&path)?,
+    let keys = match &config.at_rest.key_file {
+        Some(file) => Keys::read(file)?,
+        None => Keys::none(),
     };
+    let store = SqliteStore::open_keeping(&path, &keys, config.mailbox.time_to_live.0)?;
     Ok(Stores::of(Arc::new(store)))
 }
 

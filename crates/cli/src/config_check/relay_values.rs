@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use restante_relay::{RelayConfig, Serve};
+use restante_relay::{LAPSE_AFTER_LEAST, RelayConfig, Serve};
 
 use super::files;
 use super::finding::Remark;
@@ -85,6 +85,10 @@ fn bounds(config: &RelayConfig) -> Vec<Remark> {
     let mut remarks: Vec<Remark> = zeroes.iter().filter_map(zero).collect();
     if mailbox.time_to_live.0.is_zero() {
         remarks.push(Remark::wrong("mailbox.time_to_live", "with 0, mail expires as it comes"));
+    }
+    if mailbox.lapse_after.0 < LAPSE_AFTER_LEAST {
+        let text = "servers may be away for a week; give at least 7d";
+        remarks.push(Remark::wrong("mailbox.lapse_after", text));
     }
     if limits.body_bytes_max < BODY_BYTES_LEAST {
         let text = format!("a usual transaction does not fit; give at least {BODY_BYTES_LEAST}");
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn impossible_values_are_named() {
         let found = remarks_on(
-            "[limits]\nbody_bytes_max = 10\n[mailbox]\nenvelopes_max = 0\ntime_to_live = \"0s\"\n\
+            "[limits]\nbody_bytes_max = 10\n[mailbox]\nenvelopes_max = 0\ntime_to_live = \"0s\"\nlapse_after = \"1d\"\n\
              [operators]\nlisten = \"127.0.0.1:8090\"\n",
         );
         let keys: Vec<&str> = found.iter().filter_map(|found| found.split(": ").next()).collect();
@@ -187,6 +191,7 @@ mod tests {
             "operators.listen",
             "mailbox.envelopes_max",
             "mailbox.time_to_live",
+            "mailbox.lapse_after",
             "limits.body_bytes_max",
         ] {
             assert!(keys.contains(&key), "{key} is not in {found:#?}");

@@ -19,7 +19,7 @@ pub(super) struct Mailbox {
     /// What each origin has; origins with nothing are not there.
     shares: BTreeMap<ServerName, Load>,
     losses: BTreeMap<(LossKind, Option<ServerName>), Loss>,
-    last_loss: Option<Timestamp>,
+    pub(super) last_loss: Option<Timestamp>,
     /// The highest id given out; at first the one before the first.
     last: EntryId,
     pub(super) hold: Hold,

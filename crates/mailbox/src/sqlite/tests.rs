@@ -18,8 +18,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Condition, ContentHash, Custody as _, LeftMail, MailboxLimits, Registration, Registry as _,
-    Resealed, Selection, Senders, Upkeep as _, conformance,
+    AdmittedBy, Condition, ContentHash, Custody as _, LeftMail, MailboxLimits, Registration,
+    Registry as _, Resealed, Selection, Senders, Upkeep as _, conformance,
 };
 
 const ROOMY: Quotas = Quotas {
@@ -336,16 +336,21 @@ async fn no_query_walks_more_than_it_returns() {
         losses::OF_MAILBOX,
         losses::FORGET,
         registry::FIND,
-        registry::IS_REGISTERED,
+        registry::ADMISSION,
         registry::UNREGISTER,
         registry::FORGET_INVITES,
         registry::WITH_HASH,
         custody::WALK,
+        custody::DROPPED,
         custody::LINES,
         custody::SHARES,
         reseal::NEXT,
         reseal::WHOLE,
         &list,
+        lapse::NOTE_CALL,
+        lapse::PAGE,
+        lapse::END_REGISTRATION,
+        lapse::REMOVE,
     ] {
         let mut statement = outside.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let parameters = vec![1; statement.parameter_count()];
@@ -408,6 +413,7 @@ async fn a_full_disk_lets_mail_be_dropped_losses_forgotten_and_servers_leave() {
         senders: Senders::default(),
         time_to_live: None,
         registered_at: Timestamp::EPOCH,
+        admitted_by: AdmittedBy::Nobody,
     };
     store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
     store.reserve.release();
