@@ -35,6 +35,8 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
 }
 
 async fn serve(options: RelayOptions) -> anyhow::Result<()> {
+    let door = &options.config.door;
+    anyhow::ensure!(door.is_none(), "--door is for commands that ask a running relay");
     logging::start(&options.log)?;
     let sockets = InheritedSockets::of_process();
     open_files::raise_limit();

@@ -96,6 +96,8 @@ pub struct InboundSection {
 pub struct AdminSection {
     /// Address for the operator; keep it on loopback.
     pub listen: SocketAddr,
+    /// Names by which it may be called there, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// `[delivery]`.
@@ -218,7 +220,7 @@ impl Default for InboundSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)), hosts: Vec::new() }
     }
 }
 

@@ -138,6 +138,8 @@ pub struct OperatorsSection {
     pub listen: SocketAddr,
     /// Lets that address be another than a loopback one.
     pub beyond_loopback: bool,
+    /// Names by which it may be called there, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// A node has a handful of connections, so that a site with twenty homeservers behind one address fits; and it takes 64
@@ -238,6 +240,10 @@ impl Default for StorageSection {
 
 impl Default for OperatorsSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)), beyond_loopback: false }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)),
+            beyond_loopback: false,
+            hosts: Vec::new(),
+        }
     }
 }

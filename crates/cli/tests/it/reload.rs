@@ -54,7 +54,7 @@ impl Relay {
         let token = fs::read_to_string(&self.token).ok()?;
         let mut stream = TcpStream::connect(self.operators).ok()?;
         let request = format!(
-            "{method} /_restante/admin/v1{target} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\
+            "{method} /_restante/admin/v1{target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-length: 0\r\nauthorization: Bearer {}\r\n\r\n",
             token.trim()
         );
