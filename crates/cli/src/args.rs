@@ -209,8 +209,9 @@ pub(crate) struct NodeConfigOption {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LogOptions {
     /// What to log to standard error: error, warn, info, debug, trace, or a filter such as info,restante_node=debug
-    #[arg(long = "log", value_name = "FILTER", default_value = "info")]
-    pub(crate) filter: String,
+    /// [default: filter in [log] of the configuration, which is info]
+    #[arg(long = "log", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
     /// How to write log lines
     #[arg(long = "log-format", value_name = "FORMAT", default_value = "pretty")]
     pub(crate) format: LogFormat,

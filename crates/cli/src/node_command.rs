@@ -16,11 +16,12 @@ use crate::{logging, open_files, shutdown, status_text};
 /// Runs a node until a signal.
 pub(crate) async fn run(options: NodeConfigOption, log: LogOptions) -> anyhow::Result<()> {
     anyhow::ensure!(options.door.is_none(), "--door is for commands that ask a running node");
-    logging::start(&log)?;
+    let log = logging::start(&log)?;
     let sockets = InheritedSockets::of_process();
     open_files::raise_limit();
-    let source = NodeSource(options.file);
+    let source = NodeSource { file: options.file, log: log.clone() };
     let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
+    log.follow(&config.log.filter)?;
     let token = CancellationToken::new();
     let server_name = config.server_name.clone();
     let mut node = Node::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;

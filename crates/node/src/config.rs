@@ -12,6 +12,7 @@ use restante_federation::config::{
     FederationSection, KeysSection, PeerSection, Period, TlsSection,
 };
 use restante_federation_proto::{ServerGlob, ServerName};
+use restante_operators::LogSection;
 use restante_relay_api::Senders;
 use restante_relay_api::limits::SENDERS_MAX;
 use serde::Deserialize;
@@ -39,6 +40,9 @@ pub struct NodeConfig {
     /// Where the operator asks.
     #[serde(default)]
     pub admin: AdminSection,
+    /// What is logged.
+    #[serde(default)]
+    pub log: LogSection,
     /// How hard to try.
     #[serde(default)]
     pub delivery: DeliverySection,

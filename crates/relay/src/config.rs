@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use restante_federation::BaseUrl;
 use restante_federation::config::{FederationSection, KeysSection, Period, TlsSection};
 use restante_federation_proto::{ServerGlob, ServerName};
+use restante_operators::LogSection;
 use restante_relay_api::limits;
 use serde::Deserialize;
 
@@ -44,6 +45,8 @@ pub struct RelayConfig {
     pub at_rest: AtRestSection,
     /// The operators' door.
     pub operators: OperatorsSection,
+    /// What is logged.
+    pub log: LogSection,
     /// How to reach other servers.
     pub federation: FederationSection,
     /// Whose word counts for keys.
@@ -172,6 +175,7 @@ impl Default for RelayConfig {
             storage: StorageSection::default(),
             at_rest: AtRestSection::default(),
             operators: OperatorsSection::default(),
+            log: LogSection::default(),
             federation: FederationSection::default(),
             keys: KeysSection::default(),
         }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use restante_relay::{LAPSE_AFTER_LEAST, RelayConfig, Serve};
 
-use super::files;
 use super::finding::Remark;
+use super::{files, log};
 
 /// Bytes that a relay can't be told apart from one that is switched off with: not one usual transaction fits.
 const BODY_BYTES_LEAST: usize = 64 * 1024;
@@ -162,6 +162,7 @@ fn named_files(config: &RelayConfig) -> Vec<Remark> {
         authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)),
     );
     remarks.extend(files::data_folder("data", &config.data));
+    remarks.extend(log::remark(&config.log));
     remarks
 }
 
@@ -184,7 +185,7 @@ mod tests {
     fn impossible_values_are_named() {
         let found = remarks_on(
             "[limits]\nbody_bytes_max = 10\n[mailbox]\nenvelopes_max = 0\ntime_to_live = \"0s\"\nlapse_after = \"1d\"\n\
-             [operators]\nlisten = \"127.0.0.1:8090\"\n",
+             [operators]\nlisten = \"127.0.0.1:8090\"\n[log]\nfilter = \"restante=loud\"\n",
         );
         let keys: Vec<&str> = found.iter().filter_map(|found| found.split(": ").next()).collect();
         for key in [
@@ -193,6 +194,7 @@ mod tests {
             "mailbox.time_to_live",
             "mailbox.lapse_after",
             "limits.body_bytes_max",
+            "log.filter",
         ] {
             assert!(keys.contains(&key), "{key} is not in {found:#?}");
         }
