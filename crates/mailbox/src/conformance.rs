@@ -179,8 +179,12 @@ pub const CHECKS: &[Check] = &[
     check("a mailbox with mail, a hold, a registration or losses that count stays", |s| {
         Box::pin(lapse::stays(s))
     }),
-    check("an empty mailbox goes, and what was acknowledged there is remembered", |s| {
-        Box::pin(lapse::empty(s))
+    check(
+        "an empty mailbox goes after a long time, and what was acknowledged is remembered",
+        |s| Box::pin(lapse::empty(s)),
+    ),
+    check("an empty mailbox goes at once when its owner has left for good", |s| {
+        Box::pin(lapse::left(s))
     }),
     check("lapsing goes in steps, in the order of names", |s| Box::pin(lapse::in_steps(s))),
     check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),

@@ -19,8 +19,11 @@ pub enum AdmittedBy {
 pub struct Lapse {
     /// A registration by nobody's word lapses if its server called last before this.
     pub called_before: Timestamp,
-    /// Losses keep their mailbox unless the last of them is from before this.
-    pub lost_before: Timestamp,
+    /// A mailbox is not needed any more if its last mail came, and its last loss is from, before this. Until then its ids have
+    /// to go on where they were: whoever collects from it may have a cursor there.
+    pub unused_before: Timestamp,
+    /// The time.
+    pub now: Timestamp,
     /// Servers of which nothing lapses.
     pub spared: Arc<[ServerGlob]>,
 }

@@ -184,9 +184,9 @@ pub trait Registry: Send + Sync + 'static {
     async fn note_call(&self, recipient: &ServerName, now: Timestamp) -> Result<(), StoreError>;
 
     /// Looks at up to `batch_max` mailboxes, in the order of their names, those after `after`. Ends registrations by nobody's
-    /// word whose servers have not called; then removes mailboxes that hold no mail, whole or quarantined, no registration, no
-    /// hold and no losses that still count. Mail is never removed. What was acknowledged is remembered all the same, and should
-    /// the mailbox be needed again its ids begin at another random offset.
+    /// word whose servers have not called; then removes mailboxes that hold no mail, whole or quarantined, no registration and no
+    /// hold, and were not used for long, or whose owner has left for good. Mail is never removed. What was acknowledged is
+    /// remembered all the same, and should the mailbox be needed again its ids begin at another random offset.
     async fn lapse(
         &self,
         lapse: &Lapse,

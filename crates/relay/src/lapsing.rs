@@ -82,7 +82,7 @@ fn lapse(rules: &Rules, now: Timestamp) -> Lapse {
         Serve::Open => before,
         Serve::Invited | Serve::Listed => Timestamp::EPOCH,
     };
-    Lapse { called_before, lost_before: before, spared: rules.served.listed.clone().into() }
+    Lapse { called_before, unused_before: before, now, spared: rules.served.listed.clone().into() }
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
         for serve in ["invited", "listed"] {
             let lapse = of(&format!("serve = \"{serve}\""));
             assert_eq!(
-                (lapse.called_before, lapse.lost_before),
+                (lapse.called_before, lapse.unused_before),
                 (Timestamp::EPOCH, NOW.before(day * 90))
             );
         }

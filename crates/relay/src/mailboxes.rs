@@ -140,7 +140,12 @@ mod tests {
         assert_eq!(mailboxes.place(&name(2), 1).await.unwrap(), Place::None);
         store.drop_mail(&name(1), Selection::All, Timestamp::EPOCH).await.unwrap();
         let moment = Timestamp::from_millis(1);
-        let lapse = Lapse { called_before: moment, lost_before: moment, spared: Arc::new([]) };
+        let lapse = Lapse {
+            called_before: moment,
+            unused_before: moment,
+            now: moment,
+            spared: Arc::new([]),
+        };
         let gone = store.lapse(&lapse, None, 10).await.unwrap().mailboxes;
         assert_eq!(gone, [name(1)]);
         mailboxes.note_gone(&gone);

@@ -403,7 +403,7 @@ mod tests {
 
     /// Of what was heard of last before `moment`.
     fn before(moment: Timestamp) -> Lapse {
-        Lapse { called_before: moment, lost_before: moment, spared: Arc::new([]) }
+        Lapse { called_before: moment, unused_before: moment, now: moment, spared: Arc::new([]) }
     }
 
     #[tokio::test]

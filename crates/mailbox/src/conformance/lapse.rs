@@ -8,12 +8,12 @@ use super::fixtures::{
     time,
 };
 use super::registry::{invite, registration};
-use crate::{AdmittedBy, Deposited, InviteHash, Lapse, Lapsed, Registration, Selection};
+use crate::{AdmittedBy, Deposited, InviteHash, Lapse, Lapsed, LeftMail, Registration, Selection};
 
-/// Of what was heard of, or lost, last before `millis`.
+/// Of what was heard of, used or lost last before `millis`.
 fn before(millis: u64) -> Lapse {
     let before = time(millis);
-    Lapse { called_before: before, lost_before: before, spared: Arc::new([]) }
+    Lapse { called_before: before, unused_before: before, now: before, spared: Arc::new([]) }
 }
 
 async fn lapse(store: &Store, lapse: &Lapse) -> (Vec<String>, Vec<String>) {
@@ -92,7 +92,7 @@ pub(super) async fn stays(store: Store) {
         assert_eq!(store.registration(&server(recipient)).await.unwrap(), None);
     }
     store.release(&server("held.example")).await.unwrap();
-    assert_eq!(lapse(&store, &before(0)).await, both(&[], &["held.example"]));
+    assert_eq!(lapse(&store, &before(1001)).await, both(&[], &["held.example"]));
     assert_eq!(store.totals().await.unwrap().mailboxes, 3);
 }
 
@@ -100,7 +100,9 @@ pub(super) async fn empty(store: Store) {
     let first = leave(&store, mail_at("b.example", "1", 1000)).await;
     acknowledge(&store, "b.example", &[first]).await;
 
-    assert_eq!(lapse(&store, &before(0)).await, both(&[], &["b.example"]));
+    // Whoever collects from it still has a cursor there.
+    assert_eq!(lapse(&store, &before(1000)).await, both(&[], &[]));
+    assert_eq!(lapse(&store, &before(1001)).await, both(&[], &["b.example"]));
     assert_eq!(store.list(None, 10).await.unwrap(), []);
     let again = deposit(&store, mail_at("b.example", "1", 1000)).await;
     assert_eq!(again, Deposited::Duplicate);
@@ -108,7 +110,19 @@ pub(super) async fn empty(store: Store) {
     // An acknowledgement of the earlier mailbox's next id must not hit.
     assert_ne!(second.get(), first.get() + 1);
     expire_deposited_before(&store, 2000).await;
-    assert_eq!(lapse(&store, &before(0)).await, both(&[], &[]), "a loss is to be told");
+    assert_eq!(lapse(&store, &before(2000)).await, both(&[], &[]), "a loss is to be told");
+}
+
+pub(super) async fn left(store: Store) {
+    for (recipient, mail_is) in [("b.example", LeftMail::Drop), ("c.example", LeftMail::Keep)] {
+        register(&store, recipient, 5000).await;
+        let id = leave(&store, mail_at(recipient, "1", 5000)).await;
+        if mail_is == LeftMail::Keep {
+            acknowledge(&store, recipient, &[id]).await;
+        }
+        store.leave(&server(recipient), mail_is, time(6000)).await.unwrap();
+    }
+    assert_eq!(lapse(&store, &before(2)).await, both(&[], &["b.example"]));
 }
 
 pub(super) async fn in_steps(store: Store) {

@@ -9,9 +9,9 @@ use restante_federation_proto::{ServerName, Timestamp};
 use super::{MemoryStore, State};
 use crate::registry::{check_invite, check_registration};
 use crate::{
-    AdmittedBy, Hold, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed,
-    Left, LeftMail, OpenInvite, REGISTRATIONS_MAX, RegisterOutcome, Registered, Registration,
-    Registry, Revoked, Selection, StoreError,
+    AdmittedBy, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed, Left,
+    LeftMail, OpenInvite, REGISTRATIONS_MAX, RegisterOutcome, Registered, Registration, Registry,
+    Revoked, Selection, StoreError,
 };
 
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl State {
                 admitted_by = AdmittedBy::Operator;
             }
         }
-        self.mailbox(&recipient, random);
+        self.mailbox(&recipient, random, now);
         let registration = Registration { admitted_by, ..registration };
         let standing = Standing { registration, called_at: now };
         self.registers.registrations.insert(recipient, standing);
@@ -104,11 +104,10 @@ impl State {
                 lapsed.registrations.push(name.clone());
             }
             let is_unused = self.registers.registered(&name) == Registered::No
-                && self.mailboxes.get(&name).is_some_and(|mailbox| {
-                    mailbox.hold == Hold::Released
-                        && mailbox.load().envelopes == 0
-                        && mailbox.last_loss.is_none_or(|last| last < lapse.lost_before)
-                });
+                && self
+                    .mailboxes
+                    .get(&name)
+                    .is_some_and(|mailbox| mailbox.is_unused(lapse.unused_before));
             if is_unused {
                 self.mailboxes.remove(&name);
                 lapsed.mailboxes.push(name);
@@ -154,7 +153,7 @@ impl Registry for MemoryStore {
         }
         let dropped = state.drop_mail(recipient, &Selection::All, now);
         if let Some(mailbox) = state.mailboxes.get_mut(recipient) {
-            mailbox.forget_losses(Timestamp::from_millis(u64::MAX));
+            mailbox.give_up();
         }
         Ok(Left { dropped })
     }

@@ -31,7 +31,8 @@ pub(super) struct Page {
 pub(super) const PAGE: &str = "
     SELECT recipient,
         CASE WHEN registrations.mailbox IS NULL
-            THEN envelopes = 0 AND quarantined = 0 AND held = 0 AND coalesce(last_loss, -1) < ?4
+            THEN envelopes = 0 AND quarantined = 0 AND held = 0 AND used_at < ?4
+                AND coalesce(last_loss, -1) < ?4
             ELSE by_operator = 0 AND called_at < ?3 END
     FROM mailboxes LEFT JOIN registrations ON registrations.mailbox = mailboxes.mailbox
     WHERE recipient > ?1 ORDER BY recipient LIMIT ?2";
@@ -49,7 +50,7 @@ pub(super) fn find(
         after.map_or("", ServerName::as_str),
         signed(batch_max as u64),
         signed(lapse.called_before.as_millis()),
-        signed(lapse.lost_before.as_millis())
+        signed(lapse.unused_before.as_millis())
     ])?;
     while let Some(row) = rows.next()? {
         // A name that is none was damaged; nobody calls for that mailbox, and what it holds stays.
@@ -69,7 +70,9 @@ pub(super) fn end(connection: &Connection, lapse: &Lapse, page: Page) -> rusqlit
         if end_registration(connection, &recipient, lapse.called_before)? {
             lapsed.registrations.push(recipient.clone());
         }
-        if remove(connection, &recipient, lapse.lost_before)? {
+        if !begin_to_count(connection, &recipient, lapse.now)?
+            && remove(connection, &recipient, lapse.unused_before)?
+        {
             lapsed.mailboxes.push(recipient);
         }
     }
@@ -96,11 +99,35 @@ fn end_registration(
     Ok(ended > 0)
 }
 
+pub(super) const BEGIN_TO_COUNT: &str =
+    "UPDATE mailboxes SET used_at = ?2 WHERE recipient = ?1 AND used_at = 0";
+
+/// When a mailbox of an earlier schema was used is not known; it counts from here on.
+fn begin_to_count(
+    connection: &Connection,
+    recipient: &ServerName,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let now = signed(now.as_millis());
+    let begun =
+        connection.prepare_cached(BEGIN_TO_COUNT)?.execute(params![recipient.as_str(), now])?;
+    Ok(begun > 0)
+}
+
+pub(super) const GIVE_UP: &str = "
+    UPDATE mailboxes SET used_at = 1, last_loss = NULL
+    WHERE recipient = ?1 AND envelopes = 0 AND quarantined = 0";
+
+/// The owner has left and wants nothing of it: an empty mailbox may go with the next look.
+pub(super) fn give_up(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<()> {
+    connection.prepare_cached(GIVE_UP)?.execute([recipient.as_str()]).map(drop)
+}
+
 /// The counters may be damaged, so that mail itself is looked for as well.
 pub(super) const REMOVE: &str = "
     DELETE FROM mailboxes
     WHERE recipient = ?1 AND envelopes = 0 AND quarantined = 0 AND held = 0
-        AND coalesce(last_loss, -1) < ?2
+        AND used_at < ?2 AND coalesce(last_loss, -1) < ?2
         AND NOT EXISTS (
             SELECT 1 FROM registrations WHERE registrations.mailbox = mailboxes.mailbox)
         AND NOT EXISTS (
@@ -111,13 +138,13 @@ pub(super) const REMOVE: &str = "
 fn remove(
     connection: &Connection,
     recipient: &ServerName,
-    lost_before: Timestamp,
+    unused_before: Timestamp,
 ) -> rusqlite::Result<bool> {
     let number = |row: &Row<'_>| row.get(0);
-    let lost_before = signed(lost_before.as_millis());
+    let unused_before = signed(unused_before.as_millis());
     let removed: Option<i64> = connection
         .prepare_cached(REMOVE)?
-        .query_row(params![recipient.as_str(), lost_before], number)
+        .query_row(params![recipient.as_str(), unused_before], number)
         .optional()?;
     let Some(mailbox) = removed else { return Ok(false) };
     // The number may be given to another mailbox, which must find nothing under it.

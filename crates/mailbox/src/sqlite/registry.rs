@@ -56,7 +56,10 @@ impl Registry for SqliteStore {
         let forget = || {
             let recipient = recipient.clone();
             let all = Timestamp::from_millis(u64::MAX);
-            move |connection: &_| losses::forget(connection, &recipient, all)
+            move |connection: &_| {
+                losses::forget(connection, &recipient, all)?;
+                lapse::give_up(connection, &recipient)
+            }
         };
         self.make_room(forget).await?;
         Ok(Left { dropped })
@@ -174,7 +177,7 @@ fn register(
             .prepare_cached("UPDATE totals SET registrations = registrations + 1")?
             .execute([])?;
     }
-    let mailbox = deposit::mailbox_of(connection, recipient, random)?;
+    let mailbox = deposit::mailbox_of(connection, recipient, random, now)?;
     let allow = registration.senders.allow.as_deref().map(json).transpose()?;
     let time_to_live =
         registration.time_to_live.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));

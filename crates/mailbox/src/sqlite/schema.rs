@@ -219,8 +219,10 @@ CREATE TABLE seals (
 ) STRICT;
 ";
 
-/// Who was registered before may have had an invite, which nobody can tell any more: such a registration stays.
+/// Who was registered before may have had an invite, which nobody can tell any more: such a registration stays. `used_at` is
+/// when mail came last, and 0 where nobody noted that; such a mailbox counts as used when lapsing first looks at it.
 const LAPSING: &str = "
+ALTER TABLE mailboxes ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE registrations ADD COLUMN by_operator INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE registrations ADD COLUMN called_at INTEGER NOT NULL DEFAULT 0;
 ";
