@@ -1,9 +1,9 @@
 //! Talks to the operators' door of a running relay or node.
 
 mod stream;
+mod way;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
+use restante_federation::BaseUrl;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::args::RelayConfigOptions;
+use crate::args::{NodeConfigOption, RelayConfigOptions};
 use crate::config_file;
 pub(crate) use stream::Lines;
+use way::Way;
 
 /// A program on this machine answers a question within this time or is stuck.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ pub(crate) const TOKEN_FILE: &str = "admin-token";
 /// The operators' door of one program.
 #[derive(Debug)]
 pub(crate) struct AdminClient {
-    address: SocketAddr,
+    way: Way,
     token: String,
     program: &'static str,
     deadline: Duration,
@@ -57,24 +58,25 @@ impl Drop for Answer {
 }
 
 impl AdminClient {
-    /// Finds a node's address and token by its configuration file.
-    pub(crate) fn of_node(file: &Path) -> anyhow::Result<Self> {
-        let config = config_file::node(file)?;
-        Self::open("node", config.admin.listen, &config.data)
+    /// Finds a node's door by its configuration file.
+    pub(crate) fn of_node(options: &NodeConfigOption) -> anyhow::Result<Self> {
+        let config = config_file::node(&options.file)?;
+        Self::open("node", options.door.as_ref(), &config.data)
     }
 
-    /// Finds a relay's address and token by its configuration; without a file everything has a default.
+    /// Finds a relay's door by its configuration; without a file everything has a default.
     pub(crate) fn of_relay(options: &RelayConfigOptions) -> anyhow::Result<Self> {
         let config = options.read()?;
-        Self::open("relay", config.operators.listen, &config.data)
+        Self::open("relay", options.door.as_ref(), &config.data)
     }
 
-    /// The door at `address`, whose token is in the folder `data`.
+    /// The door at the socket in the folder `data`, or at `url`; its token is in that folder.
     pub(crate) fn open(
         program: &'static str,
-        address: SocketAddr,
+        url: Option<&BaseUrl>,
         data: &Path,
     ) -> anyhow::Result<Self> {
+        let way = Way::of(url, data)?;
         let path = data.join(TOKEN_FILE);
         let token = fs::read_to_string(&path).with_context(|| {
             format!(
@@ -82,7 +84,7 @@ impl AdminClient {
                 path.display()
             )
         })?;
-        Ok(Self { address, token: token.trim().to_owned(), program, deadline: DEADLINE })
+        Ok(Self { way, token: token.trim().to_owned(), program, deadline: DEADLINE })
     }
 
     /// The same door, for a call that may take this long.
@@ -139,7 +141,7 @@ impl AdminClient {
     }
 
     fn late(&self) -> String {
-        format!("the {} at {} did not answer in time", self.program, self.address)
+        format!("the {} at {} did not answer in time", self.program, self.way)
     }
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
@@ -147,16 +149,11 @@ impl AdminClient {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, self.address.to_string())
+            .header(HOST, self.way.host_header())
             .header(CONTENT_TYPE, "application/json")
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
             .body(Full::new(Bytes::from(body)))?;
-        let stream = TcpStream::connect(self.address).await.with_context(|| {
-            format!(
-                "no {program} answers to operators at {}; is it running, with this configuration?",
-                self.address
-            )
-        })?;
+        let stream = self.way.connect(program).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
@@ -187,6 +184,7 @@ impl AdminClient {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::scripted_door::ScriptedDoor;
 
     #[tokio::test]
@@ -208,11 +206,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_at_the_door_is_said_in_one_sentence() {
+    async fn a_program_that_does_not_run_is_told_in_one_sentence_with_where_it_was_looked_for() {
         let door = ScriptedDoor::open().await;
-        let client = door.client();
+        let (client, socket) = (door.client(), door.socket());
+        let by_url = door.client_by_url();
         drop(door);
-        let error = client.get("/status").await.unwrap_err();
-        assert!(error.to_string().starts_with("no relay answers to operators at 127."), "{error}");
+        for (client, place) in
+            [(client, socket.display().to_string()), (by_url, "http://127.".into())]
+        {
+            let error = client.get("/status").await.unwrap_err();
+            let expected = format!("no relay is running behind {place}");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_token_goes_to_the_socket_alone_unless_an_address_is_asked_for() {
+        let door = ScriptedDoor::open().await;
+        door.answer("GET", "/_restante/admin/v1/status", 200, r#"{"a":1}"#);
+        let (by_socket, by_url) = (door.client(), door.client_by_url());
+        assert_eq!(by_url.get("/status").await.unwrap()["a"], 1);
+        std::fs::remove_file(door.socket()).unwrap();
+        by_socket.get("/status").await.unwrap_err();
+        assert_eq!(door.asked().len(), 1, "who listens at the address has got no token");
+    }
+
+    #[test]
+    fn a_door_is_asked_in_plain_http_as_it_speaks() {
+        let https = "https://relay.example".parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let error = AdminClient::open("relay", Some(&https), folder.path()).unwrap_err();
+        assert!(error.to_string().contains("speaks plain HTTP"), "{error}");
     }
 }

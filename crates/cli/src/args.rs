@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use restante_federation::BaseUrl;
 use restante_relay::RelayConfig;
 
 use crate::config_file;
@@ -71,6 +72,10 @@ pub(crate) struct RelayConfigOptions {
     /// Folder for mail and keys [default: ./restante-data]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
+    /// For commands: ask the running relay at this URL, such as http://127.0.0.1:8091, and not by the socket in its data
+    /// folder; whoever listens there gets the token
+    #[arg(id = "relay_door", long = "door", value_name = "URL")]
+    pub(crate) door: Option<BaseUrl>,
 }
 
 impl RelayConfigOptions {
@@ -195,13 +200,18 @@ pub(crate) struct NodeConfigOption {
     /// The node's configuration file
     #[arg(long = "config", value_name = "FILE", default_value = "node.toml")]
     pub(crate) file: PathBuf,
+    /// For commands: ask the running node at this URL, such as http://127.0.0.1:8471, and not by the socket in its data
+    /// folder; whoever listens there gets the token
+    #[arg(long = "door", value_name = "URL")]
+    pub(crate) door: Option<BaseUrl>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LogOptions {
     /// What to log to standard error: error, warn, info, debug, trace, or a filter such as info,restante_node=debug
-    #[arg(long = "log", value_name = "FILTER", default_value = "info")]
-    pub(crate) filter: String,
+    /// [default: filter in [log] of the configuration, which is info]
+    #[arg(long = "log", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
     /// How to write log lines
     #[arg(long = "log-format", value_name = "FORMAT", default_value = "pretty")]
     pub(crate) format: LogFormat,

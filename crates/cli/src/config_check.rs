@@ -4,6 +4,7 @@ mod environment_values;
 mod files;
 mod finding;
 mod form;
+mod log;
 mod node_values;
 mod relay_values;
 

@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 pub(crate) struct Consent {
     /// Do not ask; for scripts
     #[arg(long)]
-    yes: bool,
+    pub(crate) yes: bool,
 }
 
 /// Goes on only if the operator agrees to `loss`, a sentence that names what would be lost.

@@ -25,7 +25,7 @@ pub(crate) async fn run(subject: DoctorSubject) -> anyhow::Result<ExitCode> {
         }
         DoctorSubject::Node { config, json } => {
             let mut report = Report::new(Output::of(json));
-            node::examine(&mut report, &config.file).await;
+            node::examine(&mut report, &config).await;
             report
         }
     };

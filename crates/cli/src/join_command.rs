@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use restante_federation::{AddressPolicy, BaseUrl};
 use restante_federation_proto::{ServerName, escape_path_segment};
 use restante_relay_api::InviteLine;
 use serde_json::{Value, json};
@@ -20,9 +21,23 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const LINE_BYTES_MAX: u64 = 4096;
 
 /// Has the node register at the relay of `line`; `-` reads the line from standard input, where no other user sees it.
-pub(crate) async fn join(client: AdminClient, line: &str, as_json: bool) -> anyhow::Result<()> {
+/// `addresses` says which addresses a stranger's name may lead to: a line that leads to another one, such as one of the own
+/// network, needs the operator's word, since whoever sent it might mean a service there.
+pub(crate) async fn join(
+    client: AdminClient,
+    line: &str,
+    (addresses, consent): (&AddressPolicy, Consent),
+    as_json: bool,
+) -> anyhow::Result<()> {
     let line = if line == "-" { from_standard_input()? } else { line.to_owned() };
     let invite: InviteLine = line.parse()?;
+    let url = invite.url.as_ref().map(|url| url.parse::<BaseUrl>()).transpose()?;
+    if let Some(url) = &url {
+        eprintln!("the line leads to {} at {url}", invite.relay);
+        if is_within(url, addresses) {
+            confirm(&within(url), consent)?;
+        }
+    }
     let answer = client.patient(DEADLINE).post("/relays/join", &json!({ "line": line })).await?;
     if as_json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
@@ -30,6 +45,21 @@ pub(crate) async fn join(client: AdminClient, line: &str, as_json: bool) -> anyh
         println!("{}", joined(&invite.relay, &answer));
     }
     Ok(())
+}
+
+/// Whether a URL leads by a literal address to where no stranger's name may lead.
+fn is_within(url: &BaseUrl, addresses: &AddressPolicy) -> bool {
+    let host = url.host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse() {
+        Ok(address) => !addresses.allows(address),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn within(url: &BaseUrl) -> String {
+    format!(
+        "{url} is no public address: the node would call a machine of your own network, or this one, again and again."
+    )
 }
 
 fn from_standard_input() -> anyhow::Result<String> {
@@ -102,10 +132,41 @@ mod tests {
         }
     }
 
+    const PUBLIC: &AddressPolicy = &AddressPolicy { allow_networks: Vec::new() };
+    const NO_WORD: (&AddressPolicy, Consent) = (PUBLIC, Consent { yes: false });
+
+    #[tokio::test]
+    async fn a_line_that_leads_into_the_own_network_needs_the_operators_word() {
+        let door = ScriptedDoor::open().await;
+        door.answer("POST", "/_restante/admin/v1/relays/join", 200, r#"{"relay":"r.example"}"#);
+        let line = |host: &str| format!("restante:r.example?url=http%3A%2F%2F{host}&invite=sesame");
+        for host in [
+            "127.0.0.1%3A8090",
+            "192.168.1.2%3A80",
+            "169.254.169.254",
+            "%5B%3A%3A1%5D%3A1",
+            "localhost%3A9",
+        ] {
+            let error = join(door.client(), &line(host), NO_WORD, false).await.unwrap_err();
+            assert!(error.to_string().contains("no public address"), "{host}: {error}");
+            assert!(error.to_string().contains("--yes"), "{host}: {error}");
+        }
+        assert!(door.asked().is_empty());
+
+        let lan = line("192.168.1.2%3A80");
+        let with_word = (PUBLIC, Consent { yes: true });
+        join(door.client(), &lan, with_word, false).await.unwrap();
+        // Where the node's configuration allows the network, that is word enough.
+        let own = AddressPolicy { allow_networks: vec!["192.168.0.0/16".parse().unwrap()] };
+        join(door.client(), &lan, (&own, Consent { yes: false }), false).await.unwrap();
+        join(door.client(), &line("relay.example%3A80"), NO_WORD, false).await.unwrap();
+        assert_eq!(door.asked().len(), 3);
+    }
+
     #[tokio::test]
     async fn a_line_that_is_no_invitation_never_reaches_the_node() {
         let door = ScriptedDoor::open().await;
-        let error = join(door.client(), "relay.example", false).await.unwrap_err();
+        let error = join(door.client(), "relay.example", NO_WORD, false).await.unwrap_err();
         assert!(error.to_string().starts_with("that is no invitation"), "{error}");
         assert!(door.asked().is_empty());
     }
@@ -116,7 +177,7 @@ mod tests {
         let answer = json!({ "relay": "r.example", "time_to_live_ms": 864_000_000, "envelopes_max": 1000, "bytes_max": 1_048_576 });
         door.answer("POST", "/_restante/admin/v1/relays/join", 200, &answer.to_string());
         let line = "restante:r.example?invite=sesame";
-        join(door.client(), line, false).await.unwrap();
+        join(door.client(), line, NO_WORD, false).await.unwrap();
         assert_eq!(door.asked()[0].body, json!({ "line": line }).to_string());
         let text = joined(&"r.example".parse().unwrap(), &answer);
         assert!(

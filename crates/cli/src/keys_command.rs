@@ -9,14 +9,14 @@ use restante_federation_proto::{ServerName, escape_path_segment};
 use serde_json::Value;
 
 use crate::admin_client::AdminClient;
-use crate::args::{KeysAction, TrustOptions};
+use crate::args::{KeysAction, NodeConfigOption, TrustOptions};
 use crate::keys_text::{self, About, Offer, Shown};
 
 /// Carries out one command on the running node.
 pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
     match action {
         KeysAction::List { config, json } => {
-            let believed = AdminClient::of_node(&config.file)?.get("/keys").await?;
+            let believed = AdminClient::of_node(&config)?.get("/keys").await?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&believed)?);
             } else {
@@ -25,7 +25,7 @@ pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
             Ok(())
         }
         KeysAction::Show { server, config, json } => {
-            let shown = AdminClient::of_node(&config.file)?.get(&target(&server)).await?;
+            let shown = AdminClient::of_node(&config)?.get(&target(&server)).await?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&shown)?);
             } else {
@@ -34,11 +34,11 @@ pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
             Ok(())
         }
         KeysAction::Trust(options) => match &options.document {
-            Some(file) => trust_file(&options.server, file, &options.config.file).await,
+            Some(file) => trust_file(&options.server, file, &options.config).await,
             None => trust_offer(&options).await,
         },
         KeysAction::Forget { server, config } => {
-            let client = AdminClient::of_node(&config.file)?;
+            let client = AdminClient::of_node(&config)?;
             client.call(Method::DELETE, &target(&server), Vec::new()).await?;
             println!("the keys of {server} are forgotten");
             Ok(())
@@ -46,7 +46,11 @@ pub(crate) async fn run(action: KeysAction) -> anyhow::Result<()> {
     }
 }
 
-async fn trust_file(server: &ServerName, file: &Path, config: &Path) -> anyhow::Result<()> {
+async fn trust_file(
+    server: &ServerName,
+    file: &Path,
+    config: &NodeConfigOption,
+) -> anyhow::Result<()> {
     let document = fs::read(file)
         .with_context(|| format!("cannot read the key document {}", file.display()))?;
     trust(&AdminClient::of_node(config)?, server, document).await
@@ -55,7 +59,7 @@ async fn trust_file(server: &ServerName, file: &Path, config: &Path) -> anyhow::
 /// Shows what is offered, and has it believed if the operator says so.
 async fn trust_offer(options: &TrustOptions) -> anyhow::Result<()> {
     let server = &options.server;
-    let client = AdminClient::of_node(&options.config.file)?;
+    let client = AdminClient::of_node(&options.config)?;
     let about = about(&client.get(&format!("{}?ask=true", target(server))).await?)?;
     print!("{}", keys_text::about(&about));
     let chosen = choose(&about, options.key.as_deref())?;

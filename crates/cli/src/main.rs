@@ -60,7 +60,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Relay(options) => relay_command::run(options).await?,
         Command::Node(options) => match options.action {
-            None => node_command::run(options.config.file, options.log).await?,
+            None => node_command::run(options.config, options.log).await?,
             Some(NodeAction::Status(options)) => node_command::status(options).await?,
             Some(NodeAction::Parked(action)) => parked_command::run(action).await?,
             Some(NodeAction::Reload { config }) => {

@@ -30,7 +30,7 @@ struct Parked {
 pub(crate) async fn run(action: ParkedAction) -> anyhow::Result<()> {
     match action {
         ParkedAction::List { limit, config, json } => {
-            let client = AdminClient::of_node(&config.file)?;
+            let client = AdminClient::of_node(&config)?;
             let parked = client.get(&format!("/parked?limit={limit}")).await?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&parked)?);
@@ -39,23 +39,23 @@ pub(crate) async fn run(action: ParkedAction) -> anyhow::Result<()> {
             }
         }
         ParkedAction::Show { id, config } => {
-            let client = AdminClient::of_node(&config.file)?;
+            let client = AdminClient::of_node(&config)?;
             let shown = client.get(&target(&id)).await?;
             println!("{}", serde_json::to_string_pretty(&shown)?);
         }
         ParkedAction::Retry { id: Some(id), config, .. } => {
-            let client = AdminClient::of_node(&config.file)?;
+            let client = AdminClient::of_node(&config)?;
             let target = format!("{}/retry", target(&id));
             let retried = client.call(Method::POST, &target, Vec::new()).await?;
             println!("{id} {}", retried["now"].as_str().unwrap_or("is tried again"));
         }
         ParkedAction::Retry { id: None, config, .. } => {
-            let client = AdminClient::of_node(&config.file)?;
+            let client = AdminClient::of_node(&config)?;
             let all = client.call(Method::POST, "/parked/retry", Vec::new()).await?;
             println!("{}", retried_all(&all));
         }
         ParkedAction::Drop { id, config } => {
-            let client = AdminClient::of_node(&config.file)?;
+            let client = AdminClient::of_node(&config)?;
             client.call(Method::DELETE, &target(&id), Vec::new()).await?;
             println!("{id} is gone for good");
         }

@@ -35,11 +35,14 @@ pub(crate) async fn run(options: RelayOptions) -> anyhow::Result<()> {
 }
 
 async fn serve(options: RelayOptions) -> anyhow::Result<()> {
-    logging::start(&options.log)?;
+    let door = &options.config.door;
+    anyhow::ensure!(door.is_none(), "--door is for commands that ask a running relay");
+    let log = logging::start(&options.log)?;
     let sockets = InheritedSockets::of_process();
     open_files::raise_limit();
-    let source = RelaySource(options);
+    let source = RelaySource { options, log: log.clone() };
     let FreshConfig { config, keys } = source.read().map_err(anyhow::Error::msg)?;
+    log.follow(&config.log.filter)?;
     let token = CancellationToken::new();
     let data = config.data.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };

@@ -19,7 +19,7 @@ struct Reloaded {
 pub(crate) async fn run(subject: ReloadSubject) -> anyhow::Result<()> {
     let (program, client) = match subject {
         ReloadSubject::Relay { config } => ("relay", AdminClient::of_relay(&config)?),
-        ReloadSubject::Node { config } => ("node", AdminClient::of_node(&config.file)?),
+        ReloadSubject::Node { config } => ("node", AdminClient::of_node(&config)?),
     };
     println!("{}", reload(program, &client).await?);
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::AUTHORIZATION;
@@ -12,8 +13,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use restante_federation::BaseUrl;
+use restante_operators::SOCKET_FILE;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin_client::{AdminClient, TOKEN_FILE};
@@ -33,7 +36,7 @@ struct Script {
     asked: Vec<Asked>,
 }
 
-/// Answers on a loopback address until it is dropped.
+/// Answers at a socket and on a loopback address until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ScriptedDoor {
     address: SocketAddr,
@@ -50,7 +53,8 @@ impl ScriptedDoor {
         let script = Arc::<Mutex<Script>>::default();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(TOKEN_FILE), "token\n").unwrap();
-        let task = tokio::spawn(serve(listener, script.clone()));
+        let socket = UnixListener::bind(folder.path().join(SOCKET_FILE)).unwrap();
+        let task = tokio::spawn(serve(listener, socket, script.clone()));
         Self { address, script, folder, task }
     }
 
@@ -67,7 +71,17 @@ impl ScriptedDoor {
 
     /// A client of this door, as if a relay stood behind it.
     pub(crate) fn client(&self) -> AdminClient {
-        AdminClient::open("relay", self.address, self.folder.path()).unwrap()
+        AdminClient::open("relay", None, self.folder.path()).unwrap()
+    }
+
+    /// The same at its address.
+    pub(crate) fn client_by_url(&self) -> AdminClient {
+        AdminClient::open("relay", Some(&self.url()), self.folder.path()).unwrap()
+    }
+
+    /// Where its socket is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET_FILE)
     }
 
     /// Where it is, for callers of its public side.
@@ -87,15 +101,24 @@ impl Drop for ScriptedDoor {
     }
 }
 
-async fn serve(listener: TcpListener, script: Arc<Mutex<Script>>) {
+async fn serve(listener: TcpListener, socket: UnixListener, script: Arc<Mutex<Script>>) {
     let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        connections.spawn(serve_caller(stream, script.clone()));
+        tokio::select! {
+            accepted = listener.accept() => {
+                connections.spawn(serve_caller(accepted.unwrap().0, script.clone()));
+            }
+            accepted = socket.accept() => {
+                connections.spawn(serve_caller(accepted.unwrap().0, script.clone()));
+            }
+        }
     }
 }
 
-async fn serve_caller(stream: TcpStream, script: Arc<Mutex<Script>>) {
+async fn serve_caller(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    script: Arc<Mutex<Script>>,
+) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let script = script.clone();
         async move {

@@ -27,8 +27,8 @@ use restante_federation_proto::{Clock, ServerName};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::body::{Body, BoxError};
-use crate::discovery::Discovery;
 use crate::discovery::resolver::{NoResolver, Resolver, resolver};
+use crate::discovery::{Discovery, deny_list};
 use crate::exchange::{BaseUrl, Exchange, ExchangeError, Patience, Peer, Stage};
 use crate::executor::TaskOwner;
 use connector::{Connector, DISCOVERED};
@@ -51,6 +51,13 @@ const WELL_KNOWN_SHARE: u32 = 2;
 pub struct AddressPolicy {
     /// Ranges to allow in spite of the deny list.
     pub allow_networks: Vec<IpNet>,
+}
+
+impl AddressPolicy {
+    /// Whether a stranger's name may lead to `address`: it is public, or in a range that is allowed.
+    pub fn allows(&self, address: std::net::IpAddr) -> bool {
+        deny_list::allows(self, address)
+    }
 }
 
 /// Where to ask for DNS records.

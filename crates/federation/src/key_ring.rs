@@ -215,12 +215,32 @@ impl KeyRing {
         self.kept.list().await
     }
 
-    /// The notary answer of this server for `servers`: believed documents, countersigned; refreshed first where
-    /// they expire before what is asked (server-server API, `/_matrix/key/v2/query`).
+    /// The notary answer of this server for `servers`, for the own homeserver: believed documents, countersigned; refreshed
+    /// first where they expire before what is asked (server-server API, `/_matrix/key/v2/query`).
     pub async fn notary_answer(&self, servers: &[(ServerName, Timestamp)]) -> Bytes {
+        self.countersigned_answer(servers, Evidence::Event).await
+    }
+
+    /// The same for anybody: only what was fetched from the server itself, or that its name proves. What others vouch for is
+    /// not passed on as if it had been seen here.
+    pub async fn public_notary_answer(&self, servers: &[(ServerName, Timestamp)]) -> Bytes {
+        self.countersigned_answer(servers, Evidence::Fetched).await
+    }
+
+    async fn countersigned_answer(
+        &self,
+        servers: &[(ServerName, Timestamp)],
+        evidence_min: Evidence,
+    ) -> Bytes {
         let asked = servers.iter().take(NOTARY_SERVERS_MAX).cloned();
         let documents: Vec<Bytes> = stream::iter(asked)
             .map(|(server, valid_until_min)| async move {
+                // What is kept on weaker evidence does not save asking the server itself.
+                let kept = self.believed(&server).await;
+                let weaker = kept.filter(|kept| kept.evidence < evidence_min);
+                let valid_until_min = weaker.map_or(valid_until_min, |kept| {
+                    valid_until_min.max(kept.document.valid_until())
+                });
                 let refreshed = self.refreshed(&server, valid_until_min);
                 match timeout(NOTARY_WAIT_MAX, refreshed).await {
                     Ok(found) => found.ok(),
@@ -228,7 +248,10 @@ impl KeyRing {
                 }
             })
             .buffered(NOTARY_LOOKUPS_MAX)
-            .filter_map(async |found| found.map(|found| self.countersigned(&found.document)))
+            .filter_map(async |found| {
+                let found = found.filter(|found| found.evidence >= evidence_min)?;
+                Some(self.countersigned(&found.document))
+            })
             .collect()
             .await;
         NotaryResponse::to_json(&documents).into()

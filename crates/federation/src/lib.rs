@@ -32,7 +32,7 @@ pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
 pub use private_file::{create_private_file, create_private_folder};
 pub use serve::{
     Caller, Certificate, Connection, ConnectionsPerAddress, InheritedSockets, Listener,
-    ListenerError, OpenConnections, Place, Reloaded, ServeLimits, TlsFiles, TrustedProxies, Via,
-    serve,
+    ListenerError, LocalListener, OpenConnections, Place, Reloaded, ServeLimits, TlsFiles,
+    TrustedProxies, Via, serve, serve_local,
 };
 pub use sign::{Identity, signed_request};

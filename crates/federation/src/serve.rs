@@ -6,6 +6,7 @@ mod caller;
 mod connection;
 mod forwarded;
 mod inherited;
+mod local;
 mod open;
 mod stall;
 mod tls;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 pub use caller::{Caller, ConnectionsPerAddress};
 pub use forwarded::TrustedProxies;
 pub use inherited::InheritedSockets;
+pub use local::{LocalListener, serve_local};
 pub use open::OpenConnections;
 pub use tls::{Certificate, Reloaded};
 
@@ -220,8 +222,13 @@ pub async fn serve(
     shutdown.run_until_cancelled(async { tokio::join!(accept, renewal) }).await;
 
     drop(listener);
+    let_finish(&connections, &cut, limits.drain).await;
+}
+
+/// Waits for requests under way, and cuts those that take too long.
+async fn let_finish(connections: &TaskTracker, cut: &CancellationToken, drain: Duration) {
     connections.close();
-    if timeout(limits.drain, connections.wait()).await.is_err() {
+    if timeout(drain, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "cutting requests that took too long");
         cut.cancel();
         connections.wait().await;

@@ -157,7 +157,7 @@ impl Keys {
     }
 
     /// No keys: nothing is sealed.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Self { first: First::Plain, keys: Vec::new() }
     }
 

@@ -12,6 +12,7 @@ mod deposit;
 mod expire;
 mod fixtures;
 pub mod histories;
+mod lapse;
 mod losses;
 pub(crate) mod model;
 mod quotas;
@@ -169,6 +170,23 @@ pub const CHECKS: &[Check] = &[
     }),
     check("an invite used by many at once admits one", |s| Box::pin(registry::invite_together(s))),
     check("invites are listed until they are used", |s| Box::pin(registry::invites_listed(s))),
+    check("a registration by nobody's word lapses when its server is silent", |s| {
+        Box::pin(lapse::silent(s))
+    }),
+    check("a registration by the operator's word never lapses", |s| {
+        Box::pin(lapse::by_operator(s))
+    }),
+    check("a mailbox with mail, a hold, a registration or losses that count stays", |s| {
+        Box::pin(lapse::stays(s))
+    }),
+    check(
+        "an empty mailbox goes after a long time, and what was acknowledged is remembered",
+        |s| Box::pin(lapse::empty(s)),
+    ),
+    check("an empty mailbox goes at once when its owner has left for good", |s| {
+        Box::pin(lapse::left(s))
+    }),
+    check("lapsing goes in steps, in the order of names", |s| Box::pin(lapse::in_steps(s))),
     check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),
 ];
 

@@ -8,6 +8,7 @@ pub mod conformance;
 mod custody;
 mod duplicate;
 mod envelope;
+mod lapse;
 mod losses;
 mod memory;
 mod registry;
@@ -21,6 +22,7 @@ pub use custody::{
     Condition, Custody, EnvelopeLine, Found, HOLD_GRACE, Imported, Selection, Share,
 };
 pub use envelope::{ContentHash, Deposit, EntryId, StoredEnvelope};
+pub use lapse::{AdmittedBy, Lapse, Lapsed};
 pub use losses::{LOSS_ORIGINS_MAX, Loss, LossKind};
 pub use memory::MemoryStore;
 pub use registry::{

@@ -172,8 +172,8 @@ impl State {
     fn store(&mut self, deposit: Deposit, random: u64) -> Option<EntryId> {
         let (key, bytes) = (DuplicateKey::of(&deposit), deposit.bytes());
         let (recipient, expires_at) = (deposit.recipient.clone(), deposit.expires_at);
-        let order = self.stored;
-        let id = self.mailbox(&recipient, random).push(deposit, order)?;
+        let (order, now) = (self.stored, deposit.deposited_at);
+        let id = self.mailbox(&recipient, random, now).push(deposit, order)?;
         self.stored += 1;
         self.load.add(bytes);
         self.held.insert(key);
@@ -181,8 +181,8 @@ impl State {
         Some(id)
     }
 
-    fn mailbox(&mut self, recipient: &ServerName, random: u64) -> &mut Mailbox {
-        let create = || Mailbox::new(EntryId::first(random));
+    fn mailbox(&mut self, recipient: &ServerName, random: u64, now: Timestamp) -> &mut Mailbox {
+        let create = || Mailbox::new(EntryId::first(random), now);
         self.mailboxes.entry(recipient.clone()).or_insert_with(create)
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::StoreError;
+use crate::{AdmittedBy, Lapse, Lapsed, StoreError};
 
 /// Servers that may register. Whoever serves more has outgrown one database, and in an open relay strangers can fill no more
 /// than this.
@@ -35,6 +35,8 @@ pub struct Registration {
     pub time_to_live: Option<Duration>,
     /// When it registered.
     pub registered_at: Timestamp,
+    /// By whose word.
+    pub admitted_by: AdmittedBy,
 }
 
 impl Registration {
@@ -161,7 +163,7 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Registers a server, or replaces its registration; creates its mailbox. With an invite, a server that is not
     /// registered uses it up in the same step; one that is needs none and uses none, so that a request whose answer got lost
-    /// can be repeated.
+    /// can be repeated. Whom an invite admitted, or the operator once, stays admitted by the operator until it leaves.
     async fn register(
         &self,
         registration: Registration,
@@ -177,6 +179,20 @@ pub trait Registry: Send + Sync + 'static {
         mail: LeftMail,
         now: Timestamp,
     ) -> Result<Left, StoreError>;
+
+    /// Notes that a registered server has called at `now`. Of others nothing is noted.
+    async fn note_call(&self, recipient: &ServerName, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Looks at up to `batch_max` mailboxes, in the order of their names, those after `after`. Ends registrations by nobody's
+    /// word whose servers have not called; then removes mailboxes that hold no mail, whole or quarantined, no registration and no
+    /// hold, and were not used for long, or whose owner has left for good. Mail is never removed. What was acknowledged is
+    /// remembered all the same, and should the mailbox be needed again its ids begin at another random offset.
+    async fn lapse(
+        &self,
+        lapse: &Lapse,
+        after: Option<&ServerName>,
+        batch_max: usize,
+    ) -> Result<Lapsed, StoreError>;
 
     /// Keeps an invite. Expired ones make room for it.
     async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError>;

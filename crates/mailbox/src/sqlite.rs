@@ -7,6 +7,7 @@ mod custody;
 mod departures;
 mod deposit;
 mod expire;
+mod lapse;
 mod losses;
 mod registry;
 mod reseal;
@@ -20,6 +21,7 @@ mod upkeep;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
@@ -66,7 +68,24 @@ impl SqliteStore {
 
     /// Opens or creates the database at `path`, which seals bodies with `keys`.
     pub fn open_sealed(path: &Path, keys: &Keys) -> Result<Self, OpenError> {
-        let take = |connection: &_| Seals::take(path, connection, keys);
+        Self::open_keeping(path, keys, schema::FIRST_TIME_TO_LIVE)
+    }
+
+    /// The same. Mail of a time when the database did not say how long it is kept, is kept for `time_to_live` from its
+    /// deposit on.
+    pub fn open_keeping(
+        path: &Path,
+        keys: &Keys,
+        time_to_live: Duration,
+    ) -> Result<Self, OpenError> {
+        let is_first_schema = schema::is_first(path);
+        let take = |connection: &Connection| {
+            if is_first_schema && time_to_live != schema::FIRST_TIME_TO_LIVE {
+                let kept = schema::keep_all(connection, time_to_live);
+                kept.map_err(|source| OpenError::of_sqlite(path, source))?;
+            }
+            Seals::take(path, connection, keys)
+        };
         let (database, seals) = Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
         let (seals, resealed_row) = (Arc::new(seals), Arc::default());
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));

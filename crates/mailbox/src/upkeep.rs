@@ -39,6 +39,10 @@ pub struct Resealed {
     pub looked_at: u64,
     /// Envelopes that are sealed as the key file says, and were not before.
     pub resealed: u64,
+    /// Envelopes that were found damaged and are quarantined.
+    pub quarantined: u64,
+    /// Envelopes on damaged pages or beside them, which can't be written: they stay sealed as they are.
+    pub left: u64,
 }
 
 /// A copy of the store.
@@ -83,6 +87,7 @@ pub trait Upkeep: Send + Sync + 'static {
     async fn backup(&self, path: &Path) -> Result<Backup, BackupError>;
 
     /// Seals envelopes as the key file says that are sealed with another of its keys, or not at all. Looks at no more than
-    /// `batch_max`, in turn; a step that looked at none ends a round, in which every envelope had its turn.
+    /// `batch_max`, in turn; a step that looked at none ends a round, in which every envelope had its turn. What is damaged is
+    /// quarantined, or left where even that can't be written (promise 10), and stops nothing else.
     async fn reseal(&self, batch_max: usize) -> Result<Resealed, StoreError>;
 }

@@ -12,6 +12,7 @@ use restante_federation::config::{
     FederationSection, KeysSection, PeerSection, Period, TlsSection,
 };
 use restante_federation_proto::{ServerGlob, ServerName};
+use restante_operators::LogSection;
 use restante_relay_api::Senders;
 use restante_relay_api::limits::SENDERS_MAX;
 use serde::Deserialize;
@@ -39,6 +40,9 @@ pub struct NodeConfig {
     /// Where the operator asks.
     #[serde(default)]
     pub admin: AdminSection,
+    /// What is logged.
+    #[serde(default)]
+    pub log: LogSection,
     /// How hard to try.
     #[serde(default)]
     pub delivery: DeliverySection,
@@ -96,6 +100,8 @@ pub struct InboundSection {
 pub struct AdminSection {
     /// Address for the operator; keep it on loopback.
     pub listen: SocketAddr,
+    /// Names by which it may be called there, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// `[delivery]`.
@@ -218,7 +224,7 @@ impl Default for InboundSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)), hosts: Vec::new() }
     }
 }
 

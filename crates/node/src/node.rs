@@ -12,7 +12,7 @@ use restante_federation::{
     create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, SigningKey, SystemDice};
-use restante_operators::{ConfigSource, Reload, TokenError};
+use restante_operators::{ConfigSource, Entrance, Reload, TokenError};
 use restante_sqlite::{OpenError, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +88,7 @@ pub struct Node {
 struct Listeners {
     outbound: Listener,
     inbound: Listener,
-    admin: Listener,
+    admin: Entrance,
 }
 
 impl Node {
@@ -149,7 +149,7 @@ impl Node {
             tokio::join!(
                 serve(listeners.outbound, doors.outbound, limits, stop()),
                 serve(listeners.inbound, doors.inbound, limits, stop()),
-                serve(listeners.admin, doors.admin, limits, stop()),
+                listeners.admin.serve(doors.admin, limits, stop()),
             );
         };
         service.run(serving, stop()).await;
@@ -169,13 +169,14 @@ impl Listeners {
             proxies.clone(),
         );
         let door = place("inbound", inbound.listen);
+        let operators = Listener::open(place("admin", admin.listen), None, sockets).await?;
         Ok(Self {
             outbound: Listener::open(place("outbound", outbound.listen), None, sockets).await?,
             inbound: Listener::open(door, tls.map(Into::into), sockets)
                 .await?
                 .bounded(per_address)
                 .behind(TrustedProxies::new(proxies)),
-            admin: Listener::open(place("admin", admin.listen), None, sockets).await?,
+            admin: Entrance::open(operators, &admin.hosts, &config.data),
         })
     }
 }

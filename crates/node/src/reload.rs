@@ -12,7 +12,7 @@ use crate::relay_book::{RelayBook, configured};
 use crate::retriever::CollectSettings;
 
 /// Keys and sections whose changes take effect without a restart.
-pub const RELOADED_KEYS: &[&str] = &["delivery", "collect", "mailbox", "inbox", "relays"];
+pub const RELOADED_KEYS: &[&str] = &["delivery", "collect", "mailbox", "inbox", "relays", "log"];
 
 /// What a reload may change; whoever goes by it shares it.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! The operators' door of a program: is it alive, is it ready, what has it counted, and commands behind a token.
 //!
-//! [`Door::router`] has all routes. What the door shows is the program's: its [`Condition`]s, its [`Gauges`], its
+//! [`Door::router`] has all routes, and an [`Entrance`] is where they are open. What the door shows is the program's: its [`Condition`]s, its [`Gauges`], its
 //! [`Routes`] and their OpenAPI document.
 
 mod adjustable;
@@ -9,6 +9,9 @@ mod bearer;
 mod disk;
 mod door;
 mod durations;
+mod entrance;
+mod hosts;
+mod log;
 mod metrics;
 mod openapi;
 mod page;
@@ -24,6 +27,8 @@ pub use answer::{
 pub use disk::free_disk_bytes;
 pub use door::{BASE, Door};
 pub use durations::RequestDurations;
+pub use entrance::{Entrance, SOCKET_FILE};
+pub use log::LogSection;
 pub use metrics::{Gauges, Metrics, set_total};
 pub use openapi::{RefusalBody, tidy, undocumented};
 pub use page::{Page, PageQuery, PageQueryError};

@@ -26,6 +26,11 @@ pub struct FreshConfig<C> {
 pub trait ConfigSource<C>: Send + Sync + 'static {
     /// The configuration now; the error says what is wrong in it, and where.
     fn read(&self) -> Result<FreshConfig<C>, String>;
+
+    /// What was read is in force now; what of it is the process's own, such as what it logs, is for the source to take up.
+    fn took_effect(&self, config: &C) {
+        let _ = config;
+    }
 }
 
 /// Puts in force what can be changed while a program runs.
@@ -95,6 +100,7 @@ impl<C: Send + Sync + 'static> Reloader<C> {
         let certificate = self.renew_certificate().await?;
         if !applied.is_empty() {
             self.apply.apply(&fresh.config).await?;
+            self.source.took_effect(&fresh.config);
         }
         for key in &applied {
             match wanted.get(key) {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use restante_federation_proto::{ServerGlob, ServerName};
+use restante_mailbox::AdmittedBy;
 use restante_relay_api::Senders;
 
 use crate::config::Serve;
@@ -91,6 +92,12 @@ impl ServedRule {
             Serve::Listed if self.lists(server) => InviteRule::NotNeeded,
             Serve::Listed | Serve::Invited => InviteRule::Needed,
         }
+    }
+
+    /// By whose word `server` would be registered without an invite. Whoever is listed stays, should the relay be open for a
+    /// while.
+    pub(crate) fn word_for(&self, server: &ServerName) -> AdmittedBy {
+        if self.lists(server) { AdmittedBy::Operator } else { AdmittedBy::Nobody }
     }
 
     fn lists(&self, server: &ServerName) -> bool {

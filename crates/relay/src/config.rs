@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use restante_federation::BaseUrl;
 use restante_federation::config::{FederationSection, KeysSection, Period, TlsSection};
 use restante_federation_proto::{ServerGlob, ServerName};
+use restante_operators::LogSection;
 use restante_relay_api::limits;
 use serde::Deserialize;
 
@@ -43,6 +45,8 @@ pub struct RelayConfig {
     pub at_rest: AtRestSection,
     /// The operators' door.
     pub operators: OperatorsSection,
+    /// What is logged.
+    pub log: LogSection,
     /// How to reach other servers.
     pub federation: FederationSection,
     /// Whose word counts for keys.
@@ -95,6 +99,8 @@ pub struct LimitsSection {
 pub struct MailboxSection {
     /// How long mail is kept.
     pub time_to_live: Period,
+    /// How long a server may be silent until its registration lapses, if nobody but itself asked for that.
+    pub lapse_after: Period,
     /// Envelopes in one mailbox.
     pub envelopes_max: u64,
     /// Bytes in one mailbox.
@@ -135,6 +141,8 @@ pub struct OperatorsSection {
     pub listen: SocketAddr,
     /// Lets that address be another than a loopback one.
     pub beyond_loopback: bool,
+    /// Names by which it may be called there, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// A node has a handful of connections, so that a site with twenty homeservers behind one address fits; and it takes 64
@@ -167,6 +175,7 @@ impl Default for RelayConfig {
             storage: StorageSection::default(),
             at_rest: AtRestSection::default(),
             operators: OperatorsSection::default(),
+            log: LogSection::default(),
             federation: FederationSection::default(),
             keys: KeysSection::default(),
         }
@@ -207,6 +216,8 @@ impl Default for MailboxSection {
         // A month of a busy homeserver's mail: 100,000 transactions of 10 KiB.
         Self {
             time_to_live: Period(limits::TIME_TO_LIVE),
+            // A server that is away for a season comes back to what it had; its node registers anew in any case.
+            lapse_after: Period(Duration::from_secs(90 * 24 * 3600)),
             envelopes_max: 100_000,
             bytes_max: 1024 * 1024 * 1024,
             // A quarter: most of a mailbox often comes from one large server, and three more have to fail with it
@@ -233,6 +244,10 @@ impl Default for StorageSection {
 
 impl Default for OperatorsSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)), beyond_loopback: false }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], OPERATORS_PORT)),
+            beyond_loopback: false,
+            hosts: Vec::new(),
+        }
     }
 }

@@ -30,10 +30,11 @@ pub(crate) enum Sealing {
 
 /// Runs until the relay stops.
 pub(crate) async fn run(relay: RelayState, mut sealing: Sealing) {
+    let mut left = 0;
     while !relay.shutdown.is_cancelled() {
         expire(&relay).await;
         if sealing == Sealing::MayBeOld {
-            sealing = reseal(&relay).await;
+            sealing = reseal(&relay, &mut left).await;
         }
         tokio::select! {
             biased;
@@ -70,7 +71,7 @@ async fn expire(relay: &RelayState) {
 }
 
 /// One part of a round in which each envelope has its turn.
-async fn reseal(relay: &RelayState) -> Sealing {
+async fn reseal(relay: &RelayState, left: &mut u64) -> Sealing {
     let begun = Instant::now();
     let mut resealed = 0;
     let mut sealing = Sealing::MayBeOld;
@@ -80,7 +81,11 @@ async fn reseal(relay: &RelayState) -> Sealing {
     {
         match relay.stores.upkeep.reseal(RESEAL_BATCH_MAX).await {
             Ok(step) if step.looked_at == 0 => sealing = Sealing::UpToDate,
-            Ok(step) => resealed += step.resealed,
+            Ok(step) => {
+                resealed += step.resealed;
+                *left += step.left;
+                relay.counted.quarantined(step.quarantined);
+            }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -93,8 +98,13 @@ async fn reseal(relay: &RelayState) -> Sealing {
     if resealed > 0 {
         tracing::info!(envelopes.resealed = resealed, "reseal");
     }
-    if sealing == Sealing::UpToDate {
+    if sealing == Sealing::UpToDate && *left == 0 {
         tracing::info!("all mail is sealed as the key file says");
+    } else if sealing == Sealing::UpToDate {
+        tracing::error!(
+            envelopes.left = *left,
+            "all mail is sealed as the key file says but what lies on damaged pages; keep the old keys, and check the disk"
+        );
     }
     sealing
 }

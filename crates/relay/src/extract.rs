@@ -169,7 +169,7 @@ async fn learn_newcomers_keys(
     if !is_signed_by_key_of(&document, parts, body, relay.server_name(), now) {
         return Ok(false);
     }
-    signed_at::check(request.signed_at, now)?;
+    signed_at::check_change(request.signed_at, relay.started_at, now)?;
     let believed = relay.keys.believed(caller).await;
     if believed.as_ref().is_some_and(|believed| believed.document == document) {
         return Ok(false);

@@ -13,6 +13,7 @@ mod expiry;
 mod extract;
 mod handlers;
 mod intake;
+mod lapsing;
 mod lifetime;
 mod mailboxes;
 mod memory;
@@ -40,5 +41,6 @@ pub use config::{
 pub use disk::{Disk, FolderDisk, NoDisk};
 pub use relay::{Relay, StartError};
 pub use reload::RELOADED_KEYS;
+pub use rules::LAPSE_AFTER_LEAST;
 pub use service::{Service, ServiceParts};
 pub use stores::Stores;

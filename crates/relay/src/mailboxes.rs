@@ -72,6 +72,17 @@ impl Mailboxes {
         }
     }
 
+    /// These mailboxes are gone, and their places are free.
+    pub(crate) fn note_gone(&self, recipients: &[ServerName]) {
+        let mut seen = self.seen();
+        for recipient in recipients {
+            seen.known.remove(recipient);
+        }
+        if !recipients.is_empty() {
+            seen.count_max = None;
+        }
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +92,7 @@ impl Mailboxes {
 mod tests {
     use bytes::Bytes;
     use restante_federation_proto::Timestamp;
-    use restante_mailbox::{ContentHash, Deposit, MemoryStore};
+    use restante_mailbox::{ContentHash, Deposit, Lapse, MemoryStore, Registry as _, Selection};
 
     use super::*;
 
@@ -118,6 +129,30 @@ mod tests {
             assert_eq!(mailboxes.place(&name(number), 3).await.unwrap(), Place::Found);
         }
         assert_eq!(mailboxes.place(&name(4), 4).await.unwrap(), Place::Found);
+    }
+
+    #[tokio::test]
+    async fn the_place_of_a_mailbox_that_is_gone_is_free() {
+        let store = Arc::new(MemoryStore::new());
+        make(&store, 1).await;
+        let mailboxes = Mailboxes::new(store.clone(), store.clone());
+        assert_eq!(mailboxes.place(&name(1), 1).await.unwrap(), Place::Found);
+        assert_eq!(mailboxes.place(&name(2), 1).await.unwrap(), Place::None);
+        store.drop_mail(&name(1), Selection::All, Timestamp::EPOCH).await.unwrap();
+        let moment = Timestamp::from_millis(1);
+        let lapse = Lapse {
+            called_before: moment,
+            unused_before: moment,
+            now: moment,
+            spared: Arc::new([]),
+        };
+        let gone = store.lapse(&lapse, None, 10).await.unwrap().mailboxes;
+        assert_eq!(gone, [name(1)]);
+        mailboxes.note_gone(&gone);
+        assert_eq!(mailboxes.place(&name(2), 1).await.unwrap(), Place::Found);
+        make(&store, 2).await;
+        mailboxes.note(&name(2));
+        assert_eq!(mailboxes.place(&name(1), 1).await.unwrap(), Place::None);
     }
 
     #[tokio::test]

@@ -29,6 +29,8 @@ pub(crate) struct Counted {
     expired: Counter,
     dropped: Counter,
     quarantined: Counter,
+    registrations_lapsed: Counter,
+    mailboxes_removed: Counter,
     refused: Family<ReasonLabel, Counter>,
 }
 
@@ -50,6 +52,17 @@ impl Counted {
     /// Mail that the operator dropped.
     pub(crate) fn dropped(&self, envelopes: u64) {
         self.dropped.inc_by(envelopes);
+    }
+
+    /// What nobody renewed or needed.
+    pub(crate) fn lapsed(&self, registrations: u64, mailboxes: u64) {
+        self.registrations_lapsed.inc_by(registrations);
+        self.mailboxes_removed.inc_by(mailboxes);
+    }
+
+    /// Envelopes found damaged on another way than a collect.
+    pub(crate) fn quarantined(&self, envelopes: u64) {
+        self.quarantined.inc_by(envelopes);
     }
 
     fn deposit(&self, outcome: Option<Deposited>) {
@@ -87,6 +100,16 @@ impl Counted {
             ("expired", "Envelopes that nobody collected in time", &self.expired),
             ("dropped", "Envelopes that the operator dropped", &self.dropped),
             ("quarantined", "Envelopes found damaged, and set aside", &self.quarantined),
+            (
+                "registrations_lapsed",
+                "Registrations that ended because their servers were silent",
+                &self.registrations_lapsed,
+            ),
+            (
+                "mailboxes_removed",
+                "Mailboxes that were empty and that nobody needed any more",
+                &self.mailboxes_removed,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }

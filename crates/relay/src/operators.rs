@@ -16,7 +16,7 @@ mod wire;
 use std::sync::Arc;
 
 use restante_federation::{BaseUrl, OpenConnections};
-use restante_federation_proto::{ServerName, Timestamp};
+use restante_federation_proto::ServerName;
 use restante_mailbox::MailboxSummary;
 use restante_operators::{
     Door, Metrics, Readiness, Refusal, Reload, Routes, Token, not_found, unavailable,
@@ -32,7 +32,6 @@ pub(crate) use ready::readiness;
 pub(crate) struct OperatorsState {
     pub(crate) relay: RelayState,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) started_at: Timestamp,
     pub(crate) connections: OpenConnections,
     /// Where others reach this relay; stands in invites.
     pub(crate) public_url: watch::Receiver<Option<BaseUrl>>,

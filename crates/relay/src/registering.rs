@@ -41,7 +41,7 @@ pub(crate) async fn register(
     let server = caller.server_name();
     let (request, rules, now): (RegistrationRequest, _, _) =
         (object(body)?, relay.rules(), relay.clock.now());
-    signed_at::check(request.signed_at, now)?;
+    signed_at::check_change(request.signed_at, relay.started_at, now)?;
     check_form(relay, server, &request)?;
     learn_keys(relay, server, &request).await;
     let raw_record = Bytes::from(request.record.get().to_owned());
@@ -49,7 +49,7 @@ pub(crate) async fn register(
     if relay.admission.registrations.terms(server).await?.is_none() {
         relay.admission.callers.newcomer(from, rules.rates.newcomers)?;
     }
-    let change = relay.admission.registrations.change().await;
+    let change = relay.admission.registrations.change(server).await;
     let before = relay.admission.registrations.stored(server).await?;
     if let Some(before) = &before {
         check_version(&record, &raw_record, before, now)?;
@@ -63,6 +63,7 @@ pub(crate) async fn register(
         senders: stored_senders(&request.senders),
         time_to_live: request.time_to_live(),
         registered_at: before.as_ref().map_or(now, |before| before.registered_at),
+        admitted_by: rules.served.word_for(server),
     };
     let needed = match before {
         Some(_) => InviteRule::NotNeeded,
@@ -87,12 +88,12 @@ pub(crate) async fn leave(
 ) -> Result<(), Refusal> {
     let server = caller.server_name();
     let (request, now): (LeaveRequest, _) = (object(body)?, relay.clock.now());
-    signed_at::check(request.signed_at, now)?;
+    signed_at::check_change(request.signed_at, relay.started_at, now)?;
     let registrations = &relay.admission.registrations;
     if registrations.terms(server).await?.is_none() {
         relay.admission.callers.newcomer(from, relay.rules().rates.newcomers)?;
     }
-    let change = registrations.change().await;
+    let change = registrations.change(server).await;
     if registrations.terms(server).await?.is_none()
         && relay.stores.custody.summary(server).await?.is_none()
     {

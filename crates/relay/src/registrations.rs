@@ -1,15 +1,17 @@
 //! Who is registered, kept at hand: the store is asked once for each server, and again after a change.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use restante_federation::BoundedMap;
 use restante_federation_proto::{ServerGlob, ServerName, Timestamp};
 use restante_mailbox::{
-    InviteHash, LeftMail, RegisterOutcome, Registration, Registry, Senders as StoredSenders,
-    StoreError,
+    InviteHash, Lapse, Lapsed, LeftMail, RegisterOutcome, Registration, Registry,
+    Senders as StoredSenders, StoreError,
 };
 use restante_relay_api::Senders;
-use tokio::sync::{Mutex as ChangeMutex, MutexGuard as ChangeGuard};
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use crate::admission::Terms;
 use crate::signed_at::LastSigned;
@@ -19,34 +21,66 @@ const REGISTERED_MAX: usize = 1024;
 /// Servers that are known not to be registered; strangers can make up any number, which must not drive out the others.
 const UNREGISTERED_MAX: usize = 8192;
 
+/// Registered servers whose last call is remembered; of others it is noted once more.
+const CALLED_MAX: usize = 8192;
+/// A call is noted once in so long: noting each would cost a write, and registrations lapse after many days of silence.
+const NOTED_ANEW_AFTER: Duration = Duration::from_secs(24 * 3600);
+
 /// The registry, and what is known of it.
 pub(crate) struct Registrations {
     registry: Arc<dyn Registry>,
     known: Mutex<Known>,
-    changing: ChangeMutex<LastSigned>,
+    /// Whose registration is being changed. One at a time for each server: leaving may drop a whole mailbox first, and
+    /// nobody else must wait for that.
+    turns: Mutex<HashMap<ServerName, Arc<Turn<()>>>>,
+    last_signed: LastSigned,
 }
 
 struct Known {
     registered: BoundedMap<ServerName, Arc<Terms>>,
     unregistered: BoundedMap<ServerName, ()>,
+    /// When a call was noted last.
+    called: BoundedMap<ServerName, Timestamp>,
     /// What was read before a change is not kept after it.
     changes: u64,
 }
 
-/// One who may change registrations, and nobody else meanwhile.
+/// One who may change the registration of a server, and nobody else meanwhile.
 pub(crate) struct Change<'a> {
     registrations: &'a Registrations,
-    last_signed: ChangeGuard<'a, LastSigned>,
+    server: ServerName,
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.turn = None;
+        let mut turns = self.registrations.turns();
+        if turns.get(&self.server).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            turns.remove(&self.server);
+        }
+    }
+}
+
+impl Known {
+    fn new() -> Self {
+        Self {
+            registered: BoundedMap::new(REGISTERED_MAX),
+            unregistered: BoundedMap::new(UNREGISTERED_MAX),
+            called: BoundedMap::new(CALLED_MAX),
+            changes: 0,
+        }
+    }
 }
 
 impl Registrations {
     pub(crate) fn new(registry: Arc<dyn Registry>) -> Self {
-        let known = Known {
-            registered: BoundedMap::new(REGISTERED_MAX),
-            unregistered: BoundedMap::new(UNREGISTERED_MAX),
-            changes: 0,
-        };
-        Self { registry, known: Mutex::new(known), changing: ChangeMutex::default() }
+        Self {
+            registry,
+            known: Mutex::new(Known::new()),
+            turns: Mutex::default(),
+            last_signed: LastSigned::default(),
+        }
     }
 
     /// What `server` asked for when it registered; `None` if it is not.
@@ -96,9 +130,51 @@ impl Registrations {
         }))
     }
 
-    /// Waits until nobody else changes registrations. They are few, and each is decided by what is there.
-    pub(crate) async fn change(&self) -> Change<'_> {
-        Change { registrations: self, last_signed: self.changing.lock().await }
+    /// Waits until nobody else changes the registration of `server`: what becomes of it is decided by what is there.
+    pub(crate) async fn change(&self, server: &ServerName) -> Change<'_> {
+        let turn = self.turns().entry(server.clone()).or_default().clone();
+        let turn = Some(turn.lock_owned().await);
+        Change { registrations: self, server: server.clone(), turn }
+    }
+
+    /// `server` has made a signed call: if it is registered, its registration does not lapse for a while. What can't be
+    /// written down is noted with a later call.
+    pub(crate) async fn note_call(
+        &self,
+        server: &ServerName,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if self.terms(server).await?.is_none() {
+            return Ok(());
+        }
+        {
+            let mut known = self.known();
+            if known.called.get(server).is_some_and(|at| now.since(*at) < NOTED_ANEW_AFTER) {
+                return Ok(());
+            }
+            known.called.insert(server.clone(), now);
+        }
+        if let Err(error) = self.registry.note_call(server, now).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(mailbox = %server, error, "a call could not be noted");
+        }
+        Ok(())
+    }
+
+    /// One step of lapsing.
+    pub(crate) async fn lapse(
+        &self,
+        lapse: &Lapse,
+        after: Option<&ServerName>,
+        batch_max: usize,
+    ) -> Result<Lapsed, StoreError> {
+        let lapsed = self.registry.lapse(lapse, after, batch_max).await;
+        match &lapsed {
+            Ok(lapsed) => lapsed.registrations.iter().for_each(|server| self.forget(server)),
+            // What the disk did not confirm may have happened all the same, to whom is not known.
+            Err(_) => self.forget_all(),
+        }
+        lapsed
     }
 
     fn forget(&self, server: &ServerName) {
@@ -106,6 +182,16 @@ impl Registrations {
         known.changes += 1;
         known.registered.remove(server);
         known.unregistered.remove(server);
+        known.called.remove(server);
+    }
+
+    fn forget_all(&self) {
+        let mut known = self.known();
+        *known = Known { changes: known.changes + 1, ..Known::new() };
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<ServerName, Arc<Turn<()>>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -116,7 +202,7 @@ impl Registrations {
 impl Change<'_> {
     /// What was signed last by whom.
     pub(crate) fn last_signed(&self) -> &LastSigned {
-        &self.last_signed
+        &self.registrations.last_signed
     }
 
     pub(crate) async fn register(
@@ -179,7 +265,7 @@ mod tests {
     use async_trait::async_trait;
     use bytes::Bytes;
     use restante_mailbox::{
-        Invite, InviteId, InviteOutcome, Left, MemoryStore, OpenInvite, Revoked,
+        AdmittedBy, Invite, InviteId, InviteOutcome, Left, MemoryStore, OpenInvite, Revoked,
     };
 
     use super::*;
@@ -191,6 +277,7 @@ mod tests {
     struct Counting {
         store: MemoryStore,
         asked: AtomicUsize,
+        noted: AtomicUsize,
     }
 
     #[async_trait]
@@ -221,6 +308,24 @@ mod tests {
             self.store.leave(recipient, mail, now).await
         }
 
+        async fn note_call(
+            &self,
+            recipient: &ServerName,
+            now: Timestamp,
+        ) -> Result<(), StoreError> {
+            self.noted.fetch_add(1, Ordering::SeqCst);
+            self.store.note_call(recipient, now).await
+        }
+
+        async fn lapse(
+            &self,
+            lapse: &Lapse,
+            after: Option<&ServerName>,
+            batch_max: usize,
+        ) -> Result<Lapsed, StoreError> {
+            self.store.lapse(lapse, after, batch_max).await
+        }
+
         async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError> {
             self.store.invite(invite).await
         }
@@ -248,6 +353,7 @@ mod tests {
             },
             time_to_live: None,
             registered_at: NOW,
+            admitted_by: AdmittedBy::Nobody,
         }
     }
 
@@ -261,7 +367,7 @@ mod tests {
         }
         assert_eq!(registry.asked.load(Ordering::SeqCst), 1);
 
-        let change = registrations.change().await;
+        let change = registrations.change(&b).await;
         change.register(registration("b.example", &["evil.example"]), None, NOW).await.unwrap();
         for _ in 0..5 {
             let terms = registrations.terms(&b).await.unwrap().unwrap();
@@ -280,7 +386,7 @@ mod tests {
         let registry = Arc::new(Counting::default());
         let registrations = Registrations::new(registry.clone());
         registrations
-            .change()
+            .change(&name("b.example"))
             .await
             .register(registration("b.example", &[]), None, NOW)
             .await
@@ -293,6 +399,61 @@ mod tests {
         let asked = registry.asked.load(Ordering::SeqCst);
         assert!(registrations.terms(&b).await.unwrap().is_some());
         assert_eq!(registry.asked.load(Ordering::SeqCst), asked);
+    }
+
+    /// Of what was heard of last before `moment`.
+    fn before(moment: Timestamp) -> Lapse {
+        Lapse { called_before: moment, unused_before: moment, now: moment, spared: Arc::new([]) }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_noted_once_a_day_and_keeps_the_registration() {
+        let registry = Arc::new(Counting::default());
+        let registrations = Registrations::new(registry.clone());
+        let (b, day) = (name("b.example"), NOTED_ANEW_AFTER);
+        let change = registrations.change(&b).await;
+        change.register(registration("b.example", &[]), None, NOW).await.unwrap();
+        drop(change);
+        for hour in 0..48 {
+            let now = NOW.after(Duration::from_secs(3600 * hour));
+            registrations.note_call(&b, now).await.unwrap();
+            registrations.note_call(&name("stranger.example"), now).await.unwrap();
+        }
+        assert_eq!(registry.noted.load(Ordering::SeqCst), 2);
+
+        let noted = NOW.after(day);
+        registrations.lapse(&before(noted), None, 10).await.unwrap();
+        assert!(registrations.terms(&b).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_registration_that_has_lapsed_is_not_believed_any_more() {
+        let registry = Arc::new(Counting::default());
+        let registrations = Registrations::new(registry.clone());
+        let b = name("b.example");
+        let change = registrations.change(&b).await;
+        change.register(registration("b.example", &[]), None, NOW).await.unwrap();
+        drop(change);
+        assert!(registrations.terms(&b).await.unwrap().is_some());
+
+        let later = NOW.after(NOTED_ANEW_AFTER);
+        let lapsed = registrations.lapse(&before(later), None, 10).await.unwrap();
+
+        assert_eq!(lapsed.registrations, std::slice::from_ref(&b));
+        assert_eq!(registrations.terms(&b).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_changes_a_registration_keeps_out_nobody_but_those_of_the_same_server() {
+        let registrations = Registrations::new(Arc::new(Counting::default()));
+        let (b, c) = (name("b.example"), name("c.example"));
+        let leaving = registrations.change(&b).await;
+        drop(registrations.change(&c).await);
+        let mut another = std::pin::pin!(registrations.change(&b));
+        assert!(futures_util::poll!(another.as_mut()).is_pending());
+        drop(leaving);
+        drop(another.await);
+        assert!(registrations.turns().is_empty());
     }
 
     #[test]

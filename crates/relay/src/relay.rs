@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use restante_federation::{
@@ -12,7 +12,7 @@ use restante_federation::{
 };
 use restante_federation_proto::{Clock, ServerName, SystemDice};
 use restante_mailbox::{KeyFileError, Keys, SqliteStore};
-use restante_operators::{ConfigSource, Reload, Token, TokenError};
+use restante_operators::{ConfigSource, Entrance, Reload, Token, TokenError};
 use restante_sqlite::OpenError;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,7 @@ pub enum StartError {
 pub struct Relay {
     service: Service,
     listener: Listener,
-    operators: Listener,
+    operators: Entrance,
     token: Token,
     limits: ServeLimits,
     shutdown: CancellationToken,
@@ -136,7 +136,7 @@ impl Relay {
         warn_if_open_to_the_world(config.serve, listener.local_address());
         let proxies = TrustedProxies::new(config.trusted_proxies);
         let listener = listener.bounded(per_address).behind(proxies);
-        let operators = bind_operators(&config.operators, sockets).await?;
+        let operators = bind_operators(&config.operators, &config.data, sockets).await?;
         let token = Token::load_or_create(&config.data.join("admin-token"))?;
         Ok(Self { service, listener, operators, token, limits, shutdown })
     }
@@ -180,7 +180,7 @@ impl Relay {
         let serving = async {
             tokio::join!(
                 serve(listener, routes, limits, shutdown.clone()),
-                serve(operators, admin, few, shutdown.clone()),
+                operators.serve(admin, few, shutdown.clone()),
             );
         };
         service.run(serving).await;
@@ -192,15 +192,17 @@ const OPERATORS_CONNECTIONS_MAX: usize = 64;
 
 async fn bind_operators(
     section: &OperatorsSection,
+    folder: &Path,
     sockets: &mut InheritedSockets,
-) -> Result<Listener, StartError> {
+) -> Result<Entrance, StartError> {
     let address = section.listen;
     if !address.ip().is_loopback() && !section.beyond_loopback {
         return Err(StartError::OperatorsBeyondLoopback { address });
     }
     let place = Place { door: "operators", address };
     let bound = Listener::open(place, None, sockets).await;
-    bound.map_err(|source| StartError::OperatorsListener { address, source })
+    let bound = bound.map_err(|source| StartError::OperatorsListener { address, source })?;
+    Ok(Entrance::open(bound, &section.hosts, folder))
 }
 
 /// Readable by its owner alone: it holds strangers' mail and the signing key.
@@ -228,10 +230,11 @@ fn warn_if_open_to_the_world(serve: Serve, address: SocketAddr) {
 
 fn open_stores(config: &RelayConfig) -> Result<Stores, StartError> {
     let path = config.data.join("relay.sqlite");
-    let store = match &config.at_rest.key_file {
-        Some(file) => SqliteStore::open_sealed(&path, &Keys::read(file)?)?,
-        None => SqliteStore::open(&path)?,
+    let keys = match &config.at_rest.key_file {
+        Some(file) => Keys::read(file)?,
+        None => Keys::none(),
     };
+    let store = SqliteStore::open_keeping(&path, &keys, config.mailbox.time_to_live.0)?;
     Ok(Stores::of(Arc::new(store)))
 }
 

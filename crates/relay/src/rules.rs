@@ -20,6 +20,8 @@ pub(crate) struct Rules {
     pub(crate) served: ServedRule,
     pub(crate) quotas: Quotas,
     pub(crate) storage: StorageRules,
+    /// How long a server may be silent until what it has here lapses.
+    pub(crate) lapse_after: Duration,
     pub(crate) waiting: WaitingLimits,
     pub(crate) rates: RateRules,
 }
@@ -31,6 +33,9 @@ pub(crate) struct StorageRules {
     pub(crate) mailboxes_max: u64,
     pub(crate) free_disk_bytes_min: u64,
 }
+
+/// Less would end registrations of servers that are away for a week, as homeservers may be.
+pub const LAPSE_AFTER_LEAST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often callers may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +80,7 @@ impl Rules {
                 mailboxes_max: storage.mailboxes_max,
                 free_disk_bytes_min: storage.free_disk_bytes_min,
             },
+            lapse_after: mailbox.lapse_after.0.max(LAPSE_AFTER_LEAST),
             waiting: WaitingLimits {
                 in_all: limits.waiting_collects_max,
                 per_mailbox: limits.waiting_collects_per_mailbox_max,

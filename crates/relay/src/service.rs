@@ -10,7 +10,7 @@ use restante_federation::{
     BaseUrl, Certificate, ConnectionsPerAddress, Exchange, Identity, KeyRing, KeyRingParts,
     KeyStore, OpenConnections,
 };
-use restante_federation_proto::{Clock, Dice, ServerName, Timestamp};
+use restante_federation_proto::{Clock, Dice, ServerName};
 use restante_operators::{
     ConfigSource, Metrics, Readiness, Reload, Reloader, RequestDurations, Token,
 };
@@ -23,6 +23,7 @@ use crate::callers::Callers;
 use crate::config::RelayConfig;
 use crate::disk::{Disk, DiskWatch};
 use crate::expiry::{self, Sealing};
+use crate::lapsing;
 use crate::mailboxes::Mailboxes;
 use crate::memory::Memory;
 use crate::metrics::{self, Counted, CountingStore};
@@ -59,7 +60,6 @@ pub struct Service {
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     durations: RequestDurations,
-    started_at: Timestamp,
     public_url: watch::Sender<Option<BaseUrl>>,
     reload: Option<Arc<dyn Reload>>,
     sealing: Sealing,
@@ -91,6 +91,7 @@ impl Service {
                 disk: DiskWatch::new(disk),
             },
             stores,
+            started_at: clock.now(),
             clock,
             dice,
             rules: RulesInForce::new(Rules::of(config)),
@@ -110,7 +111,6 @@ impl Service {
             readiness: operators::readiness(&state),
             metrics,
             durations,
-            started_at: state.clock.now(),
             public_url: watch::Sender::new(config.public_url.clone()),
             reload: None,
             state,
@@ -142,7 +142,6 @@ impl Service {
         let state = OperatorsState {
             relay: self.state.clone(),
             readiness: self.readiness.clone(),
-            started_at: self.started_at,
             connections,
             public_url: self.public_url.subscribe(),
             importing: Arc::default(),
@@ -164,6 +163,7 @@ impl Service {
     pub async fn run(self, serve: impl Future<Output = ()>) {
         let tasks = TaskTracker::new();
         tasks.spawn(expiry::run(self.state.clone(), self.sealing));
+        tasks.spawn(lapsing::run(self.state.clone()));
         let watched = self.state.clone();
         tasks.spawn(async move {
             let min = || watched.rules().storage.free_disk_bytes_min;

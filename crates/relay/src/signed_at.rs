@@ -28,6 +28,21 @@ pub(crate) fn check(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal>
     Err(refusal(text, now))
 }
 
+/// The same for a request that changes a registration: [`LastSigned`] is empty when the relay starts, so that what was signed
+/// before could be a replay of what it has forgotten. Whoever means it signs anew, by this relay's time.
+pub(crate) fn check_change(
+    signed_at: Timestamp,
+    started_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    check(signed_at, now)?;
+    if signed_at >= started_at {
+        return Ok(());
+    }
+    let text = "This relay was started after signed_at; sign anew, now says what time it is here";
+    Err(refusal(text, now))
+}
+
 /// Carries the relay's time, so that a node with a bad clock can correct by it.
 fn refusal(text: &str, now: Timestamp) -> Refusal {
     let error = MatrixError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text);
@@ -108,6 +123,15 @@ mod tests {
             let Refusal(error) = check(signed_at, NOW).unwrap_err();
             assert_eq!(error.details["now"], NOW.as_millis());
         }
+    }
+
+    #[test]
+    fn a_change_that_was_signed_before_the_relay_started_is_refused_with_its_time() {
+        assert!(check_change(NOW, NOW, NOW.after(SECOND)).is_ok());
+        let before = NOW.before(Duration::from_millis(1));
+        let Refusal(error) = check_change(before, NOW, NOW.after(SECOND)).unwrap_err();
+        assert_eq!((error.status, error.code), (StatusCode::FORBIDDEN, ErrorCode::Forbidden));
+        assert_eq!(error.details["now"], NOW.after(SECOND).as_millis());
     }
 
     #[test]

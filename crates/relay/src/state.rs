@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use restante_federation::{Identity, KeyRing};
-use restante_federation_proto::{Clock, Dice, ServerName};
+use restante_federation_proto::{Clock, Dice, ServerName, Timestamp};
 use restante_mailbox::MailboxStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +33,8 @@ pub(crate) struct Parts {
     /// The same store, by what else it can do.
     pub(crate) stores: Stores,
     pub(crate) clock: Arc<dyn Clock>,
+    /// By that clock.
+    pub(crate) started_at: Timestamp,
     pub(crate) dice: Arc<dyn Dice>,
     pub(crate) rules: RulesInForce,
     pub(crate) admission: AdmissionState,

@@ -14,6 +14,8 @@ pub(crate) enum RelaysAction {
         /// The line, as `restante mailbox invite` prints it
         line: String,
         #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
         config: NodeConfigOption,
         /// Print JSON
         #[arg(long)]

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use restante_node::NodeConfig;
 use restante_relay_api::limits::COLLECT_WAIT_MAX;
 
-use super::files;
 use super::finding::Remark;
+use super::{files, log};
 
 /// The secret of the generated file, which everybody knows.
 const SECRET_OF_EVERYBODY: &str = "change me";
@@ -23,6 +23,7 @@ pub(super) fn remarks(config: &NodeConfig) -> Vec<Remark> {
         authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)),
     );
     remarks.extend(files::data_folder("data", &config.data));
+    remarks.extend(log::remark(&config.log));
     remarks
 }
 

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use restante_relay::{RelayConfig, Serve};
+use restante_relay::{LAPSE_AFTER_LEAST, RelayConfig, Serve};
 
-use super::files;
 use super::finding::Remark;
+use super::{files, log};
 
 /// Bytes that a relay can't be told apart from one that is switched off with: not one usual transaction fits.
 const BODY_BYTES_LEAST: usize = 64 * 1024;
@@ -86,6 +86,10 @@ fn bounds(config: &RelayConfig) -> Vec<Remark> {
     if mailbox.time_to_live.0.is_zero() {
         remarks.push(Remark::wrong("mailbox.time_to_live", "with 0, mail expires as it comes"));
     }
+    if mailbox.lapse_after.0 < LAPSE_AFTER_LEAST {
+        let text = "servers may be away for a week; give at least 7d";
+        remarks.push(Remark::wrong("mailbox.lapse_after", text));
+    }
     if limits.body_bytes_max < BODY_BYTES_LEAST {
         let text = format!("a usual transaction does not fit; give at least {BODY_BYTES_LEAST}");
         remarks.push(Remark::wrong("limits.body_bytes_max", text));
@@ -158,6 +162,7 @@ fn named_files(config: &RelayConfig) -> Vec<Remark> {
         authorities.filter_map(|file| files::certificates("federation.extra_ca_files", file)),
     );
     remarks.extend(files::data_folder("data", &config.data));
+    remarks.extend(log::remark(&config.log));
     remarks
 }
 
@@ -179,15 +184,17 @@ mod tests {
     #[test]
     fn impossible_values_are_named() {
         let found = remarks_on(
-            "[limits]\nbody_bytes_max = 10\n[mailbox]\nenvelopes_max = 0\ntime_to_live = \"0s\"\n\
-             [operators]\nlisten = \"127.0.0.1:8090\"\n",
+            "[limits]\nbody_bytes_max = 10\n[mailbox]\nenvelopes_max = 0\ntime_to_live = \"0s\"\nlapse_after = \"1d\"\n\
+             [operators]\nlisten = \"127.0.0.1:8090\"\n[log]\nfilter = \"restante=loud\"\n",
         );
         let keys: Vec<&str> = found.iter().filter_map(|found| found.split(": ").next()).collect();
         for key in [
             "operators.listen",
             "mailbox.envelopes_max",
             "mailbox.time_to_live",
+            "mailbox.lapse_after",
             "limits.body_bytes_max",
+            "log.filter",
         ] {
             assert!(keys.contains(&key), "{key} is not in {found:#?}");
         }

@@ -4,7 +4,6 @@ mod hook;
 mod inbound;
 mod relays;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use restante_federation::{FederationClient, Identity, Peer};
@@ -16,14 +15,15 @@ use super::caller::{Answer, Callee};
 use super::report::{Outcome, Report};
 use super::{door, files};
 use crate::admin_client::AdminClient;
-use crate::args::Program;
+use crate::args::{NodeConfigOption, Program};
 use crate::config_file;
 
 /// A node's databases hold mail on its way alone; with less than this left, a busy hour fills the disk.
 const FREE_DISK_BYTES_MIN: u64 = 256 * 1024 * 1024;
 
 /// All steps. One that can't be taken for want of an earlier one is left out, or says so.
-pub(super) async fn examine(report: &mut Report, file: &Path) {
+pub(super) async fn examine(report: &mut Report, options: &NodeConfigOption) {
+    let file = options.file.as_path();
     let outcome = files::configuration(file, Program::Node);
     report.step("configuration", outcome);
     let config = match config_file::node(file) {
@@ -39,7 +39,7 @@ pub(super) async fn examine(report: &mut Report, file: &Path) {
     report.step("disk", files::disk(&config.data, FREE_DISK_BYTES_MIN));
     let (outcome, key) = files::signing_key(&config.signing_key);
     report.step("key file", outcome);
-    let admin = AdminClient::open("node", config.admin.listen, &config.data);
+    let admin = AdminClient::open("node", options.door.as_ref(), &config.data);
     door::examine(report, admin.as_ref()).await;
     let client =
         match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {

@@ -54,7 +54,7 @@ pub(super) async fn examine(
         config.signing_key.clone().unwrap_or_else(|| config.data.join("signing.key"));
     let (outcome, key) = files::signing_key(&key_file);
     report.step("key file", outcome);
-    let operators = AdminClient::open("relay", config.operators.listen, &config.data);
+    let operators = AdminClient::open("relay", options.door.as_ref(), &config.data);
     door::examine(report, operators.as_ref()).await;
     let Some(key) = key else { return };
     let client =

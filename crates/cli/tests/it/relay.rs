@@ -162,9 +162,31 @@ fn a_doctor_says_what_to_do_about_a_relay_that_is_down_and_a_key_that_all_can_re
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("FAILED   key file: everybody on this machine can read"), "{text}");
-    assert!(text.contains("FAILED   operators' door: no relay answers"), "{text}");
+    assert!(
+        text.contains("FAILED   operators' door: no relay is running behind data/admin.sock"),
+        "{text}"
+    );
     assert!(text.contains("FAILED   tcp: "), "{text}");
     assert!(text.matches("what to do: ").count() >= 3, "{text}");
+}
+
+#[test]
+fn a_command_for_a_relay_that_is_down_says_where_it_looked_and_asks_nobody_who_took_its_port() {
+    let mut relay = Relay::start();
+    relay.told(&["mailbox", "list"]);
+    let config = fs::read_to_string(relay.path("relay.toml")).unwrap();
+    let operators = config.split("[operators]\nlisten = \"").nth(1).unwrap();
+    let operators = operators.split('"').next().unwrap();
+    relay.told(&["mailbox", "list", "--door", &format!("http://{operators}")]);
+    relay.stop();
+
+    let squatter = std::net::TcpListener::bind(operators).unwrap();
+    squatter.set_nonblocking(true).unwrap();
+    let error = relay.refused(&["mailbox", "list"]);
+
+    let expected = "restante: no relay is running behind data/admin.sock";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(squatter.accept().is_err(), "somebody who took the port was asked");
 }
 
 #[test]

@@ -45,7 +45,8 @@ impl Relay {
             .args(["relay", "--listen", "127.0.0.1:0", "--config"])
             .arg(folder.join("relay.toml"));
         command.arg("--data").arg(folder.join("data"));
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let log = fs::File::create(folder.join("log")).unwrap();
+        let process = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Self { process, operators, token: folder.join("data/admin-token") }
     }
 
@@ -54,7 +55,7 @@ impl Relay {
         let token = fs::read_to_string(&self.token).ok()?;
         let mut stream = TcpStream::connect(self.operators).ok()?;
         let request = format!(
-            "{method} /_restante/admin/v1{target} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\
+            "{method} /_restante/admin/v1{target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-length: 0\r\nauthorization: Bearer {}\r\n\r\n",
             token.trim()
         );
@@ -93,4 +94,39 @@ fn a_relay_goes_by_a_changed_file_after_a_hangup_and_names_what_it_can_not_chang
     let refused = relay.ask("POST", "/reload").unwrap();
     assert!(refused.contains("Nothing was changed") && refused.contains("everybody"), "{refused}");
     relay.until_it_serves("listed");
+}
+
+#[test]
+fn what_a_relay_logs_changes_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let operators = free_address();
+    let log = |filter: &str| {
+        let text = format!("[operators]\nlisten = \"{operators}\"\n[log]\nfilter = \"{filter}\"\n");
+        fs::write(folder.path().join("relay.toml"), text).unwrap();
+    };
+    let logged = || fs::read_to_string(folder.path().join("log")).unwrap();
+    log("error");
+    let relay = Relay::start(folder.path(), operators);
+    relay.until_it_serves("open");
+    assert!(!logged().contains("INFO"), "{}", logged());
+    log("info");
+    let report = relay.ask("POST", "/reload").unwrap();
+    let expected = r#"{"applied":["log.filter"],"needs_restart":[],"error":null}"#;
+    assert!(report.ends_with(expected), "{report}");
+    assert!(logged().contains("configuration reloaded"), "{}", logged());
+
+    log("restante=loud");
+    let refused = relay.ask("POST", "/reload").unwrap();
+    assert!(refused.contains("Nothing was changed") && refused.contains("log.filter"), "{refused}");
+    log("error");
+    kill_process(Pid::from_child(&relay.process), Signal::HUP).unwrap();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let before = logged().len();
+        relay.ask("POST", "/reload").unwrap();
+        if logged().len() == before {
+            break;
+        }
+        assert!(Instant::now() < until, "it goes on logging");
+    }
 }

@@ -61,7 +61,7 @@ impl Relay {
 fn ask(socket: &TcpListener, target: &str) -> TcpStream {
     let mut stream = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {target} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     stream
 }

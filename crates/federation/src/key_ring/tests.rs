@@ -470,6 +470,30 @@ async fn as_a_notary_it_countersigns_what_it_believes_and_leaves_the_rest_out() 
 }
 
 #[tokio::test]
+async fn as_a_public_notary_it_passes_on_nothing_that_others_merely_vouch_for() {
+    let world = World::new();
+    let key = signing_key("ed25519:1", 1);
+    let vouched = document("vouched.example", &key, START.after(DAY));
+    assert!(world.ring.offer_vouched(&vouched).await);
+    world.servers.serve("fetched.example", &document("fetched.example", &key, START.after(DAY)));
+    let asked = [(name("vouched.example"), START), (name("fetched.example"), START)];
+    let servers = |answer: &[u8]| {
+        let answer = NotaryResponse::parse(answer).unwrap();
+        answer.server_keys.iter().map(|keys| keys.server_name().to_string()).collect::<Vec<_>>()
+    };
+
+    let public = world.ring.public_notary_answer(&asked).await;
+    assert_eq!(servers(&public), ["fetched.example"]);
+    let own = world.ring.notary_answer(&asked).await;
+    assert_eq!(servers(&own), ["vouched.example", "fetched.example"]);
+
+    world.servers.serve("vouched.example", &vouched);
+    world.clock.advance(Duration::from_mins(11));
+    let public = world.ring.public_notary_answer(&asked[..1]).await;
+    assert_eq!(servers(&public), ["vouched.example"], "it has seen it for itself");
+}
+
+#[tokio::test]
 async fn a_key_named_server_vouches_for_its_own_document() {
     let world = World::new();
     let key = signing_key("ed25519:1", 1);

@@ -8,8 +8,8 @@ use super::Store;
 use super::fixtures::{TIME_TO_LIVE, hash, losses, server};
 use super::model::{Lost, Model, Verdict};
 use crate::{
-    Acknowledgement, ContentHash, Deposit, Deposited, Due, EntryId, Found, Hold, LeftMail,
-    MailboxLimits, Page, Quotas, Registered, Registration, Selection, Senders, Totals,
+    Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, EntryId, Found, Hold,
+    LeftMail, MailboxLimits, Page, Quotas, Registered, Registration, Selection, Senders, Totals,
 };
 
 const QUOTAS: Quotas = Quotas {
@@ -176,6 +176,7 @@ async fn obey(model: &mut Model, store: &Store, command: Step) {
                 senders: Senders::default(),
                 time_to_live: None,
                 registered_at: time(0, 0),
+                admitted_by: AdmittedBy::Nobody,
             };
             store.register(registration, None, time(0, 0)).await.unwrap();
             model.register(&recipient(number));

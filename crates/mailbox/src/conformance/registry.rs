@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 use super::Store;
 use super::fixtures::{held_ids, leave, losses, mail, mail_at, server, summary, time};
 use crate::{
-    Deposit, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail,
+    AdmittedBy, Deposit, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail,
     NOTE_BYTES_MAX, OpenInvite, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX, RegisterOutcome,
     Registered, Registration, Revoked, Senders,
 };
 
-fn registration(recipient: &str) -> Registration {
+pub(super) fn registration(recipient: &str) -> Registration {
     Registration {
         recipient: server(recipient),
         record: Bytes::from_static(br#"{"server_name":"b.example","relays":[]}"#),
@@ -23,10 +23,11 @@ fn registration(recipient: &str) -> Registration {
         },
         time_to_live: Some(Duration::from_secs(3600)),
         registered_at: time(1000),
+        admitted_by: AdmittedBy::Nobody,
     }
 }
 
-fn invite(token: &str) -> Invite {
+pub(super) fn invite(token: &str) -> Invite {
     Invite {
         hash: InviteHash::of(token.as_bytes()),
         server: None,

@@ -20,6 +20,8 @@ pub(super) struct Mailbox {
     shares: BTreeMap<ServerName, Load>,
     losses: BTreeMap<(LossKind, Option<ServerName>), Loss>,
     last_loss: Option<Timestamp>,
+    /// When mail came last.
+    used_at: Timestamp,
     /// The highest id given out; at first the one before the first.
     last: EntryId,
     pub(super) hold: Hold,
@@ -36,13 +38,14 @@ struct Kept {
 }
 
 impl Mailbox {
-    pub(super) fn new(before_first: EntryId) -> Self {
+    pub(super) fn new(before_first: EntryId, used_at: Timestamp) -> Self {
         Self {
             envelopes: BTreeMap::new(),
             bytes: 0,
             shares: BTreeMap::new(),
             losses: BTreeMap::new(),
             last_loss: None,
+            used_at,
             last: before_first,
             hold: Hold::Released,
             acknowledged_total: 0,
@@ -56,6 +59,7 @@ impl Mailbox {
         let id = self.last.next()?;
         self.last = id;
         self.bytes += deposit.bytes();
+        self.used_at = self.used_at.max(deposit.deposited_at);
         self.shares.entry(deposit.origin.clone()).or_default().add(deposit.bytes());
         self.envelopes.insert(id, Kept { deposit, order });
         Some(id)
@@ -143,6 +147,22 @@ impl Mailbox {
 
     pub(super) fn forget_losses(&mut self, until: Timestamp) {
         self.losses.retain(|_, loss| loss.until > until);
+    }
+
+    /// Whether nothing was in it or lost from it since.
+    pub(super) fn is_unused(&self, before: Timestamp) -> bool {
+        self.hold == Hold::Released
+            && self.envelopes.is_empty()
+            && self.used_at < before
+            && self.last_loss.is_none_or(|last| last < before)
+    }
+
+    /// Its owner has left for good.
+    pub(super) fn give_up(&mut self) {
+        self.losses.clear();
+        if self.envelopes.is_empty() {
+            (self.used_at, self.last_loss) = (Timestamp::EPOCH, None);
+        }
     }
 
     pub(super) fn load(&self) -> Load {

@@ -1,6 +1,7 @@
 //! Registrations and invites in memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
@@ -8,16 +9,23 @@ use restante_federation_proto::{ServerName, Timestamp};
 use super::{MemoryStore, State};
 use crate::registry::{check_invite, check_registration};
 use crate::{
-    INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail, OpenInvite,
-    REGISTRATIONS_MAX, RegisterOutcome, Registered, Registration, Registry, Revoked, Selection,
-    StoreError,
+    AdmittedBy, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed, Left,
+    LeftMail, OpenInvite, REGISTRATIONS_MAX, RegisterOutcome, Registered, Registration, Registry,
+    Revoked, Selection, StoreError,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Registers {
-    registrations: BTreeMap<ServerName, Registration>,
+    registrations: BTreeMap<ServerName, Standing>,
     invites: BTreeMap<InviteId, Invite>,
     last_invite: u64,
+}
+
+/// A registration, and when its server called last.
+#[derive(Debug)]
+struct Standing {
+    registration: Registration,
+    called_at: Timestamp,
 }
 
 impl Registers {
@@ -33,6 +41,13 @@ impl Registers {
     fn usable(&self, hash: InviteHash, recipient: &ServerName, now: Timestamp) -> Option<InviteId> {
         let found = self.invites.iter().find(|(_, invite)| invite.hash == hash);
         found.filter(|(_, invite)| invite.admits(recipient, now)).map(|(id, _)| *id)
+    }
+
+    fn has_lapsed(&self, recipient: &ServerName, lapse: &Lapse) -> bool {
+        self.registrations.get(recipient).is_some_and(|standing| {
+            standing.registration.admitted_by == AdmittedBy::Nobody
+                && standing.called_at < lapse.called_before
+        })
     }
 
     fn invite(&mut self, invite: Invite) -> InviteOutcome {
@@ -56,7 +71,10 @@ impl State {
         random: u64,
     ) -> RegisterOutcome {
         let recipient = registration.recipient.clone();
-        if self.registers.registered(&recipient) == Registered::No {
+        let before = self.registers.registrations.get(&recipient);
+        let before = before.map(|standing| standing.registration.admitted_by);
+        let mut admitted_by = registration.admitted_by.max(before.unwrap_or_default());
+        if before.is_none() {
             if self.registers.count() >= REGISTRATIONS_MAX {
                 return RegisterOutcome::TooMany;
             }
@@ -65,11 +83,37 @@ impl State {
                     return RegisterOutcome::InviteUnknownOrUsed;
                 };
                 self.registers.invites.remove(&id);
+                admitted_by = AdmittedBy::Operator;
             }
         }
-        self.mailbox(&recipient, random);
-        self.registers.registrations.insert(recipient, registration);
+        self.mailbox(&recipient, random, now);
+        let registration = Registration { admitted_by, ..registration };
+        let standing = Standing { registration, called_at: now };
+        self.registers.registrations.insert(recipient, standing);
         RegisterOutcome::Accepted
+    }
+
+    fn lapse(&mut self, lapse: &Lapse, after: Option<&ServerName>, batch_max: usize) -> Lapsed {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.mailboxes.range::<ServerName, _>((start, Bound::Unbounded));
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).take(batch_max).collect();
+        let mut lapsed = Lapsed { last: names.last().cloned(), ..Lapsed::default() };
+        for name in names.into_iter().filter(|name| !lapse.spares(name)) {
+            if self.registers.has_lapsed(&name, lapse) {
+                self.registers.registrations.remove(&name);
+                lapsed.registrations.push(name.clone());
+            }
+            let is_unused = self.registers.registered(&name) == Registered::No
+                && self
+                    .mailboxes
+                    .get(&name)
+                    .is_some_and(|mailbox| mailbox.is_unused(lapse.unused_before));
+            if is_unused {
+                self.mailboxes.remove(&name);
+                lapsed.mailboxes.push(name);
+            }
+        }
+        lapsed
     }
 }
 
@@ -79,7 +123,9 @@ impl Registry for MemoryStore {
         &self,
         recipient: &ServerName,
     ) -> Result<Option<Registration>, StoreError> {
-        Ok(self.state().registers.registrations.get(recipient).cloned())
+        let state = self.state();
+        let standing = state.registers.registrations.get(recipient);
+        Ok(standing.map(|standing| standing.registration.clone()))
     }
 
     async fn register(
@@ -107,9 +153,25 @@ impl Registry for MemoryStore {
         }
         let dropped = state.drop_mail(recipient, &Selection::All, now);
         if let Some(mailbox) = state.mailboxes.get_mut(recipient) {
-            mailbox.forget_losses(Timestamp::from_millis(u64::MAX));
+            mailbox.give_up();
         }
         Ok(Left { dropped })
+    }
+
+    async fn note_call(&self, recipient: &ServerName, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(standing) = self.state().registers.registrations.get_mut(recipient) {
+            standing.called_at = standing.called_at.max(now);
+        }
+        Ok(())
+    }
+
+    async fn lapse(
+        &self,
+        lapse: &Lapse,
+        after: Option<&ServerName>,
+        batch_max: usize,
+    ) -> Result<Lapsed, StoreError> {
+        Ok(self.state().lapse(lapse, after, batch_max))
     }
 
     async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError> {

@@ -237,12 +237,23 @@ async fn set_aside(
 }
 
 /// Sets the damaged envelopes aside that are still there.
-pub(super) fn mark(
+fn mark(
     connection: &Connection,
     recipient: &ServerName,
     damaged: &[Damaged],
 ) -> rusqlite::Result<Vec<EntryId>> {
-    let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(Vec::new()) };
+    match summary::mailbox(connection, recipient)? {
+        Some(mailbox) => mark_in(connection, mailbox.mailbox, damaged),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The same in the mailbox of that number.
+pub(super) fn mark_in(
+    connection: &Connection,
+    mailbox: i64,
+    damaged: &[Damaged],
+) -> rusqlite::Result<Vec<EntryId>> {
     let mut marked = Vec::new();
     let mut departures = Departures::default();
     for Damaged { id, row } in damaged {
@@ -254,7 +265,7 @@ pub(super) fn mark(
                  WHERE row = ?1 AND mailbox = ?2 AND entry = ?3 AND quarantined = 0
                  RETURNING row, mailbox, 0, content_bytes + members_bytes, origin, seal",
             )?
-            .query_map(params![row, mailbox.mailbox, signed(id.get())], Leaving::of)?
+            .query_map(params![row, mailbox, signed(id.get())], Leaving::of)?
             .last();
         let Some(leaving) = leaving else { continue };
         departures.set_aside(&leaving?);

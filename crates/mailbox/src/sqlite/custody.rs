@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
-use rusqlite::{Connection, Row as Columns, params};
+use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
 
 use super::collect::{self, Reader};
 use super::departures::{Departures, Leaving};
@@ -13,8 +13,10 @@ use crate::{
     MailboxSummary, Page, Selection, Share, StoreError,
 };
 
-/// Envelopes that one step of dropping looks at, so that deposits get their turn between steps.
-const DROP_STEP: usize = 500;
+/// Envelopes that one look finds; a reader's work, which nobody waits for.
+const LOOK: usize = 500;
+/// Envelopes that one write drops: a few milliseconds, in which deposits wait.
+const DROP_STEP: usize = 64;
 
 #[async_trait]
 impl Custody for SqliteStore {
@@ -39,13 +41,17 @@ impl Custody for SqliteStore {
         for condition in [Condition::Whole, Condition::Quarantined] {
             let mut walk = Walk::of(&mailbox, condition, &selection);
             while let Some(next) = walk {
-                let step = || {
-                    let selection = selection.clone();
-                    move |connection: &_| drop_step(connection, next, &selection, now)
-                };
-                let done = self.make_room(step).await?;
-                dropped += done.dropped;
-                walk = done.next;
+                let selection = selection.clone();
+                let look = move |connection: &_| look(connection, next, &selection);
+                let seen = self.database.read(look).await?;
+                for step in seen.meant.chunks(DROP_STEP) {
+                    let drop_step = || {
+                        let (recipient, step) = (recipient.clone(), step.to_vec());
+                        move |connection: &_| drop_step(connection, &recipient, &step, now)
+                    };
+                    dropped += self.make_room(drop_step).await?;
+                }
+                walk = seen.next;
             }
         }
         Ok(dropped)
@@ -128,8 +134,9 @@ struct Walk {
     last: i64,
 }
 
-struct Step {
-    dropped: u64,
+struct Seen {
+    /// What is to be dropped, by row and id.
+    meant: Vec<(i64, i64)>,
     next: Option<Walk>,
 }
 
@@ -152,38 +159,61 @@ fn quarantined(condition: Condition) -> i64 {
 }
 
 pub(super) const WALK: &str = "
-    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal, entry
-    FROM envelopes
+    SELECT row, entry, origin FROM envelopes
     WHERE mailbox = ?1 AND quarantined = ?2 AND entry > ?3 AND entry <= ?4
     ORDER BY entry LIMIT ?5";
 
-fn drop_step(
-    connection: &Connection,
-    walk: Walk,
-    selection: &Selection,
-    now: Timestamp,
-) -> rusqlite::Result<Step> {
+fn look(connection: &Connection, walk: Walk, selection: &Selection) -> rusqlite::Result<Seen> {
     let Walk { mailbox, quarantined, after, last } = walk;
-    let range = params![mailbox, quarantined, after, last, signed(DROP_STEP as u64)];
+    let range = params![mailbox, quarantined, after, last, signed(LOOK as u64)];
     let mut statement = connection.prepare_cached(WALK)?;
-    let found = statement.query_map(range, |row| Ok((Leaving::of(row)?, row.get(6)?)))?;
-    let found: Vec<(Leaving, i64)> = found.collect::<rusqlite::Result<_>>()?;
-    let mut departures = Departures::default();
-    let mut dropped = 0;
-    for (leaving, _) in &found {
+    let mut rows = statement.query(range)?;
+    let (mut meant, mut seen, mut last_seen) = (Vec::new(), 0, after);
+    while let Some(row) = rows.next()? {
+        let (number, entry): (i64, i64) = (row.get(0)?, row.get(1)?);
         let is_meant = match selection {
             Selection::All | Selection::Envelope(_) => true,
-            Selection::Origin(origin) => leaving.is_from(origin.as_str()),
+            Selection::Origin(origin) => {
+                row.get::<_, String>(2).is_ok_and(|found| found == origin.as_str())
+            }
         };
         if is_meant {
-            departures.lose(connection, leaving)?;
+            meant.push((number, entry));
+        }
+        (seen, last_seen) = (seen + 1, entry);
+    }
+    let is_at_end = seen < LOOK;
+    Ok(Seen { meant, next: (!is_at_end).then_some(Walk { after: last_seen, ..walk }) })
+}
+
+/// By row and by id: the number of a row is given again. The mailbox is looked up anew: its number is given again, too, once
+/// it is empty and gone.
+pub(super) const DROPPED: &str = "
+    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal
+    FROM envelopes WHERE row = ?1 AND mailbox = ?2 AND entry = ?3";
+
+fn drop_step(
+    connection: &Connection,
+    recipient: &ServerName,
+    step: &[(i64, i64)],
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(0) };
+    let mut departures = Departures::default();
+    let mut dropped = 0;
+    for (row, entry) in step {
+        let leaving = connection
+            .prepare_cached(DROPPED)?
+            .query_row(params![row, mailbox.mailbox, entry], Leaving::of)
+            .optional()?;
+        // Meanwhile it may have been acknowledged, or expired.
+        if let Some(leaving) = leaving {
+            departures.lose(connection, &leaving)?;
             dropped += 1;
         }
     }
     departures.settle_losses(connection, LossKind::Dropped, now)?;
-    let is_at_end = found.len() < DROP_STEP;
-    let next = found.last().filter(|_| !is_at_end).map(|(_, entry)| Walk { after: *entry, ..walk });
-    Ok(Step { dropped, next })
+    Ok(dropped)
 }
 
 pub(super) const LINES: &str = "

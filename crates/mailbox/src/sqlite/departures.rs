@@ -34,10 +34,6 @@ impl Leaving {
             seal: number(5).unwrap_or(0),
         })
     }
-
-    pub(super) fn is_from(&self, origin: &str) -> bool {
-        self.origin.as_deref() == Some(origin)
-    }
 }
 
 /// Envelopes that leave, by mailbox.

@@ -188,7 +188,7 @@ impl Place {
     ) -> rusqlite::Result<Option<EntryId>> {
         let mailbox = match self.mailbox {
             Some(mailbox) => mailbox,
-            None => create(connection, &row.recipient, random)?,
+            None => create(connection, &row.recipient, random, row.deposited_at)?,
         };
         let Some(entry) = mailbox.last_entry.and_then(EntryId::next) else { return Ok(None) };
         append(connection, mailbox.mailbox, entry, row)?;
@@ -202,25 +202,32 @@ fn create(
     connection: &Connection,
     recipient: &ServerName,
     random: u64,
+    used_at: i64,
 ) -> rusqlite::Result<Mailbox> {
     let before_first = EntryId::first(random);
     connection
-        .prepare_cached("INSERT INTO mailboxes (recipient, last_entry) VALUES (?1, ?2)")?
-        .execute(params![recipient.as_str(), signed(before_first.get())])?;
+        .prepare_cached(
+            "INSERT INTO mailboxes (recipient, last_entry, used_at) VALUES (?1, ?2, ?3)",
+        )?
+        .execute(params![recipient.as_str(), signed(before_first.get()), used_at.max(1)])?;
     let mailbox = connection.last_insert_rowid();
     connection.prepare_cached("UPDATE totals SET mailboxes = mailboxes + 1")?.execute([])?;
     Ok(Mailbox { mailbox, last_entry: Some(before_first) })
 }
 
-/// The number of `recipient`'s mailbox, which is created if there is none.
+/// The number of `recipient`'s mailbox, which is created at `now` if there is none.
 pub(super) fn mailbox_of(
     connection: &Connection,
     recipient: &ServerName,
     random: u64,
+    now: Timestamp,
 ) -> rusqlite::Result<i64> {
     match super::summary::mailbox(connection, recipient)? {
         Some(mailbox) => Ok(mailbox.mailbox),
-        None => create(connection, recipient, random).map(|mailbox| mailbox.mailbox),
+        None => {
+            let created = create(connection, recipient, random, signed(now.as_millis()))?;
+            Ok(created.mailbox)
+        }
     }
 }
 
@@ -266,10 +273,11 @@ fn count_in(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE mailboxes SET last_entry = ?2, envelopes = envelopes + 1, bytes = bytes + ?3
+            "UPDATE mailboxes SET last_entry = ?2, envelopes = envelopes + 1, bytes = bytes + ?3,
+                 used_at = max(used_at, ?4)
              WHERE mailbox = ?1",
         )?
-        .execute(params![mailbox, signed(entry.get()), row.bytes()])?;
+        .execute(params![mailbox, signed(entry.get()), row.bytes(), row.deposited_at])?;
     connection
         .prepare_cached(
             "INSERT INTO shares (mailbox, origin, envelopes, bytes) VALUES (?1, ?2, 1, ?3)

@@ -17,6 +17,8 @@ pub(super) const DUE: &str = "
         (SELECT held FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox)
     FROM envelopes WHERE expires_at < ?1 ORDER BY expires_at, row LIMIT ?2";
 
+pub(super) const STILL_DUE: &str = "SELECT 1 FROM envelopes WHERE row = ?1 AND expires_at < ?2";
+
 /// One step. The key of an expired envelope goes with it.
 pub(super) fn expire(
     connection: &Connection,
@@ -54,6 +56,9 @@ pub(super) async fn expire_one_by_one(
         let row = envelope.leaving.row;
         let alone = move |connection: &Connection| {
             let (mut departures, mut expired) = (Departures::default(), Expired::default());
+            if !is_still_due(connection, row, due)? {
+                return Ok(expired);
+            }
             envelope.pass(connection, due, &mut departures, &mut expired)?;
             departures.settle_losses(connection, LossKind::Expired, due.now)?;
             Ok(expired)
@@ -77,6 +82,12 @@ pub(super) async fn expire_one_by_one(
     expired.remembered =
         database.write(move |connection| forget(connection, due, batch_max)).await?;
     Ok(expired)
+}
+
+/// Since it was found it may have been acknowledged, and the number of the last row is given again to the next envelope.
+fn is_still_due(connection: &Connection, row: i64, due: Due) -> rusqlite::Result<bool> {
+    let before = signed(due.now.as_millis());
+    connection.prepare_cached(STILL_DUE)?.exists(params![row, before])
 }
 
 /// Whether pages contradict each other.

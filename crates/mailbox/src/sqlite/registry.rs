@@ -7,12 +7,12 @@ use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteStore, deposit, losses, signed, summary, unsigned};
+use super::{SqliteStore, deposit, lapse, losses, signed, summary, unsigned};
 use crate::registry::{check_invite, check_registration};
 use crate::{
-    Custody, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail, OpenInvite,
-    REGISTRATIONS_MAX, RegisterOutcome, Registration, Registry, Revoked, Selection, Senders,
-    StoreError,
+    AdmittedBy, Custody, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed,
+    Left, LeftMail, OpenInvite, REGISTRATIONS_MAX, RegisterOutcome, Registration, Registry,
+    Revoked, Selection, Senders, StoreError,
 };
 
 #[async_trait]
@@ -56,10 +56,38 @@ impl Registry for SqliteStore {
         let forget = || {
             let recipient = recipient.clone();
             let all = Timestamp::from_millis(u64::MAX);
-            move |connection: &_| losses::forget(connection, &recipient, all)
+            move |connection: &_| {
+                losses::forget(connection, &recipient, all)?;
+                lapse::give_up(connection, &recipient)
+            }
         };
         self.make_room(forget).await?;
         Ok(Left { dropped })
+    }
+
+    async fn note_call(&self, recipient: &ServerName, now: Timestamp) -> Result<(), StoreError> {
+        let recipient = recipient.clone();
+        let note = move |connection: &_| lapse::note_call(connection, &recipient, now);
+        Ok(self.database.write(note).await?)
+    }
+
+    async fn lapse(
+        &self,
+        lapse: &Lapse,
+        after: Option<&ServerName>,
+        batch_max: usize,
+    ) -> Result<Lapsed, StoreError> {
+        let (asked, after) = (lapse.clone(), after.cloned());
+        let find = move |connection: &_| lapse::find(connection, &asked, after.as_ref(), batch_max);
+        let page = self.database.read(find).await?;
+        if page.candidates.is_empty() {
+            return Ok(Lapsed { last: page.last, ..Lapsed::default() });
+        }
+        let end = || {
+            let (lapse, page) = (lapse.clone(), page.clone());
+            move |connection: &_| lapse::end(connection, &lapse, page)
+        };
+        Ok(self.make_room(end).await?)
     }
 
     async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError> {
@@ -83,7 +111,7 @@ impl Registry for SqliteStore {
 }
 
 pub(super) const FIND: &str = "
-    SELECT record, allow, block, time_to_live, registered_at FROM registrations
+    SELECT record, allow, block, time_to_live, registered_at, by_operator FROM registrations
     WHERE mailbox = (SELECT mailbox FROM mailboxes WHERE recipient = ?1)";
 
 fn registration(
@@ -103,9 +131,14 @@ fn registration(
             },
             time_to_live: time_to_live.map(|millis| Duration::from_millis(unsigned(millis))),
             registered_at: summary::time(row, 4)?,
+            admitted_by: admitted_by(row.get(5)?),
         })
     };
     connection.prepare_cached(FIND)?.query_row([recipient.as_str()], registration).optional()
+}
+
+fn admitted_by(by_operator: i64) -> AdmittedBy {
+    if by_operator == 0 { AdmittedBy::Nobody } else { AdmittedBy::Operator }
 }
 
 fn patterns(column: usize, json: &str) -> rusqlite::Result<Vec<String>> {
@@ -127,7 +160,9 @@ fn register(
     random: u64,
 ) -> rusqlite::Result<RegisterOutcome> {
     let recipient = &registration.recipient;
-    if !is_registered(connection, recipient)? {
+    let before = admission(connection, recipient)?;
+    let mut admitted_by = registration.admitted_by.max(before.unwrap_or_default());
+    if before.is_none() {
         if registrations(connection)? >= REGISTRATIONS_MAX {
             return Ok(RegisterOutcome::TooMany);
         }
@@ -136,20 +171,21 @@ fn register(
                 invite_with(connection, hash)?.filter(|open| open.invite.admits(recipient, now));
             let Some(open) = usable else { return Ok(RegisterOutcome::InviteUnknownOrUsed) };
             remove_invite(connection, open.id)?;
+            admitted_by = AdmittedBy::Operator;
         }
         connection
             .prepare_cached("UPDATE totals SET registrations = registrations + 1")?
             .execute([])?;
     }
-    let mailbox = deposit::mailbox_of(connection, recipient, random)?;
+    let mailbox = deposit::mailbox_of(connection, recipient, random, now)?;
     let allow = registration.senders.allow.as_deref().map(json).transpose()?;
     let time_to_live =
         registration.time_to_live.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO registrations
-                 (mailbox, record, allow, block, time_to_live, registered_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                 (mailbox, record, allow, block, time_to_live, registered_at, by_operator, called_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             mailbox,
@@ -157,17 +193,24 @@ fn register(
             allow,
             json(&registration.senders.block)?,
             time_to_live,
-            signed(registration.registered_at.as_millis())
+            signed(registration.registered_at.as_millis()),
+            i64::from(admitted_by == AdmittedBy::Operator),
+            signed(now.as_millis())
         ])?;
     Ok(RegisterOutcome::Accepted)
 }
 
-pub(super) const IS_REGISTERED: &str = "
-    SELECT 1 FROM registrations
+pub(super) const ADMISSION: &str = "
+    SELECT by_operator FROM registrations
     WHERE mailbox = (SELECT mailbox FROM mailboxes WHERE recipient = ?1)";
 
-fn is_registered(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<bool> {
-    connection.prepare_cached(IS_REGISTERED)?.exists([recipient.as_str()])
+/// By whose word `recipient` is registered, if it is.
+fn admission(
+    connection: &Connection,
+    recipient: &ServerName,
+) -> rusqlite::Result<Option<AdmittedBy>> {
+    let by_operator = |row: &Row<'_>| row.get(0).map(admitted_by);
+    connection.prepare_cached(ADMISSION)?.query_row([recipient.as_str()], by_operator).optional()
 }
 
 fn registrations(connection: &Connection) -> rusqlite::Result<u64> {

@@ -1,14 +1,41 @@
 //! The tables of a relay's database. Released steps are never edited.
 
+use std::path::Path;
+use std::time::Duration;
+
 use restante_sqlite::{Migration, Schema};
+use rusqlite::{Connection, OpenFlags};
 
 /// "RstR" in ASCII.
 const APPLICATION_ID: i32 = 0x5273_7452;
 
+/// How long the second schema lets mail of the first be kept: thirty days.
+pub(super) const FIRST_TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Whether the database at `path` has the first schema, which did not say when mail expires. One that can't be read has none;
+/// whoever opens it says why.
+pub(super) fn is_first(path: &Path) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let version = Connection::open_with_flags(path, flags)
+        .and_then(|database| database.query_row("PRAGMA user_version", [], |row| row.get(0)));
+    version.is_ok_and(|version: i64| version == 1)
+}
+
+/// Has all mail expire so long after its deposit.
+pub(super) fn keep_all(connection: &Connection, time_to_live: Duration) -> rusqlite::Result<()> {
+    let kept = i64::try_from(time_to_live.as_millis()).unwrap_or(i64::MAX).min(1 << 53);
+    let sql = "UPDATE envelopes SET expires_at = max(0, min(deposited_at, 1 << 53)) + ?1";
+    connection.execute(sql, [kept]).map(drop)
+}
+
 pub(super) const SCHEMA: Schema = Schema {
     kind: "relay",
     application_id: APPLICATION_ID,
-    migrations: &[Migration { sql: MAILBOXES }, Migration { sql: ADMISSION }],
+    migrations: &[
+        Migration { sql: MAILBOXES },
+        Migration { sql: ADMISSION },
+        Migration { sql: LAPSING },
+    ],
 };
 
 /// A deposit costs the same however much is stored: rows of `envelopes` are appended in the order
@@ -16,7 +43,7 @@ pub(super) const SCHEMA: Schema = Schema {
 /// are large, which a table without one would keep in its inner pages; the small ones of
 /// `acknowledged` live in their key's own tree.
 ///
-/// A mailbox's row stays when the mailbox is empty, so that its ids are never given out again.
+/// A mailbox's row stays for a while when the mailbox is empty: its ids go on where they were.
 const MAILBOXES: &str = "
 CREATE TABLE mailboxes (
     mailbox INTEGER PRIMARY KEY,
@@ -72,7 +99,7 @@ INSERT INTO health VALUES (1, 0);
 /// carried along as what they can be cast to: their checksum tells, and the rest of the mail must not wait for them. For the same
 /// reason the number of the mailbox is no foreign key.
 ///
-/// Mail of the first schema keeps the thirty days that every relay then kept mail.
+/// Mail of the first schema gets [`FIRST_TIME_TO_LIVE`]; [`keep_all`] then gives it what is configured.
 ///
 /// `shares` and `totals` are sums over `envelopes` that are not quarantined; a share of nothing has no row. A lost envelope's
 /// origin is empty where losses of several origins are summed up. `seal` is 0 for a body that is not sealed.
@@ -190,4 +217,12 @@ CREATE TABLE seals (
     proof BLOB NOT NULL,
     envelopes INTEGER NOT NULL
 ) STRICT;
+";
+
+/// Who was registered before may have had an invite, which nobody can tell any more: such a registration stays. `used_at` is
+/// when mail came last, and 0 where nobody noted that; such a mailbox counts as used when lapsing first looks at it.
+const LAPSING: &str = "
+ALTER TABLE mailboxes ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE registrations ADD COLUMN by_operator INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE registrations ADD COLUMN called_at INTEGER NOT NULL DEFAULT 0;
 ";

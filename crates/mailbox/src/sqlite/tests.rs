@@ -18,8 +18,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    Condition, ContentHash, Custody as _, LeftMail, MailboxLimits, Registration, Registry as _,
-    Resealed, Selection, Senders, Upkeep as _, conformance,
+    AdmittedBy, Condition, ContentHash, Custody as _, Lapse, LeftMail, MailboxLimits, Registration,
+    Registry as _, Resealed, Selection, Senders, Upkeep as _, conformance,
 };
 
 const ROOMY: Quotas = Quotas {
@@ -332,20 +332,28 @@ async fn no_query_walks_more_than_it_returns() {
         acknowledge::FIND,
         expire::FORGET,
         expire::DUE,
+        expire::STILL_DUE,
         losses::NAMED,
         losses::OF_MAILBOX,
         losses::FORGET,
         registry::FIND,
-        registry::IS_REGISTERED,
+        registry::ADMISSION,
         registry::UNREGISTER,
         registry::FORGET_INVITES,
         registry::WITH_HASH,
         custody::WALK,
+        custody::DROPPED,
         custody::LINES,
         custody::SHARES,
         reseal::NEXT,
         reseal::WHOLE,
         &list,
+        lapse::NOTE_CALL,
+        lapse::PAGE,
+        lapse::END_REGISTRATION,
+        lapse::REMOVE,
+        lapse::BEGIN_TO_COUNT,
+        lapse::GIVE_UP,
     ] {
         let mut statement = outside.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let parameters = vec![1; statement.parameter_count()];
@@ -408,6 +416,7 @@ async fn a_full_disk_lets_mail_be_dropped_losses_forgotten_and_servers_leave() {
         senders: Senders::default(),
         time_to_live: None,
         registered_at: Timestamp::EPOCH,
+        admitted_by: AdmittedBy::Nobody,
     };
     store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
     store.reserve.release();
@@ -424,6 +433,40 @@ async fn a_full_disk_lets_mail_be_dropped_losses_forgotten_and_servers_leave() {
     assert_eq!(store.losses(&recipient()).await.unwrap(), []);
     assert_eq!(store.leave(&recipient(), LeftMail::Drop, now).await.unwrap().dropped, 2);
     assert_eq!(store.registration(&recipient()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn looking_for_mail_to_drop_does_not_keep_others_from_writing() {
+    let folder = Folder::new();
+    let store = folder.open();
+    leave(&store, &["1", "2", "3"]).await;
+    let others = Connection::open(folder.path()).unwrap();
+    others.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    let of_nobody = Selection::Origin("nobody.example".parse().unwrap());
+    let whose = recipient();
+    let dropping = store.drop_mail(&whose, of_nobody, Timestamp::from_millis(9000));
+    let dropped = tokio::time::timeout(std::time::Duration::from_secs(60), dropping).await;
+
+    assert_eq!(dropped.expect("it waits for whoever writes").unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_mailbox_of_which_nobody_noted_when_it_was_used_counts_as_used_at_the_first_look() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let ids = leave(&store, &["1"]).await;
+    acknowledge(&store, &ids).await;
+    let outside = Connection::open(folder.path()).unwrap();
+    assert_eq!(outside.execute("UPDATE mailboxes SET used_at = 0", []).unwrap(), 1);
+    let lapsed = async |now: u64| {
+        let now = Timestamp::from_millis(now);
+        let before = now.before(std::time::Duration::from_secs(5));
+        let lapse =
+            Lapse { called_before: before, unused_before: before, now, spared: Arc::new([]) };
+        store.lapse(&lapse, None, 10).await.unwrap().mailboxes.len()
+    };
+    assert_eq!([lapsed(10_000).await, lapsed(15_000).await, lapsed(15_001).await], [0, 0, 1]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row};
 
-use super::{SqliteStore, reseal, unsigned};
+use super::{SqliteStore, expire, reseal, unsigned};
 use crate::{Backup, BackupError, KeyUse, Resealed, StoreError, Totals, Upkeep};
 
 #[async_trait]
@@ -28,14 +28,31 @@ impl Upkeep for SqliteStore {
         let find = move |connection: &_| reseal::find(connection, &seals, after, batch_max);
         let found = self.database.read(find).await?;
         let last_row = if found.looked_at == 0 { 0 } else { found.last_row };
-        let done = if found.bodies.is_empty() && found.damaged.is_empty() {
-            Resealed { looked_at: found.looked_at, resealed: 0 }
+        let done = if found.changes.is_empty() {
+            Resealed { looked_at: found.looked_at, ..Resealed::default() }
         } else {
-            self.add(move |connection| reseal::put(connection, &found)).await?
+            self.put_resealed(found).await?
         };
         // After the write: what failed gets another turn.
         self.resealed_row.store(last_row, Ordering::Relaxed);
         Ok(done)
+    }
+}
+
+impl SqliteStore {
+    async fn put_resealed(&self, found: reseal::Found) -> Result<Resealed, StoreError> {
+        let reserve = self.reserve.clone();
+        let together = found.clone();
+        let put = move |connection: &Connection| match reserve.admits(connection)? {
+            true => reseal::put(connection, &together).map(Some),
+            false => Ok(None),
+        };
+        match self.database.write(put).await {
+            Err(error) if expire::is_damage(&error) => {
+                Ok(reseal::put_one_by_one(&self.database, found).await?)
+            }
+            put => put?.ok_or(StoreError::DiskFull),
+        }
     }
 }
 

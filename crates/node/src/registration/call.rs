@@ -57,7 +57,8 @@ pub(super) async fn leave(site: &Site, relay: &Peer, mail: LeftMail) -> Result<(
 /// The time by the clock of a relay that just said `theirs`.
 pub(super) fn by_clock(site: &Site, theirs: Timestamp) -> Timestamp {
     let ours = site.clock.now();
-    ClockOffset::between(ours, theirs).apply(ours)
+    // Never before what it said: a relay takes nothing that was signed before it was started.
+    ClockOffset::between(ours, theirs).apply(ours).max(theirs)
 }
 
 async fn send(

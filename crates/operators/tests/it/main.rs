@@ -7,4 +7,5 @@
 )]
 
 mod door;
+mod entrance;
 mod reload;

@@ -39,7 +39,9 @@ pub(crate) async fn handle(
     let owner = question.caller.server_name();
     let request: CollectRequest = object(&question.body)?;
     let acknowledgements = acknowledgements(&request)?;
-    signed_at::check(request.signed_at, relay.clock.now())?;
+    let now = relay.clock.now();
+    signed_at::check(request.signed_at, now)?;
+    relay.admission.registrations.note_call(owner, now).await?;
     if !acknowledgements.is_empty() {
         let acknowledged = relay.store.acknowledge(owner, &acknowledgements).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");

@@ -81,6 +81,6 @@ async fn notary_answer(
             admitted.push((server, valid_until_min));
         }
     }
-    let answer = relay.keys.notary_answer(&admitted).await;
+    let answer = relay.keys.public_notary_answer(&admitted).await;
     Ok(json(StatusCode::OK, relay.answer_memory.hold(answer)?))
 }

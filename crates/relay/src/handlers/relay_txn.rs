@@ -25,7 +25,9 @@ pub(crate) async fn handle(
     if user_id.server_name() != owner {
         return Err(Refusal::not_the_owner());
     }
-    if let Some(id) = acknowledged(&question.body)? {
+    let acknowledged = acknowledged(&question.body)?;
+    relay.admission.registrations.note_call(owner, relay.clock.now()).await?;
+    if let Some(id) = acknowledged {
         let acknowledgement = Acknowledgement { id, content_hash: None };
         let acknowledged = relay.store.acknowledge(owner, &[acknowledgement]).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");

@@ -117,7 +117,7 @@ pub(super) async fn evict(
 
 async fn end_registration(relay: &RelayState, server: &ServerName) -> Result<(), Refusal> {
     let registrations = &relay.admission.registrations;
-    let change = registrations.change().await;
+    let change = registrations.change(server).await;
     if registrations.terms(server).await.map_err(unavailable)?.is_none() {
         return Err(not_found(format!("{server} is not registered here")));
     }

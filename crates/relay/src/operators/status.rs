@@ -72,7 +72,7 @@ pub(super) async fn handle(State(state): State<OperatorsState>) -> Result<Respon
     let rules = relay.rules();
     let disk = &relay.admission.disk;
     let free = disk.free_bytes();
-    let uptime = relay.clock.now().since(state.started_at);
+    let uptime = relay.clock.now().since(relay.started_at);
     Ok(shown(&Status {
         server_name: relay.server_name().clone(),
         version: env!("CARGO_PKG_VERSION"),

@@ -3,9 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use restante_federation_proto::SystemClock;
+use http::Method;
+use restante_federation_proto::{Clock as _, SystemClock};
 use restante_relay::{Relay, RelayConfig};
+use restante_relay_api::endpoints::MAILBOX;
+use restante_relay_api::{LeaveRequest, LeftMail};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{TestRelay, TestServer, collect_all, texts};
@@ -19,6 +23,31 @@ async fn a_second_start_finds_name_key_and_mail_again() {
     let relay = relay.restart().await;
     assert_eq!(*relay.name(), name);
     assert_eq!(texts(&b.collect(&relay, &collect_all(&relay)).await), ["kept"]);
+}
+
+#[tokio::test]
+async fn what_was_signed_before_a_restart_changes_no_registration_after_it() {
+    let relay = TestRelay::start().await;
+    let b = TestServer::new(2);
+    let registration = b.registration(&relay);
+    b.register(&relay, &registration).await.assert_ok();
+    relay.clock.advance(Duration::from_secs(1));
+    let leave = LeaveRequest { mail: LeftMail::Drop, signed_at: relay.clock.now() };
+    let leave = String::from_utf8(leave.to_canonical_json()).unwrap();
+    b.call(&relay, Method::DELETE, MAILBOX, &leave).await.assert_ok();
+
+    relay.clock.advance(Duration::from_secs(1));
+    let relay = relay.restart().await;
+
+    for replayed in [
+        b.register(&relay, &registration).await,
+        b.call(&relay, Method::DELETE, MAILBOX, &leave).await,
+    ] {
+        replayed.assert_refused(403, "M_FORBIDDEN");
+        assert_eq!(replayed.json()["now"], relay.clock.now().as_millis());
+    }
+    // Signed anew, by the time that the refusal tells.
+    b.register(&relay, &b.registration(&relay)).await.assert_ok();
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use restante_federation_proto::{Clock, SystemClock, Timestamp};
 use restante_mailbox::{
-    Backup, BackupError, ContentHash, Custody, Deposit, MemoryStore, Resealed, StoreError, Totals,
-    Upkeep,
+    AdmittedBy, Backup, BackupError, ContentHash, Custody, Deposit, MemoryStore, Registration,
+    Registry, Resealed, Senders, StoreError, Totals, Upkeep,
 };
 use restante_relay::Stores;
 use restante_relay_api::Told;
@@ -83,7 +83,7 @@ impl Upkeep for OldKeys {
         self.asked.add_permits(1);
         let step = self.steps.fetch_add(1, Ordering::SeqCst);
         let looked_at = if step < 3 { batch_max as u64 } else { 0 };
-        Ok(Resealed { looked_at, resealed: looked_at })
+        Ok(Resealed { looked_at, resealed: looked_at, ..Resealed::default() })
     }
 }
 
@@ -99,4 +99,54 @@ async fn with_a_key_file_every_body_has_its_turn_to_be_sealed_anew() {
         .expect("not all was sealed")
         .unwrap()
         .forget();
+}
+
+#[tokio::test]
+async fn in_an_open_relay_what_strangers_made_and_left_is_gone_after_the_time_that_is_configured() {
+    let store = Arc::new(MemoryStore::new());
+    let now = SystemClock.now();
+    let register = async |server: &TestServer, days: u64, admitted_by| {
+        let at = now.before(Duration::from_hours(24 * days));
+        let registration = Registration {
+            recipient: server.name().clone(),
+            record: Bytes::from_static(b"{}"),
+            senders: Senders::default(),
+            time_to_live: None,
+            registered_at: at,
+            admitted_by,
+        };
+        store.register(registration, None, at).await.unwrap();
+    };
+    let servers = [1, 2, 3, 4, 5].map(TestServer::new);
+    let [silent, lively, guest, listed, with_mail] = &servers;
+    register(silent, 31, AdmittedBy::Nobody).await;
+    register(lively, 29, AdmittedBy::Nobody).await;
+    register(guest, 31, AdmittedBy::Operator).await;
+    register(listed, 31, AdmittedBy::Nobody).await;
+    register(with_mail, 31, AdmittedBy::Nobody).await;
+    let later = now.after(Duration::from_hours(1));
+    store.import(vec![mail(guest, with_mail, later)]).await.unwrap();
+
+    let config = format!("listed = [\"{}\"]\n[mailbox]\nlapse_after = \"30d\"", listed.name());
+    let relay = TestRelay::start_on(Stores::of(store.clone()), &config).await;
+
+    let lapsed = async {
+        while store.totals().await.unwrap().registrations > 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, lapsed).await.expect("nothing lapses");
+    for (server, is_registered) in servers.iter().zip([false, true, true, true, false]) {
+        let registration = store.registration(server.name()).await.unwrap();
+        assert_eq!(registration.is_some(), is_registered, "{}", server.name());
+    }
+    assert_eq!(store.summary(silent.name()).await.unwrap(), None, "its mailbox is gone, too");
+    let mailbox = store.summary(with_mail.name()).await.unwrap().unwrap();
+    assert_eq!(mailbox.depth.count, 1, "mail stays");
+    let metrics = relay.at_operators(http::Method::GET, "/metrics", "", "").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("restante_relay_registrations_lapsed_total 2\n"), "{metrics}");
+    assert!(metrics.contains("restante_relay_mailboxes_removed_total 1\n"), "{metrics}");
+    // It comes back as it came first.
+    silent.register(&relay, &silent.registration(&relay)).await.assert_ok();
 }

@@ -49,11 +49,21 @@ pub(super) async fn examine(
         None => None,
     };
     let token = invite.as_ref().map(|invite| invite.token.clone());
-    if !registered(report, &throwaway, relay, token).await {
-        if let (Some(door), Some(invite)) = (door, invite) {
-            revoke(report, door, &invite.id).await;
+    match registered(report, &throwaway, relay, token).await {
+        Registered::Yes => {}
+        Registered::No => {
+            if let (Some(door), Some(invite)) = (door, invite) {
+                revoke(report, door, &invite.id).await;
+            }
+            return;
         }
-        return;
+        Registered::PerhapsUnheard => {
+            leave(report, &throwaway, relay).await;
+            if let (Some(door), Some(invite)) = (door, invite) {
+                revoke(report, door, &invite.id).await;
+            }
+            return;
+        }
     }
     paths(report, &throwaway, relay).await;
     let small = parcel(report, &throwaway, relay, "deposit", 0).await;
@@ -133,22 +143,37 @@ async fn revoke(report: &mut Report, door: &AdminClient, id: &str) {
     report.step("revoke", outcome);
 }
 
+/// Whether the throw-away server is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registered {
+    Yes,
+    No,
+    /// The answer got lost on its way, or a proxy gave it: the relay may have done it.
+    PerhapsUnheard,
+}
+
 async fn registered(
     report: &mut Report,
     throwaway: &Throwaway,
     relay: &Callee<'_>,
     invite: Option<String>,
-) -> bool {
-    let outcome = match throwaway.register(relay, invite).await {
+) -> Registered {
+    let (outcome, registered) = match throwaway.register(relay, invite).await {
         Ok(answer) if answer.status.is_success() => {
-            Outcome::ok(format!("{} may get mail", throwaway.recipient.server_name))
+            let text = format!("{} may get mail", throwaway.recipient.server_name);
+            (Outcome::ok(text), Registered::Yes)
         }
-        Ok(answer) => refused(&answer),
-        Err(error) => Outcome::failed(error, "see the log of the reverse proxy"),
+        Ok(answer) if answer.status.is_server_error() => {
+            (refused(&answer), Registered::PerhapsUnheard)
+        }
+        Ok(answer) => (refused(&answer), Registered::No),
+        Err(error) => {
+            let outcome = Outcome::failed(error, "see the log of the reverse proxy");
+            (outcome, Registered::PerhapsUnheard)
+        }
     };
-    let is_good = !outcome.is_failed();
     report.step("register", outcome);
-    is_good
+    registered
 }
 
 /// What a proxy changes on the way shows itself as a signature that does not verify.
@@ -324,7 +349,7 @@ mod tests {
     use std::sync::Arc;
 
     use restante_federation::{ClientConfig, FederationClient, Peer};
-    use restante_relay_api::endpoints::COLLECT;
+    use restante_relay_api::endpoints::{COLLECT, MAILBOX};
 
     use super::*;
     use crate::doctor::report::Output;
@@ -362,6 +387,29 @@ mod tests {
         let server = wanted["server"].as_str().unwrap();
         assert!(asked[1].authorization.contains(server), "it is the one that registers");
         assert!(asked[2].target.ends_with("/invites/7"));
+    }
+
+    #[tokio::test]
+    async fn the_throwaway_server_leaves_whatever_fails_after_it_has_registered_or_may_have() {
+        for (status, answer) in [(200, "{}"), (504, "the proxy gave up")] {
+            let door = ScriptedDoor::open().await;
+            door.answer("PUT", MAILBOX, status, answer);
+            door.answer("DELETE", MAILBOX, 200, "{}");
+            let (client, config) =
+                (client(), RelayConfig { serve: Serve::Open, ..RelayConfig::default() });
+            let mut report = Report::new(Output::Json);
+            let relay = callee(&client, &door);
+            examine(&mut report, &relay, &config, None, LongPoll::LeftOut).await;
+
+            let asked = door.asked();
+            let last = asked.last().unwrap();
+            assert_eq!(
+                (last.method.as_str(), last.target.as_str()),
+                ("DELETE", MAILBOX),
+                "{status}"
+            );
+            assert!(last.body.contains(r#""mail":"drop""#), "{}", last.body);
+        }
     }
 
     #[tokio::test]

@@ -143,7 +143,8 @@ async fn keys_are_rotated_while_mail_comes_and_goes_and_the_old_one_may_leave() 
 
     let store = folder.open_with(&[B, A]);
     leave_letters(&store, &["5"]).await;
-    assert_eq!(store.reseal(2).await.unwrap(), Resealed { looked_at: 2, resealed: 2 });
+    let two = Resealed { looked_at: 2, resealed: 2, ..Resealed::default() };
+    assert_eq!(store.reseal(2).await.unwrap(), two);
     // Half done, and started again.
     drop(store);
     let store = folder.open_with(&[B, A]);
@@ -220,4 +221,44 @@ async fn sealing_anew_sets_aside_what_is_damaged_and_goes_on() {
     let mailbox = summary_of(&store).await;
     assert_eq!((mailbox.depth.count, mailbox.quarantined), (2, 1));
     assert_eq!(letters(&store).await, ["1", "3"].map(letter));
+}
+
+#[tokio::test]
+async fn sealing_anew_goes_on_past_a_damaged_page_and_tells_how_much_is_left() {
+    const LETTERS: usize = 200;
+    let folder = Folder::new();
+    let store = folder.open();
+    let numbers: Vec<String> = (0..LETTERS).map(|number| format!("no {number:03}")).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    leave_letters(&store, &numbers).await;
+    drop(store);
+    // The page in the middle of the table, in each of its copies, becomes one of no kind that SQLite knows.
+    let mut file = std::fs::read(folder.path()).unwrap();
+    let page_bytes = usize::from(u16::from_be_bytes([file[16], file[17]]));
+    let words = br#"{"the letter":"no 100"}"#;
+    let found: Vec<_> =
+        file.windows(words.len()).enumerate().filter(|(_, window)| window == words).collect();
+    let pages: Vec<_> = found.into_iter().map(|(at, _)| at / page_bytes * page_bytes).collect();
+    assert!(!pages.is_empty());
+    pages.into_iter().for_each(|page| file[page] = 0xff);
+    std::fs::write(folder.path(), file).unwrap();
+
+    let store = folder.open_with(&[A]);
+    let mut all = Resealed::default();
+    loop {
+        let step = store.reseal(10).await.unwrap();
+        all.looked_at += step.looked_at;
+        all.resealed += step.resealed;
+        all.left += step.left;
+        all.quarantined += step.quarantined;
+        if step.looked_at == 0 {
+            break;
+        }
+    }
+
+    assert_eq!(all.looked_at, LETTERS as u64);
+    // Those on the page, and those beside it whose page has no room for a longer body.
+    assert!((1..LETTERS as u64 / 2).contains(&all.left), "{all:?}");
+    assert_eq!((all.quarantined, all.resealed), (0, LETTERS as u64 - all.left));
+    assert_eq!(keys_in_use(&store).await, [key("a", all.resealed)]);
 }

@@ -90,6 +90,7 @@ async fn a_restored_relay_holds_everything_under_ids_that_were_never_given_out()
         senders: Senders::default(),
         time_to_live: None,
         registered_at: Timestamp::EPOCH,
+        admitted_by: AdmittedBy::Nobody,
     };
     store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
     store.hold(&registration.recipient).await.unwrap();

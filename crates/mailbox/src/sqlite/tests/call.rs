@@ -144,6 +144,7 @@ impl Call {
                     senders: Senders::default(),
                     time_to_live: None,
                     registered_at: Timestamp::EPOCH,
+                    admitted_by: AdmittedBy::Nobody,
                 };
                 store.register(registration, None, Timestamp::EPOCH).await.map(drop)
             }

@@ -37,6 +37,10 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         assert_eq!((totals.mailboxes, totals.envelopes, totals.quarantined), (2, 3, 1));
         if version >= 2 {
             keeps_what_admission_added(&store).await;
+            let c = store.registration(&"c.example".parse().unwrap()).await.unwrap().unwrap();
+            // Before, nobody noted who had an invite; nothing of that time may lapse.
+            let expected = if version == 2 { AdmittedBy::Operator } else { AdmittedBy::Nobody };
+            assert_eq!(c.admitted_by, expected, "schema {version}");
         }
         let mailbox = summary_of(&store).await;
         assert_eq!((mailbox.quarantined, mailbox.acknowledged_total), (1, 1), "schema {version}");
@@ -66,4 +70,24 @@ async fn keeps_what_admission_added(store: &SqliteStore) {
     assert_eq!(store.invites().await.unwrap()[0].invite.note, "for a friend");
     let totals = store.totals().await.unwrap();
     assert_eq!((totals.registrations, totals.keys[0].envelopes), (1, 0));
+}
+
+#[tokio::test]
+async fn mail_of_the_first_schema_is_kept_as_long_as_is_configured() {
+    let migrations: Vec<_> = schema::SCHEMA.migrations.iter().map(|step| step.sql).collect();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let week = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+    for fixture in fixtures(&kept, &migrations).unwrap() {
+        let folder = Folder::new();
+        fixture.write(&folder.path()).unwrap();
+        for _ in 0..2 {
+            let store = SqliteStore::open_keeping(&folder.path(), &Keys::none(), week).unwrap();
+            let held = store.collect(&recipient(), None, EVERYTHING).await.unwrap().envelopes;
+            for held in held.iter().map(|held| &held.deposit) {
+                let expected = if fixture.version == 1 { week } else { 30 * week / 7 };
+                let kept = held.expires_at.since(held.deposited_at);
+                assert_eq!(kept, expected, "schema {}", fixture.version);
+            }
+        }
+    }
 }

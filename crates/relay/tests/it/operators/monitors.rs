@@ -1,6 +1,15 @@
 //! What monitors see.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_mailbox::{
+    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
+    Loss, MailboxStore, MailboxSummary, MemoryStore, Page, Quotas, StoreError,
+};
+use restante_relay::Stores;
 
 use super::*;
 use crate::harness::acknowledge_all;
@@ -106,4 +115,80 @@ async fn a_relay_with_a_low_disk_is_alive_and_says_why_it_is_not_ready() {
     assert_counted(&metrics(&relay).await, "restante_relay_disk_low 1");
     let healthy = TestRelay::start().await;
     assert_eq!(healthy.at_operators(GET, "/ready", "", "").await.assert_ok()["ready"], true);
+}
+
+#[tokio::test]
+async fn a_relay_whose_store_fails_is_alive_and_names_storage_with_what_to_do() {
+    let stores =
+        Stores { mail: Arc::new(FailingStore), ..Stores::of(Arc::new(MemoryStore::new())) };
+    let relay = TestRelay::start_on(stores, "").await;
+    relay.at_operators(GET, "/health", "", "").await.assert_ok();
+    let answer = relay.at_operators(GET, "/ready", "", "").await;
+    let report = answer.json();
+    assert_eq!((answer.status.as_u16(), &report["ready"]), (503, &serde_json::json!(false)));
+    let conditions: Vec<_> =
+        report["not_met"].as_array().unwrap().iter().map(|unmet| &unmet["condition"]).collect();
+    assert_eq!(conditions, ["storage"], "{report}");
+    assert!(report["not_met"][0]["problem"].as_str().unwrap().contains("takes no writes"));
+    let what_to_do = report["not_met"][0]["what_to_do"].as_str().unwrap();
+    assert!(what_to_do.contains("disk of the data folder"), "{what_to_do}");
+}
+
+/// Can do nothing, like a store whose disk is gone.
+struct FailingStore;
+
+fn gone<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable("the disk is gone".into()))
+}
+
+#[async_trait]
+impl MailboxStore for FailingStore {
+    async fn deposit(&self, _: Deposit, _: Quotas) -> Result<Deposited, StoreError> {
+        gone()
+    }
+
+    async fn collect(
+        &self,
+        _: &ServerName,
+        _: Option<EntryId>,
+        _: Page,
+    ) -> Result<Collected, StoreError> {
+        gone()
+    }
+
+    async fn acknowledge(
+        &self,
+        _: &ServerName,
+        _: &[Acknowledgement],
+    ) -> Result<Acknowledged, StoreError> {
+        gone()
+    }
+
+    async fn depth(&self, _: &ServerName) -> Result<Depth, StoreError> {
+        gone()
+    }
+
+    async fn expire(&self, _: Due, _: usize) -> Result<Expired, StoreError> {
+        gone()
+    }
+
+    async fn losses(&self, _: &ServerName) -> Result<Vec<Loss>, StoreError> {
+        gone()
+    }
+
+    async fn forget_losses(&self, _: &ServerName, _: Timestamp) -> Result<(), StoreError> {
+        gone()
+    }
+
+    async fn list(
+        &self,
+        _: Option<&ServerName>,
+        _: usize,
+    ) -> Result<Vec<MailboxSummary>, StoreError> {
+        gone()
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        gone()
+    }
 }
