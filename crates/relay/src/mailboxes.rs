@@ -129,6 +129,7 @@ mod tests {
             assert_eq!(mailboxes.place(&name(number), 3).await.unwrap(), Place::Found);
         }
         assert_eq!(mailboxes.place(&name(4), 4).await.unwrap(), Place::Found);
+        assert_eq!(mailboxes.place(&name(4), 2).await.unwrap(), Place::None);
     }
 
     #[tokio::test]

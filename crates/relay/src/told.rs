@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(told[0].until, at(100 + many - 1), "the latest is told");
         let sums: Vec<_> = told.iter().filter(|losses| losses.origin.is_none()).collect();
         assert_eq!((sums[0].full, sums[0].count), (Some(Fullness::Mailbox), 12));
-        assert_eq!((sums[0].since, sums[0].until), (at(1), at(104)));
+        assert_eq!((sums[0].bytes, sums[0].since, sums[0].until), (60, at(1), at(104)));
         assert_eq!((sums[1].full, sums[1].count), (Some(Fullness::Share), 2));
     }
 }

@@ -11,7 +11,7 @@ use restante_federation::Identity;
 use restante_federation_proto::{
     Clock, KeyDocument, ServerName, SigningKey, SystemClock, mint_signed_by,
 };
-use restante_relay_api::{Content, Extras};
+use restante_relay_api::{Content, Extras, RegistrationRequest};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -97,6 +97,19 @@ async fn a_document_that_only_the_new_key_signed_begins_nothing() {
     // From then on the relay remembers the answer, which may be out of date: it does not refuse for good.
     named.second.leave(relay, &b, "t", &body).await.assert_refused(503, "M_UNKNOWN");
     assert!(b.collect(relay, &collect_all(relay)).await.envelopes.is_empty());
+}
+
+#[tokio::test]
+async fn a_registration_under_a_known_key_makes_the_next_key_known_by_the_document_that_it_brings()
+{
+    let named = Named::start().await;
+    let (relay, b) = (&named.relay, TestServer::new(3));
+    let both = document(&[&named.first, &named.second]);
+    let keys = serde_json::from_slice(both.raw()).unwrap();
+    let request = RegistrationRequest { keys: Some(keys), ..named.first.registration(relay) };
+    named.first.register(relay, &request).await.assert_ok();
+    let body = deposit(relay, &named.second, &b, &document(&[&named.second]));
+    named.second.leave(relay, &b, "t", &body).await.assert_ok();
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use restante_federation_proto::{Clock, mint};
 use restante_mailbox::{Invite, InviteHash, InviteOutcome, MemoryStore, Registry};
 use restante_relay::Stores;
 use restante_relay_api::endpoints::MAILBOX;
-use restante_relay_api::{LeftMail, RegistrationRequest};
+use restante_relay_api::{LeftMail, RegistrationRequest, RelayRecord};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -207,6 +207,15 @@ async fn the_version_of_a_record_never_goes_back() {
     let older = b.register(relay, &at(now.before(HOUR))).await;
     older.assert_refused(400, "M_INVALID_PARAM");
     site.a_moment_passes();
+    // Two records of one version would be believed in different places.
+    let nowhere = RelayRecord { server_name: b.name().clone(), relays: vec![], version: now };
+    let nowhere = String::from_utf8(nowhere.signed(&b.identity.key)).unwrap();
+    let other = RegistrationRequest {
+        record: RawValue::from_string(nowhere).unwrap(),
+        ..b.registration(relay)
+    };
+    b.register(relay, &other).await.assert_refused(400, "M_INVALID_PARAM");
+    site.a_moment_passes();
     b.register(relay, &at(now.after(HOUR))).await.assert_ok();
     let known = known_record(relay, &b).await.assert_ok();
     assert_eq!(known["version"], now.after(HOUR).as_millis());
@@ -268,6 +277,15 @@ async fn who_leaves_has_its_mail_dropped_or_kept_as_it_says() {
     }
     site.a_moment_passes();
     b.quit(relay, LeftMail::Keep).await.assert_ok();
+}
+
+#[tokio::test]
+async fn who_never_registered_at_an_open_relay_may_have_what_is_there_dropped() {
+    let site = Site::start("").await;
+    let (relay, a, b) = (&site.relay, TestServer::new(1), TestServer::new(2));
+    site.leave(&a, &b, "unwanted").await.assert_ok();
+    b.quit(relay, LeftMail::Drop).await.assert_ok();
+    assert!(b.collect(relay, &collect_all(relay)).await.envelopes.is_empty());
 }
 
 #[tokio::test]

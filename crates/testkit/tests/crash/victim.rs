@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use restante_federation::Peer;
-use restante_testkit::{Process, Program};
+use restante_testkit::{Port, Process, Program};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout};
 
@@ -14,6 +15,8 @@ use crate::dice::in_time;
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     program: Program,
+    // Held, not read.
+    _operators: Option<Arc<Port>>,
 }
 
 /// A relay that runs.
@@ -32,14 +35,18 @@ impl Recipe {
         let config = folder.join("relay.toml");
         // A handful of servers make the whole load.
         let rates = "requests_per_origin_per_second = 1000000\nrequests_per_origin_burst = 1000000";
+        // No life's door for operators gets the port of an earlier life's door for servers, where calls may still come.
+        let operators = Port::reserve();
+        let listen = operators.address();
         let text = format!(
-            "[limits]\n{rates}\n[operators]\nlisten = \"127.0.0.1:0\"\n[federation]\ndns = \"off\"\n"
+            "[limits]\n{rates}\n[operators]\nlisten = \"{listen}\"\n[federation]\ndns = \"off\"\n"
         );
         std::fs::write(&config, text).unwrap();
         let arguments = ["relay", "--listen", "127.0.0.1:0", "--log", "warn", "--config"];
         let mut arguments: Vec<OsString> = arguments.map(Into::into).into();
         arguments.extend([config.into(), "--data".into(), folder.join("data").into()]);
-        Self::of(restante(), arguments, folder)
+        let recipe = Self::of(restante(), arguments, folder);
+        Self { _operators: Some(Arc::new(operators)), ..recipe }
     }
 
     /// Another program that prints the same.
@@ -51,7 +58,7 @@ impl Recipe {
             directory: folder.to_owned(),
             log: folder.join("relay.log"),
         };
-        Self { program }
+        Self { program, _operators: None }
     }
 
     /// Starts it, ready or not.
