@@ -22,7 +22,9 @@ pub use bounded_map::BoundedMap;
 pub use client::{
     AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
 };
-pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
+pub use exchange::{
+    BaseUrl, BaseUrlError, Exchange, ExchangeError, NamedBy, Patience, Peer, Stage, WebFileError,
+};
 pub use key_ring::{
     Freshness, KeyLookupError, KeyRing, KeyRingParts, NOTARY_SERVERS_MAX, Notary, Voucher,
 };

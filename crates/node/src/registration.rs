@@ -206,7 +206,7 @@ impl Registrations {
         if url.is_none() && line.relay.public_key().is_some() {
             return Err(RegistrationError::Nowhere(line.relay.clone()));
         }
-        Ok(Peer { name: line.relay.clone(), url })
+        Ok(Peer::new(line.relay.clone(), url))
     }
 
     /// Registers once, and notes what came of it.

@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn relay(relay: &str, url: Option<&str>) -> Peer {
-        Peer { name: name(relay), url: url.map(|url| url.parse().unwrap()) }
+        Peer::new(name(relay), url.map(|url| url.parse().unwrap()))
     }
 
     fn names(relays: &[KnownRelay]) -> Vec<(&str, RelaySource)> {

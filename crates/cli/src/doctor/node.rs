@@ -65,7 +65,7 @@ async fn homeserver(
     config: &NodeConfig,
     key: Option<&SigningKey>,
 ) {
-    let peer = Peer { name: config.server_name.clone(), url: Some(config.homeserver.clone()) };
+    let peer = Peer::new(config.server_name.clone(), Some(config.homeserver.clone()));
     let homeserver = Callee { client, peer };
     let what_to_do = "start the homeserver, and give it a plain listener on loopback with the resources client and federation, as node.toml shows";
     let outcome = match homeserver.get(VERSION).await {

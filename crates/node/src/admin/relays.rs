@@ -80,7 +80,7 @@ pub(super) async fn add(
             "{relay} is a key, not a name in the DNS; give its URL with --url"
         )));
     }
-    let peer = Peer { name: relay, url: add.url };
+    let peer = Peer::new(relay, add.url);
     state.site.relays.add(server, peer).await.map_err(unavailable)?;
     Ok(done())
 }
