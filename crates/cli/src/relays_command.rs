@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::admin_client::AdminClient;
 use crate::args::RelaysAction;
 use crate::join_command;
+use crate::relays_text::{self, RelayLine};
 
 /// Carries out one command on the running node.
 pub(crate) async fn run(action: RelaysAction) -> anyhow::Result<()> {
@@ -46,20 +47,7 @@ async fn list(server: Option<ServerName>, config: &Path, as_json: bool) -> anyho
         println!("{}", serde_json::to_string_pretty(&relays)?);
         return Ok(());
     }
-    let relays = relays.as_array().map(Vec::as_slice).unwrap_or_default();
-    if relays.is_empty() {
-        println!("no relays; name one with: restante relays add SERVER RELAY --url URL");
-    }
-    for relay in relays {
-        let text = |name: &str| relay[name].as_str().unwrap_or("-").to_owned();
-        println!(
-            "{}\t{}\t{}\t{}",
-            text("server"),
-            text("server_name"),
-            text("url"),
-            text("source")
-        );
-    }
+    print!("{}", relays_text::text(&serde_json::from_value::<Vec<RelayLine>>(relays)?));
     Ok(())
 }
 

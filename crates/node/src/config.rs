@@ -51,6 +51,9 @@ pub struct NodeConfig {
     /// How to hand over what was collected.
     #[serde(default)]
     pub inbox: InboxSection,
+    /// How relays are found that nobody named.
+    #[serde(default)]
+    pub records: RecordsSection,
     /// Relays of each server; the own server's are those that hold our mail.
     #[serde(default)]
     pub relays: BTreeMap<ServerName, Vec<PeerSection>>,
@@ -181,6 +184,24 @@ impl MailboxSection {
     /// How long mail is to be kept, milliseconds; as long as the relay does, without.
     pub fn time_to_live_ms(&self) -> Option<u64> {
         self.time_to_live.map(|time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// `[records]`: relay records, others' and the own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordsSection {
+    /// Whether other servers are asked for their records.
+    pub look_up: bool,
+    /// The file that the node writes its own record to, for a web server.
+    pub well_known_file: Option<PathBuf>,
+    /// Servers whose web site's URL is known here.
+    pub web_sites: BTreeMap<ServerName, BaseUrl>,
+}
+
+impl Default for RecordsSection {
+    fn default() -> Self {
+        Self { look_up: true, well_known_file: None, web_sites: BTreeMap::new() }
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, AdminState, ready};
 use crate::background::Background;
 use crate::config::NodeConfig;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, DeliveryParts};
 use crate::destinations::{DestinationParts, Destinations};
 use crate::homeserver::Homeserver;
 use crate::inbound::{self, DoorSettings, Front};
@@ -27,9 +27,12 @@ use crate::inbox::{self, Inbox};
 use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
+use crate::own_record::{self, OwnRecord};
 use crate::passed::Passed;
 use crate::registration::Registrations;
 use crate::relay_book::{RelayBook, configured};
+use crate::relay_records::RelayRecords;
+use crate::relay_records::hearsay::Hearsay;
 use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
@@ -86,6 +89,7 @@ pub struct Service {
     background: Background,
     retriever: RetrieverStatus,
     registrations: Registrations,
+    records: RelayRecords,
 }
 
 impl Service {
@@ -95,8 +99,14 @@ impl Service {
         let background = Background::default();
         let settings = Settings::of(&config);
         let site = open_site(&config, &settings, parts, &background).await?;
-        let delivery =
-            Delivery::open(site.clone(), settings.schedule.clone(), background.clone()).await?;
+        let records = RelayRecords::new(site.clone(), &config.records, background.clone());
+        let delivery = Delivery::open(DeliveryParts {
+            site: site.clone(),
+            schedule: settings.schedule.clone(),
+            records: records.clone(),
+            background: background.clone(),
+        });
+        let delivery = delivery.await?;
         let inbox = Inbox::open(site.clone(), settings.inbox.clone()).await?;
         let retriever = RetrieverStatus::default();
         let registrations = Registrations::new(site.clone(), config.mailbox.clone());
@@ -116,6 +126,7 @@ impl Service {
             background,
             retriever,
             registrations,
+            records,
         })
     }
 
@@ -174,10 +185,12 @@ impl Service {
     /// Collects and delivers until `shutdown`, and `serve` as well, which keeps the doors open meanwhile; then lets what
     /// is under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>, shutdown: CancellationToken) {
-        let Self { settings, site, inbox, background, retriever, registrations, .. } = self;
+        let Self { settings, site, inbox, background, retriever, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
-        tasks.spawn(registrations.run(shutdown.clone()));
+        tasks.spawn(self.registrations.run(shutdown.clone()));
+        tasks.spawn(self.records.run(shutdown.clone()));
+        tasks.spawn(own_record::publish::run(site.clone(), shutdown.clone()));
         tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());
@@ -215,7 +228,10 @@ async fn open_site(
         policy: settings.offline.clone(),
     });
     let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
+    let file = config.records.well_known_file.clone();
     Ok(Site {
+        own_record: OwnRecord::new(identity.clone(), database.clone(), file),
+        hearsay: Hearsay::new(clock.clone()),
         stand_in,
         counted: Default::default(),
         passed: Passed::new(database.clone(), clock.clone()),

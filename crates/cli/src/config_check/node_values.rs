@@ -16,6 +16,7 @@ pub(super) fn remarks(config: &NodeConfig) -> Vec<Remark> {
     let mut remarks = doors(config);
     remarks.extend(times(config));
     remarks.extend(relays(config));
+    remarks.extend(well_known_file(config));
     remarks.extend(files::signing_key("signing_key", &config.signing_key));
     remarks.extend(files::tls("inbound.tls", config.inbound.tls.as_ref()));
     let authorities = config.federation.extra_ca_files.iter();
@@ -99,6 +100,13 @@ fn relays(config: &NodeConfig) -> Vec<Remark> {
         }
     }
     remarks
+}
+
+fn well_known_file(config: &NodeConfig) -> Option<Remark> {
+    let file = config.records.well_known_file.as_ref()?;
+    let has_folder = file.parent().is_some_and(std::path::Path::is_dir);
+    let text = "its folder is not there; make it, and let the node's user write in it";
+    (!has_folder).then(|| Remark::odd("records.well_known_file", text))
 }
 
 #[cfg(test)]

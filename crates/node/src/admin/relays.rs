@@ -4,7 +4,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use restante_federation::{BaseUrl, Peer};
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::{
     Refusal, RefusalBody, bad_request, done, json_body, not_found, shown, unavailable,
 };
@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
 use crate::relay_book::{KnownRelay, RelaySource};
+use crate::relay_records::Recorded;
 
 /// Bytes of a request's body: one URL.
 const BODY_BYTES_MAX: usize = 4096;
@@ -33,10 +34,32 @@ pub(super) struct RelayEntry {
     #[schema(value_type = String)]
     server_name: ServerName,
     #[schema(value_type = Option<String>)]
-    url: Option<BaseUrl>,
-    /// `configuration` or `operator`.
+    url: Option<String>,
+    /// `configuration`, `operator`, or `record`: the server's own relay record.
     source: &'static str,
+    /// Whether mail is left there. A record counts for nothing where the operator has named relays.
+    in_force: bool,
+    #[serde(flatten)]
+    record: Option<OfRecord>,
 }
+
+/// What a relay record says, and where it came from.
+#[derive(Serialize, ToSchema)]
+struct OfRecord {
+    /// Lower is tried earlier.
+    priority: u32,
+    /// `well-known` (the server's web site), `server` (its node), `mail`, or `relay` and the relay's name.
+    learned_from: String,
+    /// Milliseconds since 1970.
+    #[schema(value_type = u64)]
+    learned_at: Timestamp,
+    /// When the server made the record, milliseconds since 1970.
+    #[schema(value_type = u64)]
+    version: Timestamp,
+}
+
+/// Records that are shown beside what the operator named, those learned last: a few thousand lines at most.
+const RECORDS_SHOWN_MAX: u32 = 1000;
 
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,7 +69,7 @@ pub(super) struct AddBody {
     url: Option<BaseUrl>,
 }
 
-/// Which relays hold whose mail.
+/// Which relays hold whose mail: all that the operator named, and those of the 1,000 relay records that were learned last.
 #[utoipa::path(get, path = "/_restante/admin/v1/relays", tag = "relays", params(Filter), security(("token" = [])),
     responses((status = 200, body = [RelayEntry])))]
 pub(super) async fn list(
@@ -54,12 +77,24 @@ pub(super) async fn list(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(Filter { server: wanted }) = filter?;
-    let all = state.site.relays.watch().borrow().clone();
-    let entries: Vec<RelayEntry> = all
-        .into_iter()
-        .filter(|(server, _)| wanted.as_ref().is_none_or(|wanted| wanted == server))
-        .flat_map(|(server, relays)| relays.into_iter().map(move |relay| entry(&server, relay)))
+    let book = &state.site.relays;
+    let records = match &wanted {
+        Some(server) => book.record_of(server).await.map(|known| known.into_iter().collect()),
+        None => book.records(RECORDS_SHOWN_MAX).await,
+    };
+    let records: Vec<Recorded> = records.map_err(unavailable)?;
+    let named = book.watch().borrow().clone();
+    let mut entries: Vec<RelayEntry> = records
+        .iter()
+        .flat_map(|recorded| of_record(recorded, named.contains_key(&recorded.record.server_name)))
         .collect();
+    let is_wanted = |server: &ServerName| wanted.as_ref().is_none_or(|wanted| wanted == server);
+    for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
+        entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
+    }
+    // Within one server the order stays: it is the order of trial.
+    entries
+        .sort_by(|one, other| (&one.server, !one.in_force).cmp(&(&other.server, !other.in_force)));
     Ok(shown(&entries))
 }
 
@@ -111,5 +146,31 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
         RelaySource::Configuration => "configuration",
         RelaySource::Operator => "operator",
     };
-    RelayEntry { server: server.clone(), server_name: relay.peer.name, url: relay.peer.url, source }
+    RelayEntry {
+        server: server.clone(),
+        server_name: relay.peer.name,
+        url: relay.peer.url.map(|url| url.to_string()),
+        source,
+        in_force: true,
+        record: None,
+    }
+}
+
+fn of_record(recorded: &Recorded, is_named: bool) -> impl Iterator<Item = RelayEntry> {
+    let Recorded { record, learned_from, learned_at } = recorded;
+    let mut relays: Vec<_> = record.relays.iter().collect();
+    relays.sort_by_key(|relay| relay.priority);
+    relays.into_iter().map(move |relay| RelayEntry {
+        server: record.server_name.clone(),
+        server_name: relay.server_name.clone(),
+        url: relay.url.clone(),
+        source: "record",
+        in_force: !is_named,
+        record: Some(OfRecord {
+            priority: relay.priority,
+            learned_from: learned_from.to_string(),
+            learned_at: *learned_at,
+            version: record.version,
+        }),
+    })
 }
