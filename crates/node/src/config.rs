@@ -99,6 +99,8 @@ pub struct InboundSection {
 pub struct AdminSection {
     /// Address for the operator; keep it on loopback.
     pub listen: SocketAddr,
+    /// Users of the homeserver whose access tokens open the admin API's relays.
+    pub matrix_admins: Vec<String>,
 }
 
 /// `[delivery]`.
@@ -239,7 +241,8 @@ impl Default for InboundSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)) }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8471));
+        Self { listen, matrix_admins: Vec::new() }
     }
 }
 

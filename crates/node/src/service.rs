@@ -16,6 +16,7 @@ use restante_sqlite::{Database, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::matrix_tokens::MatrixTokens;
 use crate::admin::{self, AdminState, ready};
 use crate::background::Background;
 use crate::config::NodeConfig;
@@ -165,6 +166,8 @@ impl Service {
             delivery: self.delivery.clone(),
             background: self.background.clone(),
         };
+        let admins = self.config.admin.matrix_admins.clone();
+        let matrix_tokens = MatrixTokens::new(self.site.clone(), admins);
         let front = if self.config.inbound.tls.is_some() { Front::Tls } else { Front::Proxy };
         let door = DoorSettings { front, paths: self.config.inbound.paths.clone() };
         Doors {
@@ -178,7 +181,8 @@ impl Service {
                 &self.durations,
                 "inbound",
             ),
-            admin: admin::door(admin, self.metrics.clone(), self.token.clone()).router(),
+            admin: admin::door(admin, self.metrics.clone(), self.token.clone())
+                .router_admitting(Some(Arc::new(matrix_tokens))),
         }
     }
 

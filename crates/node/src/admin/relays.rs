@@ -70,7 +70,7 @@ pub(super) struct AddBody {
 }
 
 /// Which relays hold whose mail: all that the operator named, and those of the 1,000 relay records that were learned last.
-#[utoipa::path(get, path = "/_restante/admin/v1/relays", tag = "relays", params(Filter), security(("token" = [])),
+#[utoipa::path(get, path = "/_restante/admin/v1/relays", tag = "relays", params(Filter), security(("token" = []), ("matrix" = [])),
     responses((status = 200, body = [RelayEntry])))]
 pub(super) async fn list(
     State(state): State<AdminState>,
@@ -101,7 +101,7 @@ pub(super) async fn list(
 /// Names a relay that holds a server's mail; takes effect at once.
 #[utoipa::path(put, path = "/_restante/admin/v1/relays/{server}/{relay}", tag = "relays",
     params(("server" = String, Path, description = "Whose mail it holds"), ("relay" = String, Path)),
-    request_body = AddBody, security(("token" = [])),
+    request_body = AddBody, security(("token" = []), ("matrix" = [])),
     responses((status = 200), (status = 400, body = RefusalBody)))]
 pub(super) async fn add(
     State(state): State<AdminState>,
@@ -122,7 +122,7 @@ pub(super) async fn add(
 
 /// Takes back what was named here; takes effect at once.
 #[utoipa::path(delete, path = "/_restante/admin/v1/relays/{server}/{relay}", tag = "relays",
-    params(("server" = String, Path), ("relay" = String, Path)), security(("token" = [])),
+    params(("server" = String, Path), ("relay" = String, Path)), security(("token" = []), ("matrix" = [])),
     responses((status = 200), (status = 404, body = RefusalBody)))]
 pub(super) async fn remove(
     State(state): State<AdminState>,
