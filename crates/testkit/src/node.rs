@@ -205,6 +205,18 @@ impl NodeProcess {
         relays.as_array().cloned().expect("the node lists relays")
     }
 
+    /// Asks the admin API as an app that holds this access token of the homeserver's.
+    pub async fn ask_with_token(&self, method: Method, path: &str, token: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{ADMIN}{path}", self.doors.admin.url()))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::default())
+            .expect("the harness builds whole URLs");
+        let (status, body) = exchange(request).await.expect("a node that runs answers");
+        (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
+    }
+
     /// What is parked, as `GET /parked` lists it.
     pub async fn parked(&self) -> Vec<Value> {
         let parked = self.admin(Method::GET, "/parked").await;
