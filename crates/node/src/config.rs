@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use restante_federation::BaseUrl;
 use restante_federation::config::{
     FederationSection, KeysSection, PeerSection, Period, TlsSection,
 };
+use restante_federation::{BaseUrl, ClientConfig};
 use restante_federation_proto::{ServerGlob, ServerName};
 use restante_relay_api::Senders;
 use restante_relay_api::limits::SENDERS_MAX;
@@ -63,6 +63,14 @@ pub struct NodeConfig {
     /// Whose word counts for keys.
     #[serde(default)]
     pub keys: KeysSection,
+}
+
+impl NodeConfig {
+    /// How to reach other servers.
+    pub fn client_config(&self) -> ClientConfig {
+        let web_sites = self.records.web_sites.clone();
+        ClientConfig { web_sites, ..self.federation.client_config() }
+    }
 }
 
 /// `[outbound]`.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_federation::{
-    Certificate, ClientConfig, ClientConfigError, ConnectionsPerAddress, FederationClient,
-    Identity, InheritedSockets, Listener, ListenerError, Place, ServeLimits, SqliteKeyStore,
-    TrustedProxies, create_private_folder, serve,
+    Certificate, ClientConfigError, ConnectionsPerAddress, FederationClient, Identity,
+    InheritedSockets, Listener, ListenerError, Place, ServeLimits, SqliteKeyStore, TrustedProxies,
+    create_private_folder, serve,
 };
 use restante_federation_proto::{Clock, SigningKey, SystemDice};
 use restante_operators::{ConfigSource, Reload, TokenError};
@@ -203,13 +203,7 @@ fn service_parts(config: &NodeConfig, clock: Arc<dyn Clock>) -> Result<ServicePa
     Ok(ServiceParts {
         identity,
         other_keys,
-        exchange: Arc::new(FederationClient::new(
-            ClientConfig {
-                web_sites: config.records.web_sites.clone(),
-                ..config.federation.client_config()
-            },
-            clock.clone(),
-        )?),
+        exchange: Arc::new(FederationClient::new(config.client_config(), clock.clone())?),
         homeserver: homeserver::at(config.homeserver.clone())?,
         database,
         key_store: Arc::new(SqliteKeyStore::open(&config.data.join("keys.sqlite"))?),

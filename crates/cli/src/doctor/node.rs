@@ -2,6 +2,7 @@
 
 mod hook;
 mod inbound;
+mod record;
 mod relays;
 
 use std::path::Path;
@@ -41,14 +42,13 @@ pub(super) async fn examine(report: &mut Report, file: &Path) {
     report.step("key file", outcome);
     let admin = AdminClient::open("node", config.admin.listen, &config.data);
     door::examine(report, admin.as_ref()).await;
-    let client =
-        match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {
-            Ok(client) => client,
-            Err(error) => {
-                let outcome = Outcome::failed(error.to_string(), "correct [federation]");
-                return report.step("client", outcome);
-            }
-        };
+    let client = match FederationClient::new(config.client_config(), Arc::new(SystemClock)) {
+        Ok(client) => client,
+        Err(error) => {
+            let outcome = Outcome::failed(error.to_string(), "correct [federation]");
+            return report.step("client", outcome);
+        }
+    };
     homeserver(report, &client, &config, key.as_ref()).await;
     let Some(key) = key else { return };
     let identity = Identity { server_name: config.server_name.clone(), key: Arc::new(key) };
@@ -56,6 +56,7 @@ pub(super) async fn examine(report: &mut Report, file: &Path) {
     let relays = relays::known(&config, admin.ok().as_ref()).await;
     inbound::examine(report, &client, &config, &identity).await;
     relays::examine(report, &client, &identity, &relays).await;
+    report.step("relay record", record::outcome(&client, &config, &identity).await);
 }
 
 /// The homeserver answers, and has the key that the node signs with.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
-use crate::relay_book::{KnownRelay, RelaySource};
+use crate::relay_book::{KnownRelay, RelaySource, RelaysByServer};
 use crate::relay_records::Recorded;
 
 /// Bytes of a request's body: one URL.
@@ -84,10 +84,8 @@ pub(super) async fn list(
     };
     let records: Vec<Recorded> = records.map_err(unavailable)?;
     let named = book.watch().borrow().clone();
-    let mut entries: Vec<RelayEntry> = records
-        .iter()
-        .flat_map(|recorded| of_record(recorded, named.contains_key(&recorded.record.server_name)))
-        .collect();
+    let mut entries: Vec<RelayEntry> =
+        records.iter().flat_map(|recorded| of_record(recorded, &named)).collect();
     let is_wanted = |server: &ServerName| wanted.as_ref().is_none_or(|wanted| wanted == server);
     for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
         entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
@@ -156,8 +154,9 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
     }
 }
 
-fn of_record(recorded: &Recorded, is_named: bool) -> impl Iterator<Item = RelayEntry> {
+fn of_record(recorded: &Recorded, named: &RelaysByServer) -> impl Iterator<Item = RelayEntry> {
     let Recorded { record, learned_from, learned_at } = recorded;
+    let in_force = !named.contains_key(&record.server_name);
     let mut relays: Vec<_> = record.relays.iter().collect();
     relays.sort_by_key(|relay| relay.priority);
     relays.into_iter().map(move |relay| RelayEntry {
@@ -165,7 +164,7 @@ fn of_record(recorded: &Recorded, is_named: bool) -> impl Iterator<Item = RelayE
         server_name: relay.server_name.clone(),
         url: relay.url.clone(),
         source: "record",
-        in_force: !is_named,
+        in_force,
         record: Some(OfRecord {
             priority: relay.priority,
             learned_from: learned_from.to_string(),
