@@ -130,11 +130,16 @@ pub(super) async fn remove(
     if state.site.relays.remove(&server, &relay).await.map_err(unavailable)? {
         return Ok(done());
     }
-    let configured = state.site.relays.of(&server).iter().any(|known| known.peer.name == relay);
-    let text = if configured {
-        format!("{relay} stands in the configuration file; remove it there and reload")
-    } else {
-        format!("{relay} is not a relay of {server}")
+    let names = |relays: &[Peer]| relays.iter().any(|known| known.name == relay);
+    let holding = state.site.relays.holding(&server).await.map_err(unavailable)?;
+    let text = match (names(&holding), state.site.relays.is_named(&server)) {
+        (true, true) => {
+            format!("{relay} stands in the configuration file; remove it there and reload")
+        }
+        (true, false) => format!(
+            "{server} itself names {relay} in its relay record; to leave its mail elsewhere, name another relay, or an empty list for it in [relays]"
+        ),
+        (false, _) => format!("{relay} is not a relay of {server}"),
     };
     Err(not_found(text))
 }

@@ -427,6 +427,8 @@ async fn each_relay_is_listed_with_where_the_knowledge_came_from() {
     }]);
     assert_eq!(listed, expected);
 
+    let refused = operator.refused(Method::DELETE, "/relays/b.test/r.test", "").await;
+    assert!(refused.0 == 404 && refused.1.contains("b.test itself names r.test"), "{refused:?}");
     operator.done(Method::PUT, "/relays/b.test/mine.test", "").await;
     operator.done(Method::PUT, "/relays/a.test/ours.test", "").await;
     let listed = operator.get("/relays").await;
