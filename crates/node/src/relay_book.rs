@@ -109,14 +109,22 @@ impl RelayBook {
     }
 
     /// The relays that hold `server`'s mail: those that the operator named, else those of its newest record, in the order in
-    /// which it wants them tried. This node is none of them.
+    /// which it wants them tried. This node is none of them. One that the operator named for somebody is where the operator
+    /// says, whatever the record does: it may be on a private address.
     pub(crate) async fn holding(&self, server: &ServerName) -> Result<Vec<Peer>, StoreError> {
         if self.is_named(server) {
             return Ok(self.of(server).into_iter().map(|known| known.peer).collect());
         }
         let recorded = self.record_of(server).await?;
         let relays = recorded.map(|recorded| recorded.relays()).unwrap_or_default();
-        Ok(relays.into_iter().filter(|relay| relay.name != self.shared.own).collect())
+        let others = relays.into_iter().filter(|relay| relay.name != self.shared.own);
+        Ok(others.map(|relay| self.named_peer(&relay.name).unwrap_or(relay)).collect())
+    }
+
+    fn named_peer(&self, relay: &ServerName) -> Option<Peer> {
+        let named = self.shared.relays.borrow();
+        let mut all = named.values().flatten();
+        all.find(|known| known.peer.name == *relay).map(|known| known.peer.clone())
     }
 
     /// The newest record of another server that is known.

@@ -317,3 +317,14 @@ async fn a_record_that_mail_brought_before_its_key_was_believed_counts_when_it_c
     node.listens(Duration::from_secs(5)).await;
     assert_eq!(node.learned_from("c.test").await, Some(LearnedFrom::Mail));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_the_operator_knows_is_where_the_operator_says() {
+    let node = Node::new().await;
+    let place = Some("http://10.0.0.7:8090".parse().unwrap());
+    let ours = Peer::new(name("r.test"), place);
+    node.site.relays.add(name(OWN_NAME), ours.clone()).await.unwrap();
+    assert!(node.takes("b.test", record("b.test", &["r.test", "s.test"], at(1))).await);
+    let relays = node.site.relays.holding(&name("b.test")).await.unwrap();
+    assert_eq!(relays, [ours, Peer::of_stranger(name("s.test"), None)]);
+}
