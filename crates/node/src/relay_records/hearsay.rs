@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as WorkMutex, mpsc};
 use super::{Candidate, LearnedFrom};
 
 /// What waits to be looked into; records of 16 KiB each. What finds no room comes again with the next call or mail.
-const WAITING_MAX: usize = 256;
+pub(super) const WAITING_MAX: usize = 256;
 
 /// Servers of which is remembered that they were met, or which record they sent.
 const REMEMBERED_MAX: usize = 4096;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use restante_federation_proto::{KeyDocument, mint};
 use restante_relay_api::RecordedRelay;
 use restante_relay_api::endpoints::relays_target;
+use restante_relay_api::limits::RECORD_BYTES_MAX;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -234,14 +236,12 @@ async fn a_search_in_vain_is_not_begun_again_at_once_and_never_twice_at_the_same
     node.has_relay("slow.test").await;
     node.site.exchange.answer(&name("slow.test"), Reply::HangsAtAnswer);
     let b = name("b.test");
-    let begun = tokio::time::Instant::now();
     let searches = async {
         let wait = Duration::from_secs(60);
         tokio::join!(node.records.find(&b, wait), node.records.find(&b, Duration::from_secs(1)));
         node.records.find(&b, wait).await;
     };
     node.site.run(searches).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!((node.questions("slow.test"), node.site.exchange.web_asked().len()), (1, 1));
     node.site.clock.advance(Duration::from_secs(120));
     node.finds("b.test").await;
@@ -295,14 +295,17 @@ async fn a_node_that_looks_nothing_up_asks_nobody_and_knows_what_came_with_mail(
 #[tokio::test(start_paused = true)]
 async fn whatever_is_heard_costs_who_tells_it_nothing_and_a_bounded_amount_of_memory() {
     let node = Node::new().await;
+    let hearsay = &node.site.hearsay;
     let json = record("b.test", &["r.test"], at(1));
     for n in 0..10_000 {
-        node.site.hearsay.met(&name(&format!("s{n}.test")));
-        node.site.hearsay.brought(&name("b.test"), &json);
+        hearsay.met(&name(&format!("s{n}.test")));
+        hearsay.brought(&name("b.test"), &json);
     }
-    node.listens(Duration::from_secs(600)).await;
-    let met = node.site.exchange.seen().len();
-    assert!((100..=256).contains(&met), "{met}");
+    // tokio interrupts whoever receives much at once, which must not look like the end.
+    let next = || tokio::task::unconstrained(hearsay.next()).now_or_never().flatten();
+    assert_eq!(std::iter::from_fn(next).count(), hearsay::WAITING_MAX);
+    hearsay.brought(&name("b.test"), &vec![b' '; RECORD_BYTES_MAX + 1].into());
+    assert!(next().is_none(), "it is no record");
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,7 +313,7 @@ async fn a_record_that_mail_brought_before_its_key_was_believed_counts_when_it_c
     let node = Node::new().await;
     let json = record("c.test", &["r.test"], at(1));
     node.site.hearsay.brought(&name("c.test"), &json);
-    node.listens(Duration::from_secs(60)).await;
+    node.listens(Duration::from_secs(5)).await;
     assert_eq!(node.learned_from("c.test").await, None);
     node.site.keys.trust(&document("c.test")).await.unwrap();
     node.site.hearsay.brought(&name("c.test"), &json);

@@ -38,9 +38,8 @@ async fn mail_for_an_offline_server_finds_its_relay_by_itself() {
     let node = node().await;
     node.site.exchange.has_web_file(&node.b, &record(&["r.test"], 1));
     node.relay_answers("r.test", Reply::Json(200, "{}"));
-    let (status, _, elapsed) = node.site.run(node.send("1")).await;
-    assert_eq!(status, 200);
-    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+    let (status, body, _) = node.site.run(node.send("1")).await;
+    assert_eq!(status, 200, "{body}");
     assert_eq!(node.state("1").await, names(&["r.test"]));
     assert_eq!(node.site.run(node.send_content("2", CONTENT)).await.0, 200);
     assert_eq!(node.site.exchange.web_asked().len(), 1, "it is known now");
@@ -54,9 +53,10 @@ async fn sources_that_hang_do_not_hold_up_the_homeserver_for_long() {
     let (status, body, elapsed) = node.site.run(node.send("1")).await;
     assert_eq!(status, 502);
     assert!(body.contains("no relay is known for b.test"), "{body}");
-    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
-    let (_, _, elapsed) = node.site.run(node.send("1")).await;
-    assert!(elapsed < Duration::from_secs(1), "it was looked for a short while ago: {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
+    node.site.run(node.send("1")).await;
+    let asked = (deposits(&node, "ours.test"), node.site.exchange.web_asked().len());
+    assert_eq!(asked, (1, 1), "it was looked for a short while ago");
 }
 
 #[tokio::test(start_paused = true)]
