@@ -23,6 +23,7 @@ mod progress;
 mod relay_command;
 mod relay_status_text;
 mod relays_command;
+mod relays_text;
 mod reload_command;
 #[cfg(test)]
 mod scripted_door;

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::admin_client::AdminClient;
 use crate::args::{NodeConfigOption, RelaysAction};
+use crate::relays_text::{self, RelayLine};
 use crate::{config_file, join_command};
 
 /// Carries out one command on the running node.
@@ -50,20 +51,7 @@ async fn list(
         println!("{}", serde_json::to_string_pretty(&relays)?);
         return Ok(());
     }
-    let relays = relays.as_array().map(Vec::as_slice).unwrap_or_default();
-    if relays.is_empty() {
-        println!("no relays; name one with: restante relays add SERVER RELAY --url URL");
-    }
-    for relay in relays {
-        let text = |name: &str| relay[name].as_str().unwrap_or("-").to_owned();
-        println!(
-            "{}\t{}\t{}\t{}",
-            text("server"),
-            text("server_name"),
-            text("url"),
-            text("source")
-        );
-    }
+    print!("{}", relays_text::text(&serde_json::from_value::<Vec<RelayLine>>(relays)?));
     Ok(())
 }
 

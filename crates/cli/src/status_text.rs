@@ -12,6 +12,7 @@ use crate::time_text::time;
 pub(crate) struct Status {
     server_name: String,
     relays: Vec<RelayLine>,
+    relay_record: Option<OwnRecordLine>,
     destinations: Vec<DestinationLine>,
     refusals: Vec<RefusalLine>,
     #[serde(default)]
@@ -29,6 +30,15 @@ struct RelayLine {
     held: bool,
     registration: Option<RegistrationPart>,
     leaving: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OwnRecordLine {
+    version: i64,
+    relays: Vec<String>,
+    file: Option<String>,
+    file_problem: Option<String>,
+    advice: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,6 +131,9 @@ const ENVELOPES_SHOWN_MAX: usize = 50;
 pub(crate) fn render(status: &Status) -> String {
     let mut text = format!("node of {}\n", status.server_name);
     relays(&mut text, &status.relays);
+    if let Some(record) = &status.relay_record {
+        own_record(&mut text, record);
+    }
     destinations(&mut text, &status.destinations);
     refusals(&mut text, &status.refusals);
     losses(&mut text, &status.losses);
@@ -225,6 +238,25 @@ fn losses(text: &mut String, losses: &[LossLine]) {
     }
     if losses.len() > ENVELOPES_SHOWN_MAX {
         line(text, &format!("  and {} more; --json shows all", losses.len() - ENVELOPES_SHOWN_MAX));
+    }
+}
+
+fn own_record(text: &mut String, record: &OwnRecordLine) {
+    let named = if record.relays.is_empty() { "none".to_owned() } else { record.relays.join(", ") };
+    line(
+        text,
+        &format!(
+            "\nrelays that others find for this server, since {}: {named}",
+            time(record.version)
+        ),
+    );
+    match (&record.file, &record.file_problem) {
+        (Some(file), Some(problem)) => {
+            let advice = record.advice.as_deref().unwrap_or_default();
+            line(text, &format!("  {file} can't be written: {problem}; {advice}"));
+        }
+        (Some(file), None) => line(text, &format!("  written to {file}")),
+        (None, _) => {}
     }
 }
 
@@ -354,6 +386,8 @@ mod tests {
                 { "server_name": "r2.example", "url": null, "last_collect_at": 0, "last_error": null, "leaving": "keep",
                   "registration": { "state": "registered", "at": 0, "granted": { "time_to_live_ms": 2_592_000_000_u64 } } },
             ],
+            "relay_record": { "version": 0, "relays": ["r2.example"], "file": "/var/www/restante",
+                              "file_problem": "Permission denied", "advice": "let it write there" },
             "destinations": [],
             "refusals": [{ "relay": "r1.example", "destination": "c.example", "reason": "429", "meaning": "it is full",
                            "rests_until": 0, "lasting": "temporary", "at": 0 }],
@@ -368,6 +402,8 @@ mod tests {
             "holds our mailbox",
             "mail is kept for 30 days",
             "what it holds is collected first",
+            "since 1970-01-01T00:00:00Z: r2.example",
+            "/var/www/restante can't be written: Permission denied; let it write there",
             "r1.example for c.example",
             "it is full",
             "not asked again before",

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as PoolError};
@@ -26,12 +27,15 @@ use ipnet::IpNet;
 use restante_federation_proto::{Clock, ServerName};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, collect_limited, empty};
 use crate::discovery::resolver::{NoResolver, Resolver, resolver};
+use crate::discovery::well_known::WELL_KNOWN_BYTES_MAX;
 use crate::discovery::{Discovery, deny_list};
-use crate::exchange::{BaseUrl, Exchange, ExchangeError, Patience, Peer, Stage};
+use crate::exchange::{
+    BaseUrl, Exchange, ExchangeError, NamedBy, Patience, Peer, Stage, WebFileError,
+};
 use crate::executor::TaskOwner;
-use connector::{Connector, DISCOVERED};
+use connector::{Connector, DISCOVERED, STRANGERS_HTTP, STRANGERS_HTTPS};
 use dial::{DialError, Dialer};
 pub use steps::Way;
 use web::HttpsWeb;
@@ -83,6 +87,8 @@ pub struct ClientConfig {
     pub dns: DnsConfig,
     /// PEM files with further certificate authorities, beside the system's.
     pub extra_ca_files: Vec<PathBuf>,
+    /// Servers whose web site's URL the operator knows; for others the name itself is asked for it.
+    pub web_sites: BTreeMap<ServerName, BaseUrl>,
 }
 
 /// The configuration can't be used; the message names file and reason.
@@ -93,6 +99,7 @@ pub struct ClientConfigError(pub String);
 /// The direct transport. Dropping it ends its connections, answers that are still streaming included.
 pub struct FederationClient {
     routes: BTreeMap<ServerName, BaseUrl>,
+    web_sites: BTreeMap<ServerName, BaseUrl>,
     discovery: Arc<Discovery>,
     dialer: Arc<Dialer>,
     pool: Client<Connector, Body>,
@@ -119,7 +126,8 @@ impl FederationClient {
             }
             Err(reason) => return Err(ClientConfigError(reason)),
         };
-        let dialer = Arc::new(Dialer { resolver: resolver.clone(), policy: config.addresses, tls });
+        let dialer =
+            Arc::new(Dialer { resolver: resolver.clone(), policy: config.addresses.clone(), tls });
         let web = Arc::new(HttpsWeb(dialer.clone()));
         let discovery = Arc::new(Discovery::new(resolver, web, clock));
         let tasks = TaskOwner::new();
@@ -131,12 +139,23 @@ impl FederationClient {
             // Only what no connection has begun to send is tried again, on another connection.
             .retry_canceled_requests(true)
             .build(Connector { dialer: dialer.clone(), discovery: discovery.clone() });
-        Ok(Self { routes: config.routes, discovery, dialer, pool, _tasks: tasks })
+        let ClientConfig { routes, web_sites, .. } = config;
+        Ok(Self { routes, web_sites, discovery, dialer, pool, _tasks: tasks })
     }
 
     async fn place(&self, peer: &Peer, patience: Duration) -> Result<Place, ExchangeError> {
-        if let Some(url) = peer.url.as_ref().or_else(|| self.routes.get(&peer.name)) {
-            return Ok(place_of_url(url));
+        let route = self.routes.get(&peer.name);
+        match (peer.named_by, &peer.url, route) {
+            (NamedBy::Operator, Some(url), _) | (_, None, Some(url)) => {
+                return Ok(place_of_url(url, NamedBy::Operator));
+            }
+            (NamedBy::Stranger, Some(_), Some(route)) => {
+                return Ok(place_of_url(route, NamedBy::Operator));
+            }
+            (NamedBy::Stranger, Some(url), None) => {
+                return Ok(place_of_url(url, NamedBy::Stranger));
+            }
+            (_, None, None) => {}
         }
         let unresolvable = |reason: &str| ExchangeError::Unresolvable {
             server: peer.name.clone(),
@@ -155,8 +174,14 @@ impl FederationClient {
     }
 }
 
-fn place_of_url(url: &BaseUrl) -> Place {
-    let (scheme, default_port) = if url.tls { ("https", 443) } else { ("http", 80) };
+/// The pool keeps connections apart by their scheme, so that a stranger's URL meets none that the operator's word opened.
+fn place_of_url(url: &BaseUrl, named_by: NamedBy) -> Place {
+    let (scheme, default_port) = match (url.tls, named_by) {
+        (true, NamedBy::Operator) => ("https", 443),
+        (false, NamedBy::Operator) => ("http", 80),
+        (true, NamedBy::Stranger) => (STRANGERS_HTTPS, 443),
+        (false, NamedBy::Stranger) => (STRANGERS_HTTP, 80),
+    };
     let authority = format!("{}:{}", url.host, url.port);
     let host_header = if url.port == default_port { url.host.clone() } else { authority.clone() };
     Place { scheme, authority, host_header }
@@ -195,6 +220,43 @@ impl Exchange for FederationClient {
             }
             Err(error) => Err(not_connected(server, error)),
         }
+    }
+
+    async fn web_file(
+        &self,
+        server: &ServerName,
+        path: &'static str,
+        patience: Duration,
+    ) -> Result<Bytes, WebFileError> {
+        let file = async {
+            match self.web_sites.get(server) {
+                Some(site) => self.file_of_operators_site(site, path).await,
+                None => self.discovery.web_file(server, path).await,
+            }
+        };
+        let file = timeout(patience, file).await;
+        file.unwrap_or_else(|_| Err(format!("the web site of {server} did not answer in time")))
+            .map_err(WebFileError)
+    }
+}
+
+impl FederationClient {
+    /// Nothing is followed from there: the operator's word is about this site alone.
+    async fn file_of_operators_site(
+        &self,
+        site: &BaseUrl,
+        path: &'static str,
+    ) -> Result<Bytes, String> {
+        let mut request = Request::new(empty());
+        *request.uri_mut() = Uri::from_static(path);
+        let request = addressed(request, &place_of_url(site, NamedBy::Operator));
+        let request = request.map_err(|error| error.to_string())?;
+        let answer = self.pool.request(request).await.map_err(|error| error.to_string())?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("{site} answered {}", answer.status()));
+        }
+        let body = collect_limited(answer.into_body(), WELL_KNOWN_BYTES_MAX).await;
+        body.map_err(|error| format!("{site}: {error}"))
     }
 }
 

@@ -111,6 +111,7 @@ impl FederationSection {
                 DnsSection::Servers(servers) => DnsConfig::Servers(servers.clone()),
             },
             extra_ca_files: self.extra_ca_files.clone(),
+            web_sites: BTreeMap::new(),
         }
     }
 }
@@ -143,7 +144,7 @@ pub struct PeerSection {
 
 impl From<PeerSection> for Peer {
     fn from(section: PeerSection) -> Self {
-        Self { name: section.server_name, url: section.url }
+        Self::new(section.server_name, section.url)
     }
 }
 

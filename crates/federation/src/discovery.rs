@@ -13,13 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use restante_federation_proto::{Clock, ServerName, Timestamp};
 
 use crate::bounded_map::BoundedMap;
 use name::{FEDERATION_PORT, Host, Named};
 use resolver::{ResolveError, Resolver};
 use srv::in_order_of_trial;
-use well_known::{Meaning, REDIRECTS_MAX, WebAnswer, WellKnownUrl, meaning};
+use well_known::{
+    Meaning, REDIRECTS_MAX, SERVER_FILE, WebAnswer, WellKnownUrl, elsewhere, meaning,
+};
 
 /// Hosts whose delegation, or lack of one, is remembered.
 const REMEMBERED_MAX: usize = 4096;
@@ -145,13 +148,30 @@ impl Discovery {
     }
 
     async fn ask_well_known(&self, host: &str) -> Result<(Named, Duration), String> {
-        let mut url = WellKnownUrl::of(host);
+        let mut url = WellKnownUrl::of(host, SERVER_FILE);
         for _ in 0..=REDIRECTS_MAX {
             let answer = self.web.ask(&url).await?;
             match meaning(&url, &answer, self.clock.now()) {
                 Meaning::Delegated(named, lifetime) => return Ok((named, lifetime)),
                 Meaning::Elsewhere(there) => url = there,
                 Meaning::Nothing(reason) => return Err(reason),
+            }
+        }
+        Err(format!("more than {REDIRECTS_MAX} redirects"))
+    }
+
+    /// The file at `path` of the web site that `server`'s name is, redirects followed; nothing is remembered.
+    pub(crate) async fn web_file(&self, server: &ServerName, path: &str) -> Result<Bytes, String> {
+        let named = Named::parse(server.as_str()).filter(|_| server.public_key().is_none());
+        let Some(Named { host: Host::Dns(host), .. }) = named else {
+            return Err(format!("{server} is no DNS name, and has no web site"));
+        };
+        let mut url = WellKnownUrl::of(&host, path);
+        for _ in 0..=REDIRECTS_MAX {
+            let answer = self.web.ask(&url).await?;
+            match elsewhere(&url, &answer)? {
+                Some(there) => url = there,
+                None => return Ok(answer.body.into()),
             }
         }
         Err(format!("more than {REDIRECTS_MAX} redirects"))
@@ -348,6 +368,28 @@ mod tests {
         assert_eq!(world.named("b.example").await, "fed.b.example:443");
         world.clock.advance(Duration::from_hours(24));
         assert_eq!(world.named("b.example").await, "b.example");
+    }
+
+    #[tokio::test]
+    async fn a_web_sites_file_comes_over_redirects_and_only_from_a_dns_name() {
+        let world = World::new(TableResolver::default());
+        world.page("b.example", 307, "https://www.b.example/elsewhere", "");
+        world.page("www.b.example", 200, "", "the file");
+        let file = async |server: &str| {
+            let server = server.parse().unwrap();
+            world.discovery.web_file(&server, "/.well-known/matrix/other").await
+        };
+        assert_eq!(file("b.example:8448").await.unwrap(), "the file");
+        let asked = world.web.asked.lock().unwrap().clone();
+        assert_eq!(asked, ["b.example/.well-known/matrix/other", "www.b.example/elsewhere"]);
+
+        world.page("c.example", 404, "", "");
+        world.page("d.example", 302, "http://d.example/plain", "");
+        world.page("e.example", 302, "https://e.example/", "");
+        let key = "0123456789abcdef".repeat(4);
+        for none in ["c.example", "d.example", "e.example", "192.0.2.1", "[2606::1]", &key] {
+            assert!(file(none).await.is_err(), "{none}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

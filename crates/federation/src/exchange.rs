@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response};
 use restante_federation_proto::ServerName;
@@ -97,14 +98,37 @@ impl fmt::Display for BaseUrl {
 pub struct Peer {
     /// The server.
     pub name: ServerName,
-    /// Where it is, when an operator says so. It skips discovery and the deny list of addresses, so a URL that a
-    /// stranger wrote, in a relay record for example, must be checked before it is put here.
+    /// Where it is, when somebody says so. It skips discovery.
     pub url: Option<BaseUrl>,
+    /// Whose word this is.
+    pub named_by: NamedBy,
+}
+
+/// Who named a server to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NamedBy {
+    /// The operator: the URL skips the deny list of addresses as well.
+    Operator,
+    /// A stranger, in a relay record for example: the URL must not lead to addresses that are denied to strangers, and a
+    /// route of the operator's goes before it.
+    Stranger,
+}
+
+impl Peer {
+    /// A server that the operator named.
+    pub fn new(name: ServerName, url: Option<BaseUrl>) -> Self {
+        Self { name, url, named_by: NamedBy::Operator }
+    }
+
+    /// A server that a stranger named.
+    pub fn of_stranger(name: ServerName, url: Option<BaseUrl>) -> Self {
+        Self { name, url, named_by: NamedBy::Stranger }
+    }
 }
 
 impl From<ServerName> for Peer {
     fn from(name: ServerName) -> Self {
-        Self { name, url: None }
+        Self::new(name, None)
     }
 }
 
@@ -186,7 +210,24 @@ pub trait Exchange: Send + Sync + 'static {
         request: Request<Body>,
         patience: Patience,
     ) -> Result<Response<Body>, ExchangeError>;
+
+    /// The file at `path` of the web site that `server`'s name is, which is often up when the server itself is not.
+    /// Answers other than 200 are errors that say so; so is that this transport knows no web sites.
+    async fn web_file(
+        &self,
+        server: &ServerName,
+        path: &'static str,
+        patience: Duration,
+    ) -> Result<Bytes, WebFileError> {
+        let _ = (path, patience);
+        Err(WebFileError(format!("{server} has no web site that can be asked")))
+    }
 }
+
+/// Why a web site gave no file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WebFileError(pub String);
 
 #[cfg(test)]
 mod tests {

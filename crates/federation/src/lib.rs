@@ -24,7 +24,9 @@ pub use client::{
     AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,
 };
 pub use content_coding::{ContentCoding, UnknownCoding};
-pub use exchange::{BaseUrl, BaseUrlError, Exchange, ExchangeError, Patience, Peer, Stage};
+pub use exchange::{
+    BaseUrl, BaseUrlError, Exchange, ExchangeError, NamedBy, Patience, Peer, Stage, WebFileError,
+};
 pub use key_ring::{
     Freshness, KeyLookupError, KeyRing, KeyRingParts, NOTARY_SERVERS_MAX, Notary, Voucher,
 };

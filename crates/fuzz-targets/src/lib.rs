@@ -17,6 +17,7 @@ mod names;
 mod notary;
 mod proof;
 mod reference;
+mod relay_record;
 mod requests;
 mod signed_json;
 mod signer;
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target("notary_response", notary::notary_response),
     target("path_segment", requests::path_segment),
     target("proof", proof::proof),
+    target("relay_record", relay_record::relay_record),
     target("relay_txn", collect::relay_txn),
     target("request", requests::request),
     target("server_name", names::server_name),

@@ -2,6 +2,7 @@
 
 mod document;
 mod keys;
+pub(crate) mod matrix_tokens;
 mod membership;
 mod parked;
 pub(crate) mod ready;

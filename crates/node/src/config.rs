@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use restante_federation::BaseUrl;
 use restante_federation::config::{
     FederationSection, KeysSection, PeerSection, Period, TlsSection,
 };
+use restante_federation::{BaseUrl, ClientConfig};
 use restante_federation_proto::{ServerGlob, ServerName};
 use restante_operators::LogSection;
 use restante_relay_api::Senders;
@@ -55,6 +55,9 @@ pub struct NodeConfig {
     /// How to hand over what was collected.
     #[serde(default)]
     pub inbox: InboxSection,
+    /// How relays are found that nobody named.
+    #[serde(default)]
+    pub records: RecordsSection,
     /// Relays of each server; the own server's are those that hold our mail.
     #[serde(default)]
     pub relays: BTreeMap<ServerName, Vec<PeerSection>>,
@@ -64,6 +67,14 @@ pub struct NodeConfig {
     /// Whose word counts for keys.
     #[serde(default)]
     pub keys: KeysSection,
+}
+
+impl NodeConfig {
+    /// How to reach other servers.
+    pub fn client_config(&self) -> ClientConfig {
+        let web_sites = self.records.web_sites.clone();
+        ClientConfig { web_sites, ..self.federation.client_config() }
+    }
 }
 
 /// `[outbound]`.
@@ -102,6 +113,8 @@ pub struct AdminSection {
     pub listen: SocketAddr,
     /// Names by which it may be called there, beside IP addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Users of the homeserver whose access tokens open the admin API's relays.
+    pub matrix_admins: Vec<String>,
 }
 
 /// `[delivery]`.
@@ -190,6 +203,24 @@ impl MailboxSection {
     }
 }
 
+/// `[records]`: relay records, others' and the own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordsSection {
+    /// Whether other servers are asked for their records.
+    pub look_up: bool,
+    /// The file that the node writes its own record to, for a web server.
+    pub well_known_file: Option<PathBuf>,
+    /// Servers whose web site's URL is known here.
+    pub web_sites: BTreeMap<ServerName, BaseUrl>,
+}
+
+impl Default for RecordsSection {
+    fn default() -> Self {
+        Self { look_up: true, well_known_file: None, web_sites: BTreeMap::new() }
+    }
+}
+
 /// `[inbox]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -224,7 +255,8 @@ impl Default for InboundSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8471)), hosts: Vec::new() }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8471));
+        Self { listen, hosts: Vec::new(), matrix_admins: Vec::new() }
     }
 }
 

@@ -32,6 +32,7 @@ use restante_sqlite::StoreError;
 use tokio::time::Instant;
 
 pub(crate) use deposits::{Lasting, Refusal};
+use mail::Beside;
 pub(crate) use mail::{Mail, Outgoing};
 pub(crate) use resting::meaning;
 
@@ -39,6 +40,7 @@ use crate::answer::{self, Answer};
 use crate::background::Background;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
+use crate::relay_records::RelayRecords;
 use crate::site::Site;
 use crate::store::ledger::Ledger;
 use capsules::{Capsules, Packed};
@@ -65,6 +67,7 @@ struct Inner {
     site: Site,
     ledger: Ledger,
     schedule: Adjustable<Schedule>,
+    records: RelayRecords,
     deposits: Deposits,
     capsules: Capsules,
     turns: Turns,
@@ -90,19 +93,29 @@ enum Attempt {
     Failed(String),
 }
 
+/// What a delivery works with.
+pub(crate) struct DeliveryParts {
+    /// The node.
+    pub(crate) site: Site,
+    /// How long each part may take.
+    pub(crate) schedule: Adjustable<Schedule>,
+    /// Who finds relays that nobody named.
+    pub(crate) records: RelayRecords,
+    /// Owner of the deposits that outlive their call.
+    pub(crate) background: Background,
+}
+
 impl Delivery {
-    /// Opens the ledger; `background` owns the deposits that outlive their call.
-    pub(crate) async fn open(
-        site: Site,
-        schedule: Adjustable<Schedule>,
-        background: Background,
-    ) -> Result<Self, StoreError> {
+    /// Opens the ledger.
+    pub(crate) async fn open(parts: DeliveryParts) -> Result<Self, StoreError> {
+        let DeliveryParts { site, schedule, records, background } = parts;
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
         let deposits = Deposits::new(site.clone(), ledger.clone(), background, schedule.clone());
         let capsules = Capsules::new(site.clone());
-        let inner = Inner { site, ledger, schedule, deposits, capsules, turns: Turns::default() };
+        let turns = Turns::default();
+        let inner = Inner { site, ledger, schedule, records, deposits, capsules, turns };
         Ok(Self { shared: Arc::new(inner) })
     }
 
@@ -154,7 +167,10 @@ impl Inner {
                 self.site.counted.delivery(DeliveryOutcome::Refused);
                 Ok(answer.into_response())
             }
-            Direct::Unreachable(reason) => self.leave_with_relays(mail, (&line, id), reason).await,
+            Direct::Unreachable(reason) => {
+                let relays = self.relays_of(destination, begun).await;
+                self.leave_with_relays(mail, (&line, id), relays, reason).await
+            }
         }
     }
 
@@ -181,6 +197,10 @@ impl Inner {
                 Attempt::Failed(reason) => {
                     tracing::debug!(destination = %mail.destination(), txn_id = mail.txn_id(), delivery.id = %added.1, reason, "attempt failed");
                     progress.failed(self.count_failure(mail.destination()).await);
+                    // Whoever waits for the next attempt does not wait for this as well.
+                    if self.known_relays_of(mail.destination()).await.is_empty() {
+                        self.records.look_for(mail.destination());
+                    }
                     Direct::Unreachable(reason)
                 }
             };
@@ -204,6 +224,7 @@ impl Inner {
         let outcome = answer.outcome();
         if outcome::is_sign_of_life(outcome) {
             self.site.destinations.answered(destination).await;
+            self.site.hearsay.met(destination);
         }
         match outcome {
             Outcome::Delivered => Attempt::Ended(Direct::Delivered(answer)),
@@ -231,10 +252,35 @@ impl Inner {
         }
     }
 
+    /// The relays of a destination, looked for if none is known and there is time. Those of a record are looked for again
+    /// once in a while, for the next delivery.
+    async fn relays_of(&self, destination: &ServerName, begun: Instant) -> Vec<Peer> {
+        let known = self.known_relays_of(destination).await;
+        if self.site.relays.is_named(destination) {
+            return known;
+        }
+        if !known.is_empty() {
+            self.records.look_for(destination);
+            return known;
+        }
+        let wait = self.schedule.current().direct_time_left(begun.elapsed());
+        self.records.find(destination, wait).await;
+        self.known_relays_of(destination).await
+    }
+
+    async fn known_relays_of(&self, destination: &ServerName) -> Vec<Peer> {
+        self.site.relays.holding(destination).await.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, %destination, "its relay record can't be read");
+            Vec::new()
+        })
+    }
+
     async fn leave_with_relays(
         &self,
         mail: &Mail,
         (line, id): (&Line, &RequestId),
+        relays: Vec<Peer>,
         unreachable: String,
     ) -> Result<Response, String> {
         let destination = mail.destination();
@@ -243,12 +289,11 @@ impl Inner {
             LedgerState::Relayed(holders) => holders,
             LedgerState::Pending => BTreeSet::new(),
         };
-        let relays = self.site.relays.of(destination).into_iter().map(|relay| relay.peer);
         let (holding, missing): (Vec<Peer>, Vec<Peer>) =
-            relays.partition(|relay| holders.contains(&relay.name));
+            relays.into_iter().partition(|relay| holders.contains(&relay.name));
         if holding.is_empty() && missing.is_empty() {
             return Err(format!(
-                "{unreachable}, and no relay is known for {destination}; add one with `restante relays add {destination} RELAY`"
+                "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
             ));
         }
         let packed =
@@ -257,7 +302,9 @@ impl Inner {
         let keys = self.site.own_keys.document().await;
         let stream = self.ledger.stream();
         let waybill = mail.waybill(stream, &line.place, capsule, &self.site.identity);
-        let body = mail.deposit_body(&waybill, &keys, capsule, id);
+        let record = self.site.own_record.published();
+        let beside = Beside { keys: &keys, capsule, record: record.as_ref(), id };
+        let body = mail.deposit_body(&waybill, &beside);
         let body = body.map_err(|error| {
             format!("{unreachable}, and no relay can take the transaction: {error}")
         })?;

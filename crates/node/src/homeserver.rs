@@ -9,6 +9,7 @@ mod questions;
 mod replay;
 mod server_acls;
 mod transport;
+mod users;
 mod voucher;
 
 use std::sync::Arc;

@@ -1,10 +1,11 @@
-//! The door: other servers' requests enter here, and go straight to the homeserver but for two endpoints.
+//! The door: other servers' requests enter here, and go straight to the homeserver but for a few endpoints.
 //!
-//! `/send` may have to wait in the inbox, and the own keys are answered here, because the node's document is valid
-//! longer than the homeserver's.
+//! `/send` may have to wait in the inbox; the own keys are answered here, because the node's document is valid longer than
+//! the homeserver's; and the own relay record is the node's.
 
 mod pass;
 mod paths;
+mod record;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use axum::routing::{get, put};
 use http::{HeaderValue, StatusCode, header};
 use restante_federation::x_matrix_headers;
 use restante_federation_proto::{ErrorCode, MatrixError};
-use restante_relay_api::endpoints::{KEY_SERVER, SEND};
+use restante_relay_api::endpoints::{KEY_SERVER, RECORD_FILE, RELAYS, SEND};
 
 use crate::inbox::Inbox;
 use crate::site::Site;
@@ -64,6 +65,8 @@ pub(crate) fn router(site: Site, settings: DoorSettings, inbox: Inbox) -> Router
     Router::new()
         .route(&format!("{SEND}{{txn_id}}"), put(send::send).fallback(pass))
         .route(KEY_SERVER, get(own_keys).fallback(pass))
+        .route(RECORD_FILE, get(record::file).fallback(pass))
+        .route(&format!("{RELAYS}{{server}}"), get(record::of_server).fallback(pass))
         .fallback(pass)
         .layer(axum::middleware::from_fn_with_state(door.clone(), notice))
         .with_state(door)

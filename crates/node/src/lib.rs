@@ -17,10 +17,12 @@ mod metrics;
 mod node;
 mod outbound;
 mod own_keys;
+mod own_record;
 mod passed;
 mod registration;
 mod relay_book;
 mod relay_call;
+mod relay_records;
 mod reload;
 mod restart;
 mod retriever;
@@ -36,7 +38,7 @@ mod witness;
 
 pub use config::{
     AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, MailboxSection,
-    NodeConfig, OutboundSection,
+    NodeConfig, OutboundSection, RecordsSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};

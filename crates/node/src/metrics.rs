@@ -20,6 +20,33 @@ use crate::site::Site;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counted {
     deliveries: Family<OutcomeLabel, Counter>,
+    records: Family<OutcomeLabel, Counter>,
+}
+
+/// What became of another server's relay record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordOutcome {
+    /// It counts.
+    Learned,
+    /// One as new is known.
+    NotNewer,
+    /// Nobody vouches for its key now.
+    Unverified,
+    /// It is no good, or there is no room for it.
+    Refused,
+}
+
+impl RecordOutcome {
+    const ALL: [Self; 4] = [Self::Learned, Self::NotNewer, Self::Unverified, Self::Refused];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::NotNewer => "not_newer",
+            Self::Unverified => "unverified",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// How a transaction of the homeserver's ended.
@@ -72,6 +99,10 @@ impl Counted {
     pub(crate) fn delivery(&self, outcome: DeliveryOutcome) {
         self.deliveries.get_or_create(&OutcomeLabel { outcome: outcome.word() }).inc();
     }
+
+    pub(crate) fn record(&self, outcome: RecordOutcome) {
+        self.records.get_or_create(&OutcomeLabel { outcome: outcome.word() }).inc();
+    }
 }
 
 /// All metrics of a node, and the durations that its doors measure.
@@ -89,6 +120,11 @@ pub(crate) fn of(
         drop(site.counted.deliveries.get_or_create(&OutcomeLabel { outcome: outcome.word() }));
     }
     registry.register("deliveries", help, site.counted.deliveries.clone());
+    for outcome in RecordOutcome::ALL {
+        drop(site.counted.records.get_or_create(&OutcomeLabel { outcome: outcome.word() }));
+    }
+    let help = "Relay records of other servers that were met with, by outcome";
+    registry.register("relay_records", help, site.counted.records.clone());
     let durations = RequestDurations::register(registry, "inbound");
     let look = Look {
         site: site.clone(),

@@ -204,10 +204,7 @@ fn service_parts(config: &NodeConfig, clock: Arc<dyn Clock>) -> Result<ServicePa
     Ok(ServiceParts {
         identity,
         other_keys,
-        exchange: Arc::new(FederationClient::new(
-            config.federation.client_config(),
-            clock.clone(),
-        )?),
+        exchange: Arc::new(FederationClient::new(config.client_config(), clock.clone())?),
         homeserver: homeserver::at(config.homeserver.clone())?,
         database,
         key_store: Arc::new(SqliteKeyStore::open(&config.data.join("keys.sqlite"))?),

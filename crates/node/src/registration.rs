@@ -5,7 +5,6 @@
 
 mod call;
 mod errors;
-mod record;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -14,23 +13,21 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use restante_federation::{BaseUrl, Peer};
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::{
-    InviteLine, LeftMail, RegistrationAnswer, RegistrationRequest, RelayRecord,
-};
+use restante_relay_api::{InviteLine, LeftMail, RegistrationAnswer, RegistrationRequest};
 use restante_sqlite::StoreError;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::MailboxSection;
+use crate::own_record::publish::named;
 use crate::relay_book::{Departure, DepartureState, KnownRelay};
 use crate::relay_call::CallError;
 use crate::site::Site;
-use crate::store::own_record;
 use errors::{AttemptError, joining, leaving, staying};
-use record::SignedWith;
 use standing::standing;
 
 pub(crate) use errors::RegistrationError;
@@ -206,7 +203,7 @@ impl Registrations {
         if url.is_none() && line.relay.public_key().is_some() {
             return Err(RegistrationError::Nowhere(line.relay.clone()));
         }
-        Ok(Peer { name: line.relay.clone(), url })
+        Ok(Peer::new(line.relay.clone(), url))
     }
 
     /// Registers once, and notes what came of it.
@@ -228,7 +225,8 @@ impl Registrations {
         answer
     }
 
-    /// Asks to be served; once more by the relay's clock, if it says that ours is wrong.
+    /// Asks to be served. Once more by the relay's clock, if it says that ours is wrong; and once more with a later
+    /// record, if it holds one of ours that we do not know.
     async fn register(
         &self,
         relay: &Peer,
@@ -236,10 +234,36 @@ impl Registrations {
         invite: Option<String>,
     ) -> Result<RegistrationAnswer, AttemptError> {
         let site = &self.shared.site;
-        let request = self.request(terms, invite.clone(), site.clock.now()).await?;
+        match self.register_above(relay, terms, invite.clone(), None).await {
+            Err(error) if error.is_perhaps_for_the_record() => {
+                let held = call::own_record_at(site, relay).await;
+                let record = self.record(&terms.relays, None, site.clock.now()).await?;
+                match held.filter(|held| held.is_later_than(&record)) {
+                    Some(held) => {
+                        let version = held.version;
+                        tracing::info!(relay = %relay.name, record.version = version.as_millis(), "a relay holds a newer relay record of ours than we know; the next one is above it");
+                        self.register_above(relay, terms, invite, Some(version)).await
+                    }
+                    None => Err(error),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    async fn register_above(
+        &self,
+        relay: &Peer,
+        terms: &Terms,
+        invite: Option<String>,
+        above: Option<Timestamp>,
+    ) -> Result<RegistrationAnswer, AttemptError> {
+        let site = &self.shared.site;
+        let request = self.request(terms, invite.clone(), above, site.clock.now()).await?;
         match call::register(site, relay, &request).await {
             Err(CallError::Clock { theirs }) => {
-                let request = self.request(terms, invite, call::by_clock(site, theirs)).await?;
+                let now = call::by_clock(site, theirs);
+                let request = self.request(terms, invite, None, now).await?;
                 Ok(call::register(site, relay, &request).await?)
             }
             answer => Ok(answer?),
@@ -250,10 +274,11 @@ impl Registrations {
         &self,
         terms: &Terms,
         invite: Option<String>,
+        above: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<RegistrationRequest, AttemptError> {
         let site = &self.shared.site;
-        let record = self.record(&terms.relays, now).await?;
+        let record = self.record(&terms.relays, above, now).await?;
         let keys = site.own_keys.document().await;
         Ok(RegistrationRequest {
             record: raw(&record),
@@ -265,22 +290,13 @@ impl Registrations {
         })
     }
 
-    /// The own relay record, signed; another one is kept before anybody sees it, so that no two have one version.
-    async fn record(&self, relays: &[Peer], now: Timestamp) -> Result<Vec<u8>, StoreError> {
-        let site = &self.shared.site;
-        let kept = own_record::load(&site.database).await?;
-        let before = kept.as_ref().and_then(|json| {
-            let record = serde_json::from_slice::<RelayRecord>(json).ok()?;
-            let is_same = record.signed(&site.identity.key) == *json;
-            let key = if is_same { SignedWith::PresentKey } else { SignedWith::EarlierKey };
-            Some((record, key))
-        });
-        let record = record::record(site.server_name(), relays, before, now);
-        let json = record.signed(&site.identity.key);
-        if kept.is_none_or(|kept| kept != json) {
-            own_record::keep(&site.database, json.clone().into()).await?;
-        }
-        Ok(json)
+    async fn record(
+        &self,
+        relays: &[Peer],
+        above: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Bytes, StoreError> {
+        self.shared.site.own_record.naming(relays, above, now).await
     }
 
     /// What the book says of this relay of ours.
@@ -288,11 +304,9 @@ impl Registrations {
         self.shared.site.relays.own().into_iter().find(|known| known.peer.name == *relay)
     }
 
-    /// The relays that our record names: those that are not being left.
+    /// The relays that our record names.
     fn recorded(&self) -> Vec<Peer> {
-        let stays = |known: &KnownRelay| known.departure.is_none();
-        let own = self.shared.site.relays.own().into_iter();
-        own.filter(stays).map(|known| known.peer).collect()
+        named(&self.shared.site.relays)
     }
 
     fn turn(&self, relay: &ServerName) -> Arc<Semaphore> {

@@ -1,5 +1,5 @@
-//! Who holds whose mail: the relays of each server, from the configuration and from the operator's commands, and which
-//! of our own are being left.
+//! Who holds whose mail: the relays of each server, by the operator's word (the configuration and commands), else by the
+//! server's own relay record; and which of our own are being left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use restante_sqlite::{Database, StoreError};
 use tokio::sync::watch;
 
 use crate::config::NodeConfig;
+use crate::relay_records::Recorded;
 use crate::store;
 
 /// Where a relay's entry came from.
@@ -57,7 +58,7 @@ pub(crate) enum DepartureState {
     Done,
 }
 
-/// All relays, by the server whose mail they hold.
+/// All relays that the operator named, by the server whose mail they hold.
 pub(crate) type RelaysByServer = BTreeMap<ServerName, Vec<KnownRelay>>;
 
 /// The book; changes take effect at once. Clones share it.
@@ -97,12 +98,52 @@ impl RelayBook {
         Ok(Self { shared: Arc::new(inner) })
     }
 
-    /// The relays that hold `server`'s mail.
+    /// The relays that the operator named for `server`.
     pub(crate) fn of(&self, server: &ServerName) -> Vec<KnownRelay> {
         self.shared.relays.borrow().get(server).cloned().unwrap_or_default()
     }
 
-    /// All relays now and after every change.
+    /// Whether the operator said which relays `server` has, be it none: then its record counts for nothing.
+    pub(crate) fn is_named(&self, server: &ServerName) -> bool {
+        self.shared.relays.borrow().contains_key(server)
+    }
+
+    /// The relays that hold `server`'s mail: those that the operator named, else those of its newest record, in the order in
+    /// which it wants them tried. This node is none of them. One that the operator named for somebody is where the operator
+    /// says, whatever the record does: it may be on a private address.
+    pub(crate) async fn holding(&self, server: &ServerName) -> Result<Vec<Peer>, StoreError> {
+        if self.is_named(server) {
+            return Ok(self.of(server).into_iter().map(|known| known.peer).collect());
+        }
+        let recorded = self.record_of(server).await?;
+        let relays = recorded.map(|recorded| recorded.relays()).unwrap_or_default();
+        let others = relays.into_iter().filter(|relay| relay.name != self.shared.own);
+        Ok(others.map(|relay| self.named_peer(&relay.name).unwrap_or(relay)).collect())
+    }
+
+    fn named_peer(&self, relay: &ServerName) -> Option<Peer> {
+        let named = self.shared.relays.borrow();
+        let mut all = named.values().flatten();
+        all.find(|known| known.peer.name == *relay).map(|known| known.peer.clone())
+    }
+
+    /// The newest record of another server that is known.
+    pub(crate) async fn record_of(
+        &self,
+        server: &ServerName,
+    ) -> Result<Option<Recorded>, StoreError> {
+        let server = server.clone();
+        let read = move |connection: &Connection| store::relay_records::load(connection, &server);
+        self.shared.database.read(read).await
+    }
+
+    /// The records that were learned last, at most `limit`.
+    pub(crate) async fn records(&self, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        let read = move |connection: &Connection| store::relay_records::newest(connection, limit);
+        self.shared.database.read(read).await
+    }
+
+    /// What the operator named, now and after every change.
     pub(crate) fn watch(&self) -> watch::Receiver<RelaysByServer> {
         self.shared.relays.subscribe()
     }
@@ -322,7 +363,7 @@ mod tests {
     }
 
     fn relay(relay: &str, url: Option<&str>) -> Peer {
-        Peer { name: name(relay), url: url.map(|url| url.parse().unwrap()) }
+        Peer::new(name(relay), url.map(|url| url.parse().unwrap()))
     }
 
     fn names(relays: &[KnownRelay]) -> Vec<(&str, RelaySource)> {

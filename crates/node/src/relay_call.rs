@@ -88,8 +88,8 @@ pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     /// The endpoint.
     pub(crate) target: &'a RequestTarget,
-    /// The body, canonical.
-    pub(crate) body: Bytes,
+    /// The body, canonical, if there is one.
+    pub(crate) body: Option<Bytes>,
     /// How long discovery and connecting may take, and the answer.
     pub(crate) patience: Patience,
     /// Bytes of an answer.
@@ -99,7 +99,7 @@ pub(crate) struct Call<'a> {
 /// Sends a signed request; the body of a 200.
 pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<Bytes, CallError> {
     let Call { method, target, body, patience, answer_bytes_max } = call;
-    let mut request = signed_request(&site.identity, method, target, &relay.name, Some(body));
+    let mut request = signed_request(&site.identity, method, target, &relay.name, body);
     let id = RequestId::of(site.dice.number());
     let header = HeaderValue::from_str(id.as_str()).expect("it is printable ASCII");
     request.headers_mut().insert(REQUEST_ID_HEADER, header);

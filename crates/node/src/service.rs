@@ -16,10 +16,11 @@ use restante_sqlite::{Database, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::matrix_tokens::MatrixTokens;
 use crate::admin::{self, AdminState, ready};
 use crate::background::Background;
 use crate::config::NodeConfig;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, DeliveryParts};
 use crate::destinations::{DestinationParts, Destinations};
 use crate::homeserver::Homeserver;
 use crate::inbound::{self, DoorSettings, Front};
@@ -27,9 +28,12 @@ use crate::inbox::{self, Inbox};
 use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
 use crate::own_keys::OwnKeys;
+use crate::own_record::{self, OwnRecord};
 use crate::passed::Passed;
 use crate::registration::Registrations;
 use crate::relay_book::{RelayBook, configured};
+use crate::relay_records::RelayRecords;
+use crate::relay_records::hearsay::Hearsay;
 use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
@@ -86,6 +90,7 @@ pub struct Service {
     background: Background,
     retriever: RetrieverStatus,
     registrations: Registrations,
+    records: RelayRecords,
 }
 
 impl Service {
@@ -95,8 +100,14 @@ impl Service {
         let background = Background::default();
         let settings = Settings::of(&config);
         let site = open_site(&config, &settings, parts, &background).await?;
-        let delivery =
-            Delivery::open(site.clone(), settings.schedule.clone(), background.clone()).await?;
+        let records = RelayRecords::new(site.clone(), &config.records, background.clone());
+        let delivery = Delivery::open(DeliveryParts {
+            site: site.clone(),
+            schedule: settings.schedule.clone(),
+            records: records.clone(),
+            background: background.clone(),
+        });
+        let delivery = delivery.await?;
         let inbox = Inbox::open(site.clone(), settings.inbox.clone()).await?;
         let retriever = RetrieverStatus::default();
         let registrations = Registrations::new(site.clone(), config.mailbox.clone());
@@ -116,6 +127,7 @@ impl Service {
             background,
             retriever,
             registrations,
+            records,
         })
     }
 
@@ -154,6 +166,8 @@ impl Service {
             delivery: self.delivery.clone(),
             background: self.background.clone(),
         };
+        let admins = self.config.admin.matrix_admins.clone();
+        let matrix_tokens = MatrixTokens::new(self.site.clone(), admins);
         let front = if self.config.inbound.tls.is_some() { Front::Tls } else { Front::Proxy };
         let door = DoorSettings { front, paths: self.config.inbound.paths.clone() };
         Doors {
@@ -167,17 +181,20 @@ impl Service {
                 &self.durations,
                 "inbound",
             ),
-            admin: admin::door(admin, self.metrics.clone(), self.token.clone()).router(),
+            admin: admin::door(admin, self.metrics.clone(), self.token.clone())
+                .router_admitting(Some(Arc::new(matrix_tokens))),
         }
     }
 
     /// Collects and delivers until `shutdown`, and `serve` as well, which keeps the doors open meanwhile; then lets what
     /// is under way finish.
     pub async fn run(self, serve: impl Future<Output = ()>, shutdown: CancellationToken) {
-        let Self { settings, site, inbox, background, retriever, registrations, .. } = self;
+        let Self { settings, site, inbox, background, retriever, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
-        tasks.spawn(registrations.run(shutdown.clone()));
+        tasks.spawn(self.registrations.run(shutdown.clone()));
+        tasks.spawn(self.records.run(shutdown.clone()));
+        tasks.spawn(own_record::publish::run(site.clone(), shutdown.clone()));
         tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());
@@ -215,7 +232,10 @@ async fn open_site(
         policy: settings.offline.clone(),
     });
     let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
+    let file = config.records.well_known_file.clone();
     Ok(Site {
+        own_record: OwnRecord::new(identity.clone(), database.clone(), file),
+        hearsay: Hearsay::new(clock.clone()),
         stand_in,
         counted: Default::default(),
         passed: Passed::new(database.clone(), clock.clone()),

@@ -10,8 +10,10 @@ use crate::destinations::Destinations;
 use crate::homeserver::Homeserver;
 use crate::metrics::Counted;
 use crate::own_keys::OwnKeys;
+use crate::own_record::OwnRecord;
 use crate::passed::Passed;
 use crate::relay_book::RelayBook;
+use crate::relay_records::hearsay::Hearsay;
 use crate::stand_in::StandIn;
 use crate::witness::Witness;
 
@@ -38,6 +40,10 @@ pub(crate) struct Site {
     pub(crate) dice: Arc<dyn Dice>,
     /// Who holds whose mail.
     pub(crate) relays: RelayBook,
+    /// Our own relay record.
+    pub(crate) own_record: OwnRecord,
+    /// Where it is told what is heard of others' relays.
+    pub(crate) hearsay: Hearsay,
     /// Which destinations are assumed offline.
     pub(crate) destinations: Destinations,
     /// Which events are at which destination.

@@ -11,6 +11,7 @@ pub(crate) mod ledger;
 pub(crate) mod losses;
 pub(crate) mod own_record;
 pub(crate) mod passed;
+pub(crate) mod relay_records;
 pub(crate) mod relays;
 pub(crate) mod rooms;
 pub(crate) mod seen;
@@ -34,6 +35,7 @@ pub const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/004_backlog.sql") },
         Migration { sql: include_str!("store/005_proven.sql") },
         Migration { sql: include_str!("store/006_mailboxes.sql") },
+        Migration { sql: include_str!("store/007_relay_records.sql") },
     ],
 };
 

@@ -10,18 +10,25 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use restante_federation::{
     Body, Exchange, ExchangeError, Identity, KeyRing, KeyRingParts, MemoryKeyStore, Patience, Peer,
-    Stage, collect_limited, full,
+    Stage, WebFileError, collect_limited, full,
 };
 use restante_federation_proto::{ManualClock, ServerName, SigningKey, SystemDice, Timestamp};
+use restante_relay_api::endpoints::RECORD_FILE;
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use crate::background::Background;
+use crate::config::{DeliverySection, RecordsSection};
+use crate::delivery::DeliveryParts;
+use crate::delivery::schedule::Schedule;
 use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
 use crate::homeserver::Homeserver;
 use crate::own_keys::OwnKeys;
+use crate::own_record::OwnRecord;
 use crate::passed::Passed;
 use crate::relay_book::RelayBook;
+use crate::relay_records::RelayRecords;
+use crate::relay_records::hearsay::Hearsay;
 use crate::site::Site;
 use crate::stand_in::StandIn;
 
@@ -105,6 +112,7 @@ impl TestSite {
             .into(),
         });
         let stand_in = StandIn::new(database.clone(), homeserver.clone(), clock.clone());
+        let site_identity = identity.clone();
         let site = Site {
             stand_in,
             counted: Default::default(),
@@ -118,12 +126,30 @@ impl TestSite {
             relays: RelayBook::open(database.clone(), name(OWN_NAME), BTreeMap::new())
                 .await
                 .unwrap(),
+            own_record: OwnRecord::new(site_identity, database.clone(), None),
+            hearsay: Hearsay::new(clock.clone()),
             destinations: destinations.await.unwrap(),
             database,
             clock: clock.clone(),
             dice: Arc::new(SystemDice),
         };
         Self { site, exchange, own_homeserver, clock, background, folder }
+    }
+
+    /// What a delivery works with here.
+    pub(crate) fn delivery_parts(&self, section: &DeliverySection) -> DeliveryParts {
+        DeliveryParts {
+            site: self.site.clone(),
+            schedule: Schedule::from(section).into(),
+            records: self.records(),
+            background: self.background.clone(),
+        }
+    }
+
+    /// Who finds relays here.
+    pub(crate) fn records(&self) -> RelayRecords {
+        let settings = RecordsSection::default();
+        RelayRecords::new(self.site.clone(), &settings, self.background.clone())
     }
 
     /// Runs `work` in virtual time, in which the database takes none.
@@ -216,6 +242,8 @@ pub(crate) struct Seen {
 /// Servers that answer as a test says; one without a script refuses connections.
 #[derive(Default)]
 pub(crate) struct ScriptedExchange {
+    web_files: Mutex<HashMap<ServerName, Bytes>>,
+    web_asked: Mutex<Vec<ServerName>>,
     scripts: Mutex<HashMap<ServerName, Vec<Reply>>>,
     seen: Mutex<Vec<Seen>>,
     count: watch::Sender<usize>,
@@ -232,6 +260,16 @@ impl ScriptedExchange {
         let mut replies: Vec<Reply> = replies.into_iter().collect();
         replies.reverse();
         self.scripts.lock().unwrap().insert(server.clone(), replies);
+    }
+
+    /// From now on the web site of `server` has this file.
+    pub(crate) fn has_web_file(&self, server: &ServerName, file: &Bytes) {
+        self.web_files.lock().unwrap().insert(server.clone(), file.clone());
+    }
+
+    /// Whose web sites were asked so far.
+    pub(crate) fn web_asked(&self) -> Vec<ServerName> {
+        self.web_asked.lock().unwrap().clone()
     }
 
     /// Every request so far.
@@ -304,5 +342,17 @@ impl Exchange for ScriptedExchange {
         };
         let response = Response::builder().status(status).header("content-type", kind);
         Ok(response.body(full(body)).unwrap())
+    }
+
+    async fn web_file(
+        &self,
+        server: &ServerName,
+        path: &'static str,
+        _: Duration,
+    ) -> Result<Bytes, WebFileError> {
+        assert_eq!(path, RECORD_FILE);
+        self.web_asked.lock().unwrap().push(server.clone());
+        let file = self.web_files.lock().unwrap().get(server).cloned();
+        file.ok_or_else(|| WebFileError("it answered 404".to_owned()))
     }
 }

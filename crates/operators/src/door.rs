@@ -12,6 +12,7 @@ use restante_federation_proto::{ErrorCode, MatrixError};
 use utoipa::openapi::OpenApi;
 
 use crate::answer::{Refusal, json};
+use crate::bearer::{Gate, OtherTokens};
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::routes::Routes;
@@ -38,10 +39,15 @@ pub struct Door {
 impl Door {
     /// All routes. The admin API needs the token; the rest is for monitors, which hold none.
     pub fn router(self) -> Router {
+        self.router_admitting(None)
+    }
+
+    /// The same, where tokens of others open a part of the admin API.
+    pub fn router_admitting(self, others: Option<Arc<dyn OtherTokens>>) -> Router {
         let document = openapi::json(self.document);
         let (admin, _) = self.routes.into_parts();
-        let admin =
-            admin.route_layer(middleware::from_fn_with_state(self.token, bearer::authenticate));
+        let gate = Gate { token: self.token, others };
+        let admin = admin.route_layer(middleware::from_fn_with_state(gate, bearer::authenticate));
         Router::new()
             .route("/health", get(alive))
             .route("/ready", get(readiness::handle).with_state(self.readiness))

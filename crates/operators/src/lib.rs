@@ -24,6 +24,7 @@ pub use adjustable::Adjustable;
 pub use answer::{
     Refusal, bad_request, conflict, done, json, json_body, not_found, shown, unavailable,
 };
+pub use bearer::{Admission, OtherTokens};
 pub use disk::free_disk_bytes;
 pub use door::{BASE, Door};
 pub use durations::RequestDurations;

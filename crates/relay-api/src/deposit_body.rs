@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::endpoints::{
-    CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, REQUEST_ID_MEMBER, WAYBILL_MEMBER,
+    CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, RECORD_MEMBER, REQUEST_ID_MEMBER,
+    WAYBILL_MEMBER,
 };
 use crate::limits::{CAPSULE_BYTES_MAX, EDUS_MAX, EXTRAS_BESIDE_CAPSULE_BYTES_MAX, PDUS_MAX};
 use crate::{Capsule, Proof, ProofError, RequestId};
@@ -45,6 +46,8 @@ pub struct Extras {
     pub keys: Option<Bytes>,
     /// The capsule's JSON; [`Capsule::parse`] reads it.
     pub capsule: Option<Bytes>,
+    /// The JSON of the origin's relay record.
+    pub record: Option<Bytes>,
 }
 
 /// A deposit's body, taken apart.
@@ -219,6 +222,11 @@ impl Extras {
         self.with_member(CAPSULE_MEMBER, capsule.canonical())
     }
 
+    /// The same members with the origin's relay record behind them.
+    pub fn with_record(self, record: &[u8]) -> Result<Self, DepositBodyError> {
+        self.with_member(RECORD_MEMBER, record)
+    }
+
     /// The same members with the id by which logs name the delivery behind them.
     pub fn with_request_id(self, id: &RequestId) -> Result<Self, DepositBodyError> {
         let value = serde_json::to_vec(id).expect("a request id is always a JSON string");
@@ -262,6 +270,7 @@ impl Extras {
                 PROOF_MEMBER => extras.proof = Some(Proof::parse(member.value)?),
                 WAYBILL_MEMBER => extras.waybill = Some(Bytes::copy_from_slice(member.value)),
                 KEYS_MEMBER => extras.keys = Some(Bytes::copy_from_slice(member.value)),
+                RECORD_MEMBER => extras.record = Some(Bytes::copy_from_slice(member.value)),
                 CAPSULE_MEMBER => extras.capsule = Some(Bytes::copy_from_slice(member.value)),
                 _ => {}
             }

@@ -17,6 +17,12 @@ pub const COLLECT: &str = "/_matrix/federation/unstable/org.restante/collect";
 /// Registering a mailbox (`PUT`), and leaving (`DELETE`).
 pub const MAILBOX: &str = "/_matrix/federation/unstable/org.restante/mailbox";
 
+/// Prefix of asking for a server's relay record.
+pub const RELAYS: &str = "/_matrix/federation/unstable/org.restante/relays/";
+
+/// Where a server's web site has its relay record.
+pub const RECORD_FILE: &str = "/.well-known/matrix/restante";
+
 /// Name and version.
 pub const VERSION: &str = "/_matrix/federation/v1/version";
 
@@ -44,6 +50,9 @@ pub const CAPSULE_MEMBER: &str = "org.restante.capsule";
 /// The member with the id by which logs name the delivery ([`crate::RequestId`]).
 pub const REQUEST_ID_MEMBER: &str = "org.restante.request_id";
 
+/// The member with the origin's relay record: where answers can be left.
+pub const RECORD_MEMBER: &str = "org.restante.relays";
+
 /// The header that carries the waybill of a direct send: its JSON in unpadded standard base64.
 pub const WAYBILL_HEADER: &str = "x-restante-waybill";
 
@@ -56,6 +65,12 @@ pub fn send_relay_target(txn_id: &str, recipient: &ServerName) -> RequestTarget 
     let target =
         format!("{SEND_RELAY}{}/{}", escape_path_segment(txn_id), escape_path_segment(&user_id));
     target.parse().expect("escaped segments hold only printable ASCII that may be signed")
+}
+
+/// The target of the question which relays hold `server`'s mail.
+pub fn relays_target(server: &ServerName) -> RequestTarget {
+    let target = format!("{RELAYS}{}", escape_path_segment(server.as_str()));
+    target.parse().expect("an escaped segment holds only printable ASCII that may be signed")
 }
 
 /// The user id that stands for `recipient`'s mailbox.

@@ -151,7 +151,7 @@ impl Subject {
             .await
             .unwrap();
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
-        let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let peer = Peer::new(relay.server_name().clone(), Some(url));
         tokio::spawn(relay.run());
         let client = Arc::new(FederationClient::new(ClientConfig::default(), clock).unwrap());
         Self {

@@ -49,15 +49,16 @@ class RecordedClient:
 
     # --- Calls -----------------------------------------------------------------------------------
 
-    async def register(self, homeserver, shared_secret, user, password):
+    async def register(self, homeserver, shared_secret, user, password, admin):
         url = f"{homeserver}/_synapse/admin/v1/register"
         async with ClientSession() as http:
             async with http.get(url) as answer:
                 nonce = (await answer.json())["nonce"]
-            message = "\0".join([nonce, user, password, "notadmin"]).encode()
+            rank = "admin" if admin else "notadmin"
+            message = "\0".join([nonce, user, password, rank]).encode()
             mac = hmac.new(shared_secret.encode(), message, hashlib.sha1).hexdigest()
             body = {"nonce": nonce, "username": user, "password": password, "mac": mac}
-            async with http.post(url, json={**body, "admin": False}) as answer:
+            async with http.post(url, json={**body, "admin": admin}) as answer:
                 told = await answer.json()
                 if answer.status != 200:
                     raise Refused(told.get("errcode"), told.get("error"), answer.status)
@@ -76,7 +77,11 @@ class RecordedClient:
         if encrypting:
             answered(await self.nio.keys_upload())
         self.follower = asyncio.create_task(self.follow())
-        return {"user_id": told.user_id, "device_id": told.device_id}
+        return {
+            "user_id": told.user_id,
+            "device_id": told.device_id,
+            "access_token": told.access_token,
+        }
 
     async def create_room(self, name, invite, room_version, alias, public):
         visibility = RoomVisibility.public if public else RoomVisibility.private

@@ -47,6 +47,13 @@ impl Event {
     }
 }
 
+/// Whether a user administers its homeserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rank {
+    Administrator,
+    User,
+}
+
 /// Whether a client encrypts in encrypted rooms, which takes keys of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encryption {
@@ -66,6 +73,7 @@ pub struct Client {
 struct Account {
     user_id: String,
     device_id: String,
+    access_token: String,
 }
 
 impl Client {
@@ -82,9 +90,16 @@ impl Client {
         Self { name: name.to_owned(), conversation, account: OnceCell::new() }
     }
 
-    pub(crate) async fn register(&self, homeserver: &str, shared_secret: &str, user: &str) {
+    pub(crate) async fn register(
+        &self,
+        homeserver: &str,
+        shared_secret: &str,
+        user: &str,
+        rank: Rank,
+    ) {
         let arguments = json!({
             "homeserver": homeserver, "shared_secret": shared_secret, "user": user, "password": PASSWORD,
+            "admin": rank == Rank::Administrator,
         });
         let registered: Result<String, _> = self.call("register", arguments).await;
         registered.unwrap_or_else(|error| panic!("{} cannot register: {error}", self.name));
@@ -103,6 +118,11 @@ impl Client {
 
     fn account(&self) -> &Account {
         self.account.get().expect("a client is handed out logged in")
+    }
+
+    /// What an app would show the homeserver.
+    pub fn access_token(&self) -> &str {
+        &self.account().access_token
     }
 
     /// The user.

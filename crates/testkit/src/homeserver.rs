@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use restante_federation_proto::{ServerName, SigningKey};
 
-use crate::client::{Client, Encryption};
+use crate::client::{Client, Encryption, Rank};
 use crate::clock::MovedClock;
 use crate::http_probe::get;
 use crate::ports::Port;
@@ -103,7 +103,7 @@ impl Homeserver {
     pub async fn client(&self, user: &str) -> Client {
         let client =
             Client::start(&format!("{user}'s client at {}", self.server_name), &self.directory);
-        client.register(&self.url(), &self.registration_secret, user).await;
+        client.register(&self.url(), &self.registration_secret, user, Rank::User).await;
         client.log_in(&self.url(), user, Encryption::Off).await;
         client
     }
@@ -112,8 +112,18 @@ impl Homeserver {
     pub async fn encrypting_client(&self, user: &str) -> Client {
         let name = format!("{user}'s encrypting client at {}", self.server_name);
         let client = Client::start(&name, &self.directory);
-        client.register(&self.url(), &self.registration_secret, user).await;
+        client.register(&self.url(), &self.registration_secret, user, Rank::User).await;
         client.log_in(&self.url(), user, Encryption::On).await;
+        client
+    }
+
+    /// As [`Homeserver::client`], for a user who administers the homeserver.
+    pub async fn administrator(&self, user: &str) -> Client {
+        let name = format!("{user}'s client at {}", self.server_name);
+        let client = Client::start(&name, &self.directory);
+        let rank = Rank::Administrator;
+        client.register(&self.url(), &self.registration_secret, user, rank).await;
+        client.log_in(&self.url(), user, Encryption::Off).await;
         client
     }
 

@@ -39,6 +39,19 @@ pub struct NodePlan {
     pub notaries: Vec<RelayAddress>,
     /// How long a gap in a room is waited for; the product's default without.
     pub gap_wait: Option<Duration>,
+    /// How it finds relays that nobody named.
+    pub finding: Finding,
+}
+
+/// How nodes find relays that nobody named.
+#[derive(Debug, Clone, Default)]
+pub struct Finding {
+    /// Whether relays on this machine may be found, as if it were the internet.
+    pub on_loopback: bool,
+    /// URLs of web sites by the names of their servers.
+    pub web_sites: BTreeMap<String, String>,
+    /// Where the node writes its own record for a web site.
+    pub file: Option<PathBuf>,
 }
 
 /// The three listeners of a node, fixed before it starts because its neighbors' configurations name them.
@@ -186,6 +199,24 @@ impl NodeProcess {
         self.admin(Method::GET, "/status").await
     }
 
+    /// What it knows of the relays of `server`.
+    pub async fn relays_of(&self, server: &str) -> Vec<Value> {
+        let relays = self.admin(Method::GET, &format!("/relays?server={server}")).await;
+        relays.as_array().cloned().expect("the node lists relays")
+    }
+
+    /// Asks the admin API as an app that holds this access token of the homeserver's.
+    pub async fn ask_with_token(&self, method: Method, path: &str, token: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{ADMIN}{path}", self.doors.admin.url()))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::default())
+            .expect("the harness builds whole URLs");
+        let (status, body) = exchange(request).await.expect("a node that runs answers");
+        (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
+    }
+
     /// What is parked, as `GET /parked` lists it.
     pub async fn parked(&self) -> Vec<Value> {
         let parked = self.admin(Method::GET, "/parked").await;
@@ -287,6 +318,14 @@ fn configuration(plan: &NodePlan, doors: &NodeDoors, data: &std::path::Path) -> 
         "federation": { "routes": plan.routes, "dns": "off" },
         "keys": { "notaries": notaries },
     });
+    let Finding { on_loopback, web_sites, file } = &plan.finding;
+    if *on_loopback {
+        config["federation"]["allow_networks"] = json!(["127.0.0.0/8"]);
+    }
+    config["records"] = json!({ "web_sites": web_sites });
+    if let Some(file) = file {
+        config["records"]["well_known_file"] = json!(file);
+    }
     if let Some(gap_wait) = plan.gap_wait {
         config["inbox"] = json!({ "gap_wait": format!("{}s", gap_wait.as_secs()) });
     }

@@ -10,10 +10,11 @@ use tempfile::TempDir;
 use crate::forwarder::Forwarder;
 use crate::homeserver::{Homeserver, HomeserverPlan, OutboundHook};
 use crate::link::Link;
-use crate::node::{NodeDoors, NodePlan, NodeProcess};
+use crate::node::{Finding, NodeDoors, NodePlan, NodeProcess};
 use crate::relay::{RelayAddress, RelayPlan, RelayProcess, Serves};
 use crate::site::Site;
 use crate::stock_site::StockSite;
+use crate::web_site::WebSite;
 
 /// What the parts of a test know of each other.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct World {
     relays: BTreeMap<String, Vec<RelayAddress>>,
     notaries: Vec<RelayAddress>,
     gap_wait: Option<Duration>,
+    finding: Finding,
+    files: BTreeMap<String, PathBuf>,
 }
 
 impl World {
@@ -45,6 +48,8 @@ impl World {
             relays: BTreeMap::new(),
             notaries: Vec::new(),
             gap_wait: None,
+            finding: Finding::default(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -86,6 +91,20 @@ impl World {
     /// Lets every site that starts from here on wait for less long than by default for relays that may close a gap.
     pub fn wait_for_gaps(&mut self, gap_wait: Duration) {
         self.gap_wait = Some(gap_wait);
+    }
+
+    /// Lets every site that starts from here on find relays on this machine that nobody named.
+    pub fn find_relays(&mut self) {
+        self.finding.on_loopback = true;
+    }
+
+    /// Starts the web site that `server`'s name is; its node writes the relay record there. To be called before the site
+    /// starts.
+    pub async fn start_web_site(&mut self, server: &str) -> WebSite {
+        let site = WebSite::start(self.folder(&format!("{server}/www"))).await;
+        self.finding.web_sites.insert(server.to_owned(), site.url());
+        self.files.insert(server.to_owned(), site.record_file());
+        site
     }
 
     /// Lets whatever starts from here on go another way to `server`: over `url`.
@@ -150,6 +169,7 @@ impl World {
             relays: self.relays.clone(),
             notaries: self.notaries.clone(),
             gap_wait: self.gap_wait,
+            finding: Finding { file: self.files.get(name).cloned(), ..self.finding.clone() },
         };
         link.restore().await;
         let node = NodeProcess::start(plan, doors).await;

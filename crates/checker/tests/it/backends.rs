@@ -23,7 +23,7 @@ async fn hold_to_its_promises(folder: &Path, stores: Stores) {
     let relay = Relay::start_with_stores(config, stores, clock.clone(), shutdown.clone());
     let relay = relay.await.unwrap();
     let url = format!("http://{}", relay.local_address()).parse().unwrap();
-    let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+    let peer = Peer::new(relay.server_name().clone(), Some(url));
     let running = tokio::spawn(relay.run());
 
     let load = Load::new(LoadPlan::with_seed(SEED), clock).unwrap();

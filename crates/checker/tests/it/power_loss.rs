@@ -45,7 +45,7 @@ impl Running {
         let relay = Relay::start(config, Arc::new(SystemClock), shutdown.clone()).await;
         let relay = relay.map_err(|error| format!("the relay does not start: {error}"))?;
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
-        let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let peer = Peer::new(relay.server_name().clone(), Some(url));
         Ok(Self { peer, shutdown, task: tokio::spawn(relay.run()) })
     }
 

@@ -16,6 +16,8 @@ pub(super) fn remarks(config: &NodeConfig) -> Vec<Remark> {
     let mut remarks = doors(config);
     remarks.extend(times(config));
     remarks.extend(relays(config));
+    remarks.extend(well_known_file(config));
+    remarks.extend(matrix_admins(config));
     remarks.extend(files::signing_key("signing_key", &config.signing_key));
     remarks.extend(files::tls("inbound.tls", config.inbound.tls.as_ref()));
     let authorities = config.federation.extra_ca_files.iter();
@@ -102,6 +104,28 @@ fn relays(config: &NodeConfig) -> Vec<Remark> {
     remarks
 }
 
+fn well_known_file(config: &NodeConfig) -> Option<Remark> {
+    let file = config.records.well_known_file.as_ref()?;
+    let has_folder = file.parent().is_some_and(std::path::Path::is_dir);
+    let text = "its folder is not there; make it, and let the node's user write in it";
+    (!has_folder).then(|| Remark::odd("records.well_known_file", text))
+}
+
+/// Another server's users have no access token that the homeserver knows.
+fn matrix_admins(config: &NodeConfig) -> Vec<Remark> {
+    let own = config.server_name.as_str();
+    let is_local = |user: &str| {
+        let parts = user.strip_prefix('@').and_then(|user| user.split_once(':'));
+        parts.is_some_and(|(local, server)| !local.is_empty() && server == own)
+    };
+    let strangers = config.admin.matrix_admins.iter().filter(|user| !is_local(user));
+    let wrong = |user: &String| {
+        let text = format!("{user:?} is no user of this server; write @name:{own}");
+        Remark::wrong("admin.matrix_admins", text)
+    };
+    strangers.map(wrong).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +153,16 @@ mod tests {
             found[0].starts_with("admin.listen: this is the address of outbound.listen"),
             "{found:#?}"
         );
+    }
+
+    #[test]
+    fn who_can_not_be_an_administrator_and_where_no_file_can_be_written_is_named() {
+        let found = remarks_on(
+            "[outbound]\nsecret = \"s\"\n[admin]\nmatrix_admins = [\"@a:a.example\", \"@b:b.example\", \"a\"]\n\
+             [records]\nwell_known_file = \"/nowhere/at/all/restante\"\n",
+        );
+        let about = |key: &str| found.iter().filter(|found| found.starts_with(key)).count();
+        assert_eq!((about("admin.matrix_admins"), about("records.well_known_file")), (2, 1));
     }
 
     #[test]

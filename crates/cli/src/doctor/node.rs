@@ -2,6 +2,7 @@
 
 mod hook;
 mod inbound;
+mod record;
 mod relays;
 
 use std::sync::Arc;
@@ -41,14 +42,13 @@ pub(super) async fn examine(report: &mut Report, options: &NodeConfigOption) {
     report.step("key file", outcome);
     let admin = AdminClient::open("node", options.door.as_ref(), &config.data);
     door::examine(report, admin.as_ref()).await;
-    let client =
-        match FederationClient::new(config.federation.client_config(), Arc::new(SystemClock)) {
-            Ok(client) => client,
-            Err(error) => {
-                let outcome = Outcome::failed(error.to_string(), "correct [federation]");
-                return report.step("client", outcome);
-            }
-        };
+    let client = match FederationClient::new(config.client_config(), Arc::new(SystemClock)) {
+        Ok(client) => client,
+        Err(error) => {
+            let outcome = Outcome::failed(error.to_string(), "correct [federation]");
+            return report.step("client", outcome);
+        }
+    };
     homeserver(report, &client, &config, key.as_ref()).await;
     let Some(key) = key else { return };
     let identity = Identity { server_name: config.server_name.clone(), key: Arc::new(key) };
@@ -56,6 +56,7 @@ pub(super) async fn examine(report: &mut Report, options: &NodeConfigOption) {
     let relays = relays::known(&config, admin.ok().as_ref()).await;
     inbound::examine(report, &client, &config, &identity).await;
     relays::examine(report, &client, &identity, &relays).await;
+    report.step("relay record", record::outcome(&client, &config, &identity).await);
 }
 
 /// The homeserver answers, and has the key that the node signs with.
@@ -65,7 +66,7 @@ async fn homeserver(
     config: &NodeConfig,
     key: Option<&SigningKey>,
 ) {
-    let peer = Peer { name: config.server_name.clone(), url: Some(config.homeserver.clone()) };
+    let peer = Peer::new(config.server_name.clone(), Some(config.homeserver.clone()));
     let homeserver = Callee { client, peer };
     let what_to_do = "start the homeserver, and give it a plain listener on loopback with the resources client and federation, as node.toml shows";
     let outcome = match homeserver.get(VERSION).await {

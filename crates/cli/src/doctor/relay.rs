@@ -114,7 +114,7 @@ async fn address(
 ) -> Option<(Peer, Place)> {
     if let Some(url) = &config.public_url {
         report.step("address", Outcome::ok(format!("{name} at {url}")));
-        return Some((Peer { name, url: Some(url.clone()) }, place_of(url)));
+        return Some((Peer::new(name, Some(url.clone())), place_of(url)));
     }
     if name.public_key().is_some() {
         let url = BaseUrl {
@@ -129,7 +129,7 @@ async fn address(
             "set public_url to what others call, with your reverse proxy in front",
         );
         report.step("address", outcome);
-        return Some((Peer { name, url: Some(url.clone()) }, place_of(&url)));
+        return Some((Peer::new(name, Some(url.clone())), place_of(&url)));
     }
     by_name(report, client, name).await
 }

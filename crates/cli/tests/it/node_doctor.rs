@@ -100,7 +100,8 @@ impl Site {
                  homeserver = \"http://127.0.0.1:{homeserver}\"\n\
                  [outbound]\nlisten = \"127.0.0.1:{outbound}\"\nsecret = \"s3cret\"\n\
                  [inbound]\nlisten = \"127.0.0.1:{inbound}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
-                 [relays]\n\"a.test\" = [{{ server_name = \"relay.test\" }}]\n{routes}"
+                 [relays]\n\"a.test\" = [{{ server_name = \"relay.test\" }}]\n\
+                 [records.web_sites]\n\"a.test\" = \"http://127.0.0.1:{inbound}\"\n{routes}"
             ),
         );
         let relay = start(folder.path(), "relay");
@@ -161,6 +162,7 @@ fn a_node_that_is_well_is_found_so_by_every_step() {
         "own name",
         "relay relay.test",
         "reached by relay.test",
+        "relay record",
     ] {
         assert_eq!(step(&report, name)["verdict"], "ok", "{name}: {report:#}");
     }

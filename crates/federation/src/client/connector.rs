@@ -18,6 +18,10 @@ use crate::discovery::{Destination, Discovery};
 
 /// The scheme of URIs whose authority is a server name.
 pub(crate) const DISCOVERED: &str = "matrix";
+/// The schemes of URLs that a stranger wrote: they lead nowhere but to addresses that strangers' names may lead to.
+pub(crate) const STRANGERS_HTTPS: &str = "strangers-https";
+/// The same without TLS.
+pub(crate) const STRANGERS_HTTP: &str = "strangers-http";
 /// No connection attempt takes longer, whoever waits for it.
 const CONNECT_MAX: Duration = Duration::from_secs(60);
 
@@ -51,7 +55,10 @@ impl Connector {
     async fn connect(&self, uri: &Uri) -> Result<Link, DialError> {
         match uri.scheme_str() {
             Some(DISCOVERED) => self.connect_by_name(uri).await,
-            scheme => self.connect_by_url(uri, scheme == Some("https")).await,
+            Some(STRANGERS_HTTPS) => self.connect_by_url(uri, Tls::On, Source::Discovery).await,
+            Some(STRANGERS_HTTP) => self.connect_by_url(uri, Tls::Off, Source::Discovery).await,
+            Some("https") => self.connect_by_url(uri, Tls::On, Source::Operator).await,
+            _ => self.connect_by_url(uri, Tls::Off, Source::Operator).await,
         }
     }
 
@@ -66,11 +73,18 @@ impl Connector {
         self.dialer.dial(&destinations, Some(&named.host), Source::Discovery).await
     }
 
-    async fn connect_by_url(&self, uri: &Uri, tls: bool) -> Result<Link, DialError> {
+    async fn connect_by_url(&self, uri: &Uri, tls: Tls, source: Source) -> Result<Link, DialError> {
         let host = uri.host().and_then(Host::parse);
         let host = host.ok_or_else(|| DialError::Unresolvable("its URL has no host".into()))?;
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let port = uri.port_u16().unwrap_or(if tls == Tls::On { 443 } else { 80 });
         let destination = Destination { host: host.clone(), port };
-        self.dialer.dial(&[destination], tls.then_some(&host), Source::Operator).await
+        self.dialer.dial(&[destination], (tls == Tls::On).then_some(&host), source).await
     }
+}
+
+/// Whether a URL speaks TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    On,
+    Off,
 }

@@ -22,6 +22,9 @@ const LIFETIME_MIN: Duration = Duration::from_mins(5);
 
 const HTTPS_PORT: u16 = 443;
 
+/// Where a host says to whom it delegates.
+pub(crate) const SERVER_FILE: &str = "/.well-known/matrix/server";
+
 /// Where to ask; always over TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WellKnownUrl {
@@ -52,13 +55,13 @@ pub(crate) enum Meaning {
 }
 
 impl WellKnownUrl {
-    /// Where the well-known file of `host` is.
-    pub(crate) fn of(host: &str) -> Self {
+    /// Where the file `path` of `host` is.
+    pub(crate) fn of(host: &str, path: &str) -> Self {
         Self {
             host: Host::Dns(host.to_owned()),
             port: HTTPS_PORT,
             authority: host.to_owned(),
-            path_and_query: "/.well-known/matrix/server".to_owned(),
+            path_and_query: path.to_owned(),
         }
     }
 
@@ -85,18 +88,28 @@ impl WellKnownUrl {
     }
 }
 
-/// What `answer` to `url` means at `now`.
-pub(crate) fn meaning(url: &WellKnownUrl, answer: &WebAnswer, now: Timestamp) -> Meaning {
+/// Where `answer` to `url` leads, if it is no file; `None` if it is one. The error says what it is else.
+pub(crate) fn elsewhere(
+    url: &WellKnownUrl,
+    answer: &WebAnswer,
+) -> Result<Option<WellKnownUrl>, String> {
     if answer.status.is_redirection() {
         let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         let there = location.and_then(|location| url.redirected(location));
-        return there.map_or_else(
-            || Meaning::Nothing("it redirects to what is no HTTPS URL".into()),
-            Meaning::Elsewhere,
-        );
+        return there.map(Some).ok_or_else(|| "it redirects to what is no HTTPS URL".into());
     }
     if answer.status != StatusCode::OK {
-        return Meaning::Nothing(format!("it answered {}", answer.status));
+        return Err(format!("it answered {}", answer.status));
+    }
+    Ok(None)
+}
+
+/// What `answer` to `url` means at `now`.
+pub(crate) fn meaning(url: &WellKnownUrl, answer: &WebAnswer, now: Timestamp) -> Meaning {
+    match elsewhere(url, answer) {
+        Err(reason) => return Meaning::Nothing(reason),
+        Ok(Some(there)) => return Meaning::Elsewhere(there),
+        Ok(None) => {}
     }
     match delegated(&answer.body) {
         Some(named) => Meaning::Delegated(named, lifetime(&answer.headers, now)),
@@ -166,7 +179,7 @@ mod tests {
     }
 
     fn read(answer: &WebAnswer) -> Meaning {
-        meaning(&WellKnownUrl::of("b.example"), answer, NOW)
+        meaning(&WellKnownUrl::of("b.example", SERVER_FILE), answer, NOW)
     }
 
     fn lifetime_with(headers: &[(&'static str, &'static str)]) -> Duration {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use http::{HeaderMap, Response, StatusCode, Uri, header};
 use restante_federation::{
-    AddressPolicy, Body, ClientConfig, Connection, Exchange, ExchangeError, FederationClient,
-    Patience, Peer, ServeLimits, Stage, collect_limited, full,
+    AddressPolicy, BaseUrl, Body, ClientConfig, Connection, Exchange, ExchangeError,
+    FederationClient, Patience, Peer, ServeLimits, Stage, collect_limited, full,
 };
 use restante_federation_proto::{ServerName, SigningKey};
 use tokio::net::TcpListener;
@@ -194,4 +194,47 @@ fn a_certificate_authority_file_that_is_none_is_refused_by_name() {
     let clock = std::sync::Arc::new(restante_federation_proto::SystemClock);
     let Err(error) = FederationClient::new(config, clock) else { panic!("an empty file") };
     assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn a_strangers_url_leads_nowhere_that_a_strangers_name_does_not_and_a_route_goes_before_it() {
+    let server = Server::start(echo()).await;
+    let url: BaseUrl = format!("http://{}", server.address).parse().unwrap();
+    let name: ServerName = "r.example".parse().unwrap();
+    let named = Peer::of_stranger(name.clone(), Some(url.clone()));
+    let strict = client(ClientConfig::default());
+    // The operator's own word opened a connection there, which is kept.
+    ask(&strict, &Peer::new(name.clone(), Some(url.clone())), "/x").await;
+    let denied = strict.exchange(&named, get("/x"), PATIENCE).await;
+    assert!(matches!(denied, Err(ExchangeError::Denied { .. })), "{denied:?}");
+
+    let allow_networks = vec!["127.0.0.0/8".parse().unwrap()];
+    let addresses = AddressPolicy { allow_networks };
+    let allowing = client(ClientConfig { addresses, ..ClientConfig::default() });
+    assert!(ask(&allowing, &named, "/x").await.starts_with("/x 127.0.0.1:"));
+
+    let routes = BTreeMap::from([(name.clone(), url)]);
+    let routed = client(ClientConfig { routes, ..ClientConfig::default() });
+    let elsewhere = Peer::of_stranger(name, Some("http://127.0.0.1:1".parse().unwrap()));
+    assert!(ask(&routed, &elsewhere, "/x").await.starts_with("/x 127.0.0.1:"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_operators_word_on_where_a_web_site_is_counts() {
+    let page = || async { (StatusCode::OK, "the file") };
+    let moved = || async { (StatusCode::FOUND, [(header::LOCATION, "/.well-known/here")]) };
+    let router = Router::new()
+        .route("/.well-known/here", axum::routing::get(page))
+        .route("/.well-known/moved", axum::routing::get(moved));
+    let server = Server::start(router).await;
+    let name: ServerName = "b.example".parse().unwrap();
+    let web_sites =
+        BTreeMap::from([(name.clone(), format!("http://{}", server.address).parse().unwrap())]);
+    let client = client(ClientConfig { web_sites, ..ClientConfig::default() });
+    let file = async |path| client.web_file(&name, path, PATIENCE.connect).await;
+    assert_eq!(file("/.well-known/here").await.unwrap(), "the file");
+    assert!(file("/.well-known/moved").await.unwrap_err().to_string().contains("302"));
+    assert!(file("/.well-known/none").await.unwrap_err().to_string().contains("404"));
+    server.stop().await;
 }

@@ -61,7 +61,7 @@ pub(crate) fn client(config: ClientConfig) -> FederationClient {
 
 /// The server `name` at `url`.
 pub(crate) fn peer(name: &str, url: &str) -> Peer {
-    Peer { name: name.parse().unwrap(), url: Some(url.parse().unwrap()) }
+    Peer::new(name.parse().unwrap(), Some(url.parse().unwrap()))
 }
 
 pub(crate) fn get(target: &str) -> Request<Body> {

@@ -53,7 +53,7 @@ pub(super) struct LeftBody {
 
 /// Registers at a relay with an invitation, and collects from it from then on. Takes up to a minute.
 #[utoipa::path(post, path = "/_restante/admin/v1/relays/join", tag = "relays", request_body = JoinBody,
-    security(("token" = [])),
+    security(("token" = []), ("matrix" = [])),
     responses((status = 200, body = Joined), (status = 400, body = RefusalBody), (status = 409, body = RefusalBody),
         (status = 502, body = RefusalBody)))]
 pub(super) async fn join(
@@ -68,7 +68,7 @@ pub(super) async fn join(
 
 /// Tells a relay that we leave. Takes up to a minute.
 #[utoipa::path(post, path = "/_restante/admin/v1/relays/{relay}/leave", tag = "relays",
-    params(("relay" = String, Path)), request_body = LeaveBody, security(("token" = [])),
+    params(("relay" = String, Path)), request_body = LeaveBody, security(("token" = []), ("matrix" = [])),
     responses((status = 200, body = LeftBody), (status = 404, body = RefusalBody), (status = 409, body = RefusalBody),
         (status = 502, body = RefusalBody)))]
 pub(super) async fn leave(

@@ -4,7 +4,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use restante_federation::{BaseUrl, Peer};
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::{
     Refusal, RefusalBody, bad_request, done, json_body, not_found, shown, unavailable,
 };
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AdminState;
-use crate::relay_book::{KnownRelay, RelaySource};
+use crate::relay_book::{KnownRelay, RelaySource, RelaysByServer};
+use crate::relay_records::Recorded;
 
 /// Bytes of a request's body: one URL.
 const BODY_BYTES_MAX: usize = 4096;
@@ -33,10 +34,32 @@ pub(super) struct RelayEntry {
     #[schema(value_type = String)]
     server_name: ServerName,
     #[schema(value_type = Option<String>)]
-    url: Option<BaseUrl>,
-    /// `configuration` or `operator`.
+    url: Option<String>,
+    /// `configuration`, `operator`, or `record`: the server's own relay record.
     source: &'static str,
+    /// Whether mail is left there. A record counts for nothing where the operator has named relays.
+    in_force: bool,
+    #[serde(flatten)]
+    record: Option<OfRecord>,
 }
+
+/// What a relay record says, and where it came from.
+#[derive(Serialize, ToSchema)]
+struct OfRecord {
+    /// Lower is tried earlier.
+    priority: u32,
+    /// `well-known` (the server's web site), `server` (its node), `mail`, or `relay` and the relay's name.
+    learned_from: String,
+    /// Milliseconds since 1970.
+    #[schema(value_type = u64)]
+    learned_at: Timestamp,
+    /// When the server made the record, milliseconds since 1970.
+    #[schema(value_type = u64)]
+    version: Timestamp,
+}
+
+/// Records that are shown beside what the operator named, those learned last: a few thousand lines at most.
+const RECORDS_SHOWN_MAX: u32 = 1000;
 
 #[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,27 +69,37 @@ pub(super) struct AddBody {
     url: Option<BaseUrl>,
 }
 
-/// Which relays hold whose mail.
-#[utoipa::path(get, path = "/_restante/admin/v1/relays", tag = "relays", params(Filter), security(("token" = [])),
+/// Which relays hold whose mail: all that the operator named, and those of the 1,000 relay records that were learned last.
+#[utoipa::path(get, path = "/_restante/admin/v1/relays", tag = "relays", params(Filter), security(("token" = []), ("matrix" = [])),
     responses((status = 200, body = [RelayEntry])))]
 pub(super) async fn list(
     State(state): State<AdminState>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(Filter { server: wanted }) = filter?;
-    let all = state.site.relays.watch().borrow().clone();
-    let entries: Vec<RelayEntry> = all
-        .into_iter()
-        .filter(|(server, _)| wanted.as_ref().is_none_or(|wanted| wanted == server))
-        .flat_map(|(server, relays)| relays.into_iter().map(move |relay| entry(&server, relay)))
-        .collect();
+    let book = &state.site.relays;
+    let records = match &wanted {
+        Some(server) => book.record_of(server).await.map(|known| known.into_iter().collect()),
+        None => book.records(RECORDS_SHOWN_MAX).await,
+    };
+    let records: Vec<Recorded> = records.map_err(unavailable)?;
+    let named = book.watch().borrow().clone();
+    let mut entries: Vec<RelayEntry> =
+        records.iter().flat_map(|recorded| of_record(recorded, &named)).collect();
+    let is_wanted = |server: &ServerName| wanted.as_ref().is_none_or(|wanted| wanted == server);
+    for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
+        entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
+    }
+    // Within one server the order stays: it is the order of trial.
+    entries
+        .sort_by(|one, other| (&one.server, !one.in_force).cmp(&(&other.server, !other.in_force)));
     Ok(shown(&entries))
 }
 
 /// Names a relay that holds a server's mail; takes effect at once.
 #[utoipa::path(put, path = "/_restante/admin/v1/relays/{server}/{relay}", tag = "relays",
     params(("server" = String, Path, description = "Whose mail it holds"), ("relay" = String, Path)),
-    request_body = AddBody, security(("token" = [])),
+    request_body = AddBody, security(("token" = []), ("matrix" = [])),
     responses((status = 200), (status = 400, body = RefusalBody)))]
 pub(super) async fn add(
     State(state): State<AdminState>,
@@ -80,14 +113,14 @@ pub(super) async fn add(
             "{relay} is a key, not a name in the DNS; give its URL with --url"
         )));
     }
-    let peer = Peer { name: relay, url: add.url };
+    let peer = Peer::new(relay, add.url);
     state.site.relays.add(server, peer).await.map_err(unavailable)?;
     Ok(done())
 }
 
 /// Takes back what was named here; takes effect at once.
 #[utoipa::path(delete, path = "/_restante/admin/v1/relays/{server}/{relay}", tag = "relays",
-    params(("server" = String, Path), ("relay" = String, Path)), security(("token" = [])),
+    params(("server" = String, Path), ("relay" = String, Path)), security(("token" = []), ("matrix" = [])),
     responses((status = 200), (status = 404, body = RefusalBody)))]
 pub(super) async fn remove(
     State(state): State<AdminState>,
@@ -97,11 +130,16 @@ pub(super) async fn remove(
     if state.site.relays.remove(&server, &relay).await.map_err(unavailable)? {
         return Ok(done());
     }
-    let configured = state.site.relays.of(&server).iter().any(|known| known.peer.name == relay);
-    let text = if configured {
-        format!("{relay} stands in the configuration file; remove it there and reload")
-    } else {
-        format!("{relay} is not a relay of {server}")
+    let names = |relays: &[Peer]| relays.iter().any(|known| known.name == relay);
+    let holding = state.site.relays.holding(&server).await.map_err(unavailable)?;
+    let text = match (names(&holding), state.site.relays.is_named(&server)) {
+        (true, true) => {
+            format!("{relay} stands in the configuration file; remove it there and reload")
+        }
+        (true, false) => format!(
+            "{server} itself names {relay} in its relay record; to leave its mail elsewhere, name another relay, or an empty list for it in [relays]"
+        ),
+        (false, _) => format!("{relay} is not a relay of {server}"),
     };
     Err(not_found(text))
 }
@@ -111,5 +149,32 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
         RelaySource::Configuration => "configuration",
         RelaySource::Operator => "operator",
     };
-    RelayEntry { server: server.clone(), server_name: relay.peer.name, url: relay.peer.url, source }
+    RelayEntry {
+        server: server.clone(),
+        server_name: relay.peer.name,
+        url: relay.peer.url.map(|url| url.to_string()),
+        source,
+        in_force: true,
+        record: None,
+    }
+}
+
+fn of_record(recorded: &Recorded, named: &RelaysByServer) -> impl Iterator<Item = RelayEntry> {
+    let Recorded { record, learned_from, learned_at } = recorded;
+    let in_force = !named.contains_key(&record.server_name);
+    let mut relays: Vec<_> = record.relays.iter().collect();
+    relays.sort_by_key(|relay| relay.priority);
+    relays.into_iter().map(move |relay| RelayEntry {
+        server: record.server_name.clone(),
+        server_name: relay.server_name.clone(),
+        url: relay.url.clone(),
+        source: "record",
+        in_force,
+        record: Some(OfRecord {
+            priority: relay.priority,
+            learned_from: learned_from.to_string(),
+            learned_at: *learned_at,
+            version: record.version,
+        }),
+    })
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use restante_federation::BaseUrl;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::{ReadyReport, shown, unavailable};
-use restante_relay_api::{Fullness, LeftMail};
+use restante_relay_api::{Fullness, LeftMail, RelayRecord};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,6 +14,7 @@ use crate::delivery::{Lasting, Refusal, meaning};
 use crate::destinations::DestinationState;
 use crate::inbox::InboxStatus;
 use crate::losses::{self, Lost};
+use crate::own_record::FILE_ADVICE;
 use crate::registration::Standing;
 use crate::retriever::RelayStatus;
 
@@ -26,6 +27,8 @@ pub(super) struct Status {
     ready: ReadyReport,
     /// Relays that hold our own mail.
     relays: Vec<OwnRelay>,
+    /// What others learn of where our mail can be left; absent while we have had no relay.
+    relay_record: Option<OwnRelayRecord>,
     /// Destinations that did not answer.
     destinations: Vec<Destination>,
     /// Relays that did not take our mail.
@@ -56,6 +59,22 @@ struct OwnRelay {
 }
 
 #[derive(Serialize, ToSchema)]
+struct OwnRelayRecord {
+    /// Milliseconds since 1970.
+    #[schema(value_type = u64)]
+    version: Timestamp,
+    /// The relays that it names.
+    #[schema(value_type = Vec<String>)]
+    relays: Vec<ServerName>,
+    /// The file that is written for a web server.
+    file: Option<String>,
+    /// Why it can't be written.
+    file_problem: Option<String>,
+    /// What to do about that.
+    advice: Option<&'static str>,
+}
+
+#[derive(Serialize, ToSchema)]
 struct Destination {
     #[schema(value_type = String)]
     server_name: ServerName,
@@ -79,6 +98,7 @@ pub(super) async fn handle(
         version: env!("CARGO_PKG_VERSION"),
         ready: state.readiness.look().await,
         relays: own_relays(&state),
+        relay_record: own_relay_record(&state),
         destinations: state.site.destinations.all().into_iter().map(Into::into).collect(),
         refusals: state.delivery.refusals().into_iter().map(Into::into).collect(),
         losses: losses::all(&state.site.database).await.map_err(unavailable)?,
@@ -122,6 +142,20 @@ fn own_relays(state: &AdminState) -> Vec<OwnRelay> {
         url: known.peer.url,
     })
     .collect()
+}
+
+fn own_relay_record(state: &AdminState) -> Option<OwnRelayRecord> {
+    let own = &state.site.own_record;
+    let record: RelayRecord = serde_json::from_slice(&own.published()?).ok()?;
+    let (file, file_problem) = own.file().unzip();
+    let file_problem = file_problem.flatten();
+    Some(OwnRelayRecord {
+        version: record.version,
+        relays: record.relays.into_iter().map(|relay| relay.server_name).collect(),
+        file: file.map(|file| file.display().to_string()),
+        advice: file_problem.as_ref().map(|_| FILE_ADVICE),
+        file_problem,
+    })
 }
 
 impl From<DestinationState> for Destination {

@@ -7,15 +7,17 @@ use http::header::AUTHORIZATION;
 use http::{Method, Request};
 use restante_federation::{Body, collect_limited, full};
 use restante_operators::{BASE, RequestDurations};
+use restante_relay_api::{RecordedRelay, RelayRecord};
+use restante_sqlite::rusqlite::Connection;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::background::Background;
 use crate::config::DeliverySection;
-use crate::delivery::schedule::Schedule;
+use crate::relay_records::{LearnedFrom, Recorded};
 use crate::retriever::RelayStatus;
 use crate::test_inbound::{InboundSite, RELAY, ROOM, Writer, status_when};
+use crate::test_site::{BEGINNING, identity, name};
 
 /// The operator of a site.
 struct Operator {
@@ -25,15 +27,12 @@ struct Operator {
 
 impl Operator {
     async fn of(site: &InboundSite, inbox: Inbox) -> Self {
+        let policy = DeliverySection::default();
+        let delivery = Delivery::open(site.node.delivery_parts(&policy)).await.unwrap();
         let site = site.node.site.clone();
         let folder = tempfile::tempdir().unwrap();
         let token = open_token(folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("admin-token")).unwrap();
-        let policy = DeliverySection::default();
-        let delivery =
-            Delivery::open(site.clone(), Schedule::from(&policy).into(), Background::default())
-                .await
-                .unwrap();
         let retriever = RetrieverStatus::default();
         let (metrics, _) = crate::metrics::of(&site, &inbox, &retriever, folder.path());
         let readiness = ready::readiness(site.database.clone());
@@ -397,4 +396,60 @@ async fn a_node_tells_monitors_that_it_is_alive_and_has_no_file_to_read_again_un
         assert_eq!(operator.refused(Method::POST, "/reload", "").await.0, 409);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_relay_is_listed_with_where_the_knowledge_came_from() {
+    let site = InboundSite::new(&[]).await;
+    let inbox = Inbox::open(site.node.site.clone(), crate::test_inbound::GAP_WAIT).await.unwrap();
+    let relay = RecordedRelay {
+        server_name: name("r.test"),
+        url: Some("https://r.test:8448".to_owned()),
+        priority: 3,
+    };
+    let record =
+        RelayRecord { server_name: name("b.test"), relays: vec![relay], version: BEGINNING };
+    let json = record.signed(&identity("b.test").key);
+    let recorded = Recorded {
+        record,
+        learned_from: LearnedFrom::Relay(name("x.test")),
+        learned_at: BEGINNING,
+    };
+    let put = move |connection: &Connection| {
+        crate::store::relay_records::put(connection, &json, &recorded)
+    };
+    assert!(site.node.database.write(put).await.unwrap());
+    let operator = Operator::of(&site, inbox).await;
+    let listed = operator.get("/relays?server=b.test").await;
+    let expected = json!([{
+        "server": "b.test", "server_name": "r.test", "url": "https://r.test:8448", "source": "record", "in_force": true,
+        "priority": 3, "learned_from": "relay x.test", "learned_at": BEGINNING, "version": BEGINNING,
+    }]);
+    assert_eq!(listed, expected);
+
+    let refused = operator.refused(Method::DELETE, "/relays/b.test/r.test", "").await;
+    assert!(refused.0 == 404 && refused.1.contains("b.test itself names r.test"), "{refused:?}");
+    operator.done(Method::PUT, "/relays/b.test/mine.test", "").await;
+    operator.done(Method::PUT, "/relays/a.test/ours.test", "").await;
+    let listed = operator.get("/relays").await;
+    let lines: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| {
+            (
+                line["server_name"].as_str().unwrap(),
+                line["source"].as_str().unwrap(),
+                line["in_force"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("ours.test", "operator", true),
+            ("mine.test", "operator", true),
+            ("r.test", "record", false)
+        ]
+    );
 }

@@ -77,6 +77,13 @@ pub(crate) enum Lasting {
     Permanent,
 }
 
+/// For how long a relay is left alone, and for what.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    full: Option<Fullness>,
+    time: Duration,
+}
+
 /// The last refusals by relay and destination, each with the end of the relay's rest.
 type Refusals = BTreeMap<(ServerName, ServerName), (Refusal, Option<Instant>)>;
 
@@ -147,11 +154,11 @@ impl Deposits {
                 Ok(answer) => answer,
                 Err(AskError::Slow) => {
                     let reason = format!("no answer within {} s", patience.as_secs());
-                    return Err(self.refused(deposit, relay, (reason, Lasting::Temporary), None));
+                    return Err(self.refused(deposit, relay, (reason, Lasting::Temporary)));
                 }
                 Err(error) => {
                     let refused = (error.text(), Lasting::Temporary);
-                    return Err(self.refused(deposit, relay, refused, None));
+                    return Err(self.refused(deposit, relay, refused));
                 }
             };
             let full = answer.full();
@@ -163,8 +170,8 @@ impl Deposits {
                 Outcome::Busy { retry_after } => {
                     if let Some(full) = full {
                         let refused = (answer.summary(), Lasting::Temporary);
-                        let rest = Some((full, resting::rest(retry_after)));
-                        return Err(self.refused(deposit, relay, refused, rest));
+                        let rest = Rest { full: Some(full), time: resting::rest(retry_after) };
+                        return Err(self.rests_after(deposit, relay, refused, Some(rest)));
                     }
                     let wait = retry_after.max(BUSY_WAIT_MIN);
                     if Instant::now() + wait < deadline {
@@ -176,7 +183,7 @@ impl Deposits {
                 Outcome::Temporary => Lasting::Temporary,
                 Outcome::Permanent => Lasting::Permanent,
             };
-            return Err(self.refused(deposit, relay, (answer.summary(), lasting), None));
+            return Err(self.refused(deposit, relay, (answer.summary(), lasting)));
         }
     }
 
@@ -231,15 +238,20 @@ impl Deposits {
         }
     }
 
-    fn refused(
+    fn refused(&self, deposit: &Deposit, relay: &Peer, refused: (String, Lasting)) -> Refusal {
+        let time = resting::rest_of_strangers(relay.named_by, refused.1);
+        self.rests_after(deposit, relay, refused, time.map(|time| Rest { full: None, time }))
+    }
+
+    fn rests_after(
         &self,
         deposit: &Deposit,
         relay: &Peer,
         (reason, lasting): (String, Lasting),
-        rest: Option<(Fullness, Duration)>,
+        rest: Option<Rest>,
     ) -> Refusal {
         let Deposit { destination, txn_id, id, .. } = deposit;
-        let full = rest.map(|(full, _)| full);
+        let full = rest.and_then(|rest| rest.full);
         tracing::warn!(%destination, txn_id, delivery.id = %id, relay = %relay.name, reason, ?lasting, full = full.map(Fullness::as_str), "the relay did not take it");
         let at = self.site.clock.now();
         let refusal = Refusal {
@@ -247,14 +259,14 @@ impl Deposits {
             destination: destination.clone(),
             reason,
             full,
-            rests_until: rest.map(|(_, rest)| at.after(rest)),
+            rests_until: rest.map(|rest| at.after(rest.time)),
             lasting,
             at,
         };
         let key = (relay.name.clone(), destination.clone());
         let mut refusals = self.lock();
         if refusals.len() < REFUSALS_MAX || refusals.contains_key(&key) {
-            let rests_until = rest.map(|(_, rest)| Instant::now() + rest);
+            let rests_until = rest.map(|rest| Instant::now() + rest.time);
             refusals.insert(key, (refusal.clone(), rests_until));
         }
         refusal

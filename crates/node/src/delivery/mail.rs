@@ -40,6 +40,19 @@ pub(crate) struct Mail {
     proof: Result<Proof, NotRelayable>,
 }
 
+/// What travels beside a transaction and its waybill.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    /// Our key document.
+    pub(super) keys: &'a KeyDocument,
+    /// Events that the homeserver never sent.
+    pub(super) capsule: Option<&'a Capsule>,
+    /// Our relay record, so that answers can be left.
+    pub(super) record: Option<&'a Bytes>,
+    /// The id by which logs name the delivery.
+    pub(super) id: &'a RequestId,
+}
+
 /// Why a transaction can only go directly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotRelayable {
@@ -119,19 +132,20 @@ impl Mail {
     }
 
     /// The body of a deposit, in canonical form.
-    pub(crate) fn deposit_body(
+    pub(super) fn deposit_body(
         &self,
         waybill: &[u8],
-        keys: &KeyDocument,
-        capsule: Option<&Capsule>,
-        id: &RequestId,
+        beside: &Beside<'_>,
     ) -> Result<Bytes, NoDeposit> {
+        let Beside { keys, capsule, record, id } = beside;
         let proof = self.proof.as_ref().map_err(|reason| NoDeposit::Proof(reason.clone()))?;
-        let extras = Extras::new(proof, waybill, keys.raw())?;
-        let extras = match capsule {
-            Some(capsule) => extras.with_capsule(capsule)?,
-            None => extras,
-        };
+        let mut extras = Extras::new(proof, waybill, keys.raw())?;
+        if let Some(capsule) = capsule {
+            extras = extras.with_capsule(capsule)?;
+        }
+        if let Some(record) = record {
+            extras = extras.with_record(record)?;
+        }
         let extras = extras.with_request_id(id)?;
         let body = self.content.to_deposit_body(&extras)?;
         Ok(match canonicalise(&body)? {

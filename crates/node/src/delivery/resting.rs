@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use restante_federation::NamedBy;
 use restante_federation_proto::ServerName;
 use restante_relay_api::Fullness;
 
-use super::deposits::Refusal;
+use super::deposits::{Lasting, Refusal};
 
 /// The shortest rest: a transaction may be 16 MiB, and room does not come back in a moment.
 const REST_MIN: Duration = Duration::from_secs(10);
@@ -16,12 +17,25 @@ const REST_MIN: Duration = Duration::from_secs(10);
 /// The longest rest, whatever the relay asks for: it keeps nobody's mail away for longer than that after there is room.
 const REST_MAX: Duration = Duration::from_secs(600);
 
+/// The rest of a relay by a stranger's word that can't be reached: as long as between two probes of a destination.
+const UNREACHABLE_REST: Duration = Duration::from_secs(30);
+
 /// The shortest wait before a busy relay is asked again within one delivery.
 pub(super) const BUSY_WAIT_MIN: Duration = Duration::from_millis(250);
 
 /// How long a full relay is left alone that asks for `retry_after`.
 pub(super) fn rest(retry_after: Duration) -> Duration {
     retry_after.clamp(REST_MIN, REST_MAX)
+}
+
+/// How long a relay is left alone that a stranger named, after it took nothing: whoever writes another's address into its
+/// record must not make us call there for each transaction. The operator's own relays are asked every time.
+pub(super) fn rest_of_strangers(named_by: NamedBy, lasting: Lasting) -> Option<Duration> {
+    match (named_by, lasting) {
+        (NamedBy::Operator, _) => None,
+        (NamedBy::Stranger, Lasting::Temporary) => Some(UNREACHABLE_REST),
+        (NamedBy::Stranger, Lasting::Permanent) => Some(REST_MAX),
+    }
 }
 
 /// Whether `refusal` says something about mail for `destination` at `relay`.
@@ -53,7 +67,6 @@ mod tests {
     use restante_federation_proto::Timestamp;
 
     use super::*;
-    use crate::delivery::Lasting;
     use crate::test_site::name;
 
     fn concerned(full: Fullness, relay: &str, destination: &str) -> bool {
@@ -77,6 +90,14 @@ mod tests {
         }
         assert!(concerned(Fullness::Relay, "r.test", "c.test"));
         assert!(!concerned(Fullness::Relay, "other.test", "b.test"));
+    }
+
+    #[test]
+    fn a_relay_by_a_strangers_word_rests_whenever_it_took_nothing_and_longer_when_it_refused() {
+        let rest = |lasting| rest_of_strangers(NamedBy::Stranger, lasting);
+        assert!(rest(Lasting::Temporary) < rest(Lasting::Permanent));
+        assert_eq!(rest(Lasting::Permanent), Some(REST_MAX));
+        assert_eq!(rest_of_strangers(NamedBy::Operator, Lasting::Permanent), None);
     }
 
     #[test]

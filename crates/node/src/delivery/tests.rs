@@ -1,4 +1,5 @@
 mod capsules;
+mod finding;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,13 +37,7 @@ impl Node {
     }
 
     async fn over(site: TestSite) -> Self {
-        let section = DeliverySection::default();
-        let delivery = Delivery::open(
-            site.site.clone(),
-            Schedule::from(&section).into(),
-            site.background.clone(),
-        )
-        .await;
+        let delivery = Delivery::open(site.delivery_parts(&DeliverySection::default())).await;
         Self { delivery: delivery.unwrap(), b: name("b.test"), site }
     }
 

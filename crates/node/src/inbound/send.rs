@@ -68,6 +68,7 @@ async fn pass_straight(
             let id = id.as_ref().map(RequestId::as_str);
             tracing::debug!(%origin, delivery.id = id, status, "passed to the homeserver");
             if answer.status() == StatusCode::OK {
+                door.site.hearsay.met(origin);
                 note_place(door, origin, parts, body.clone()).await;
             }
             Some(answer)
@@ -127,6 +128,7 @@ async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError>
     let site = &door.site;
     let verified = authenticate(&parts, body, site.server_name(), &site.keys).await?;
     let origin = verified.origin.server_name().clone();
+    door.site.hearsay.met(&origin);
     let content = Content::parse(verified.body).map_err(|error| {
         MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::BadJson, error.to_string())
     })?;

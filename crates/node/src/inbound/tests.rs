@@ -6,6 +6,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::inbox::Inbox;
 use crate::test_inbound::{GAP_WAIT, InboundSite, Letter, Manner, ROOM, Writer, status_when};
+use crate::test_site::{OWN_NAME, name};
 
 async fn site() -> InboundSite {
     let site = InboundSite::new(&[]).await;
@@ -285,4 +286,38 @@ async fn slow_strangers_do_not_keep_small_transactions_out() {
             assert_eq!(answer.unwrap().status(), StatusCode::OK);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_may_see_our_relay_record_and_nobody_elses() {
+    let site = site().await;
+    site.run_with(async |inbox| {
+        let ask = async |target: &str| {
+            let request = Request::get(target).body(AxumBody::empty()).unwrap();
+            let answer = call(&site, &inbox, request).await;
+            let status = answer.status().as_u16();
+            (status, axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap())
+        };
+        let own = format!("{RELAYS}{OWN_NAME}");
+        assert_eq!((ask(RECORD_FILE).await.0, ask(&own).await.0), (404, 404));
+
+        let book = &site.node.site.relays;
+        book.add(name(OWN_NAME), name("ours.test").into()).await.unwrap();
+        let stop = tokio_util::sync::CancellationToken::new();
+        let publishing = crate::own_record::publish::run(site.node.site.clone(), stop.clone());
+        let looking = async {
+            while site.node.site.own_record.published().is_none() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            stop.cancel();
+        };
+        tokio::join!(publishing, looking);
+        let published = site.node.site.own_record.published().unwrap();
+        assert_eq!(ask(RECORD_FILE).await, (200, published.clone()));
+        assert_eq!(ask(&own).await, (200, published));
+        assert_eq!(ask(&format!("{RELAYS}b.test")).await.0, 404);
+        assert_eq!(ask(&format!("{RELAYS}no%20name")).await.0, 404);
+    })
+    .await;
+    assert!(site.homeserver.passed().is_empty(), "the homeserver knows of none");
 }

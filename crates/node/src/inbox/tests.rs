@@ -5,10 +5,13 @@ mod unproven;
 
 use std::time::Duration;
 
+use restante_relay_api::{RecordedRelay, RelayRecord};
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::store::backlog::parked::{self, ParkedRow};
 use crate::test_inbound::{InboundSite, Manner, RELAY, ROOM, Writer, distinct, status_when};
-use crate::test_site::{BEGINNING, OWN_NAME, name};
+use crate::test_site::{BEGINNING, OWN_NAME, identity, name};
 
 #[tokio::test(start_paused = true)]
 async fn mail_of_a_server_that_is_offline_is_delivered_in_order_and_confirmed() {
@@ -257,4 +260,33 @@ async fn a_defect_that_one_delivery_meets_stops_neither_it_nor_the_others_for_ev
 
 async fn parked_events(site: &InboundSite) -> Vec<ParkedRow> {
     parked::parked(&site.node.site.database, None, 100).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_of_a_server_that_is_offline_tells_where_answers_to_it_can_be_left() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let relay = RecordedRelay { server_name: name("of-b.test"), url: None, priority: 0 };
+    let record =
+        RelayRecord { server_name: name("b.test"), relays: vec![relay], version: BEGINNING };
+    let signed = record.signed(&identity("b.test").key);
+    let forged = record.signed(&identity("evil.test").key);
+    site.hold(&[
+        writer.message(ROOM).with_record(&forged),
+        writer.message(ROOM).with_record(&signed),
+        writer.message(ROOM).with_record(b"[]"),
+    ]);
+    site.run_until(|status| status.confirmed_total == 3).await;
+
+    let node = &site.node;
+    let (records, stop) = (node.records(), CancellationToken::new());
+    let listening = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+    };
+    node.run(async { tokio::join!(records.run(stop.clone()), listening) }).await;
+    let relays = node.site.relays.holding(&name("b.test")).await.unwrap();
+    let names: Vec<_> = relays.iter().map(|relay| relay.name.as_str()).collect();
+    assert_eq!(names, ["of-b.test"]);
 }

@@ -89,6 +89,9 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
     mail.key.origin = claim.origin().clone();
     mail.key.txn_id = claim.txn_id().to_owned();
     if mail.is_proven() {
+        if let Some(record) = &extras.record {
+            site.hearsay.brought(claim.origin(), record);
+        }
         let json = extras.waybill.as_ref();
         let waybill = verified_waybill(site, json, claim.origin(), content.sha256(), until).await;
         match waybill {

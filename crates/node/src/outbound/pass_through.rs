@@ -49,6 +49,7 @@ async fn pass_on(
         Ok(response) => {
             if shows_life(&response) {
                 site.destinations.answered(destination).await;
+                site.hearsay.met(destination);
             }
             Some(streamed(response))
         }

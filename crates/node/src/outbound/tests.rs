@@ -14,7 +14,6 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::DeliverySection;
-use crate::delivery::schedule::Schedule;
 use crate::stand_in::{HeldEvent, HeldSource};
 use crate::test_site::{OWN_NAME, Reply, TestSite, identity, name};
 
@@ -60,10 +59,7 @@ impl Door {
 async fn settings(site: &TestSite) -> OutboundSettings {
     let background = site.background.clone();
     let section = DeliverySection::default();
-    let delivery =
-        Delivery::open(site.site.clone(), Schedule::from(&section).into(), background.clone())
-            .await
-            .unwrap();
+    let delivery = Delivery::open(site.delivery_parts(&section)).await.unwrap();
     OutboundSettings { secret: SECRET.to_owned(), delivery, background }
 }
 

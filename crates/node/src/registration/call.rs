@@ -6,8 +6,11 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use restante_federation::{Patience, Peer};
 use restante_federation_proto::Timestamp;
-use restante_relay_api::endpoints::MAILBOX;
-use restante_relay_api::{LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest};
+use restante_relay_api::endpoints::{MAILBOX, relays_target};
+use restante_relay_api::limits::RECORD_BYTES_MAX;
+use restante_relay_api::{
+    LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest, RelayRecord,
+};
 
 use crate::relay_call::{Call, CallError, ClockOffset, call};
 use crate::site::Site;
@@ -61,6 +64,37 @@ pub(super) fn by_clock(site: &Site, theirs: Timestamp) -> Timestamp {
     ClockOffset::between(ours, theirs).apply(ours).max(theirs)
 }
 
+/// The record of ours that `relay` holds, by our own signature: no relay makes up one of a later version.
+pub(super) async fn own_record_at(site: &Site, relay: &Peer) -> Option<HeldRecord> {
+    let target = relays_target(site.server_name());
+    let asked = Call {
+        method: Method::GET,
+        target: &target,
+        body: None,
+        patience: Patience { connect: CONNECT, answer: ANSWER },
+        answer_bytes_max: RECORD_BYTES_MAX,
+    };
+    let json = call(site, relay, asked).await.ok()?;
+    let (own, key) = (site.server_name(), &site.identity.key);
+    let signed_with = (key.id(), &key.public_key());
+    let record = RelayRecord::verify(&json, own, signed_with, site.clock.now()).ok()?;
+    Some(HeldRecord { version: record.version, json })
+}
+
+/// A record of ours that somebody else holds.
+pub(super) struct HeldRecord {
+    pub(super) version: Timestamp,
+    json: Bytes,
+}
+
+impl HeldRecord {
+    /// Whether it keeps `ours` out.
+    pub(super) fn is_later_than(&self, ours: &Bytes) -> bool {
+        let ours_version = serde_json::from_slice::<RelayRecord>(ours).map(|ours| ours.version);
+        self.json != *ours && ours_version.is_ok_and(|ours| ours <= self.version)
+    }
+}
+
 async fn send(
     site: &Site,
     relay: &Peer,
@@ -72,7 +106,7 @@ async fn send(
     let asked = Call {
         method,
         target: &target,
-        body: body.into(),
+        body: Some(body.into()),
         patience,
         answer_bytes_max: ANSWER_BYTES_MAX,
     };

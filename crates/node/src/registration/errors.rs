@@ -94,6 +94,12 @@ pub(super) enum AttemptError {
 }
 
 impl AttemptError {
+    /// Whether the relay may have refused because it knows a newer record of ours.
+    pub(super) fn is_perhaps_for_the_record(&self) -> bool {
+        let bad_request = StatusCode::BAD_REQUEST;
+        matches!(self, Self::Call(CallError::Refused { status, .. }) if *status == bad_request)
+    }
+
     /// Whether the relay said that it did nothing, and will not. After all else it may have done what was asked.
     pub(super) fn is_refusal(&self) -> bool {
         match self {

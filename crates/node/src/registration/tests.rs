@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use http::Method;
+use restante_federation::Identity;
 use restante_federation_proto::KeyDocument;
 use restante_relay_api::endpoints::MAILBOX;
-use restante_relay_api::{LeaveRequest, RelayRecord};
+use restante_relay_api::{LeaveRequest, RecordedRelay, RelayRecord};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::test_site::{BEGINNING, OWN_NAME, Reply, Seen, TestSite, name};
+use crate::test_site::{BEGINNING, OWN_NAME, Reply, Seen, TestSite, identity, name};
 
 const GRANTED: &str = r#"{"time_to_live_ms":1000,"envelopes_max":5,"bytes_max":50,"origin_envelopes_max":2,"origin_bytes_max":20}"#;
 
@@ -336,4 +337,51 @@ async fn a_relay_that_was_not_told_before_a_crash_is_told_after_it() {
     node.keep_up(MINUTE).await;
     assert_eq!(node.asked(RELAY)[0].method, Method::DELETE);
     assert_eq!(node.own(), Vec::<String>::new());
+}
+
+const OLD_RECORD: &str = r#"{"errcode":"M_INVALID_PARAM","error":"A relay record of version 1700000060000 is known here; make one of a later version"}"#;
+
+/// What the relay holds: our record of this version, naming `relay`, signed by `signer`.
+fn held(signer: &Identity, relay: &str, version: Timestamp) -> Reply {
+    let relay = RecordedRelay { server_name: name(relay), url: None, priority: 0 };
+    let record = RelayRecord { server_name: name(OWN_NAME), relays: vec![relay], version };
+    Reply::Page(200, "application/json", record.signed(&signer.key).into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_restored_from_an_old_backup_goes_above_the_record_that_its_relay_knows() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    let known = BEGINNING.after(MINUTE);
+    let refused = Reply::Json(400, OLD_RECORD);
+    let held = held(&node.site.identity, "another.test", known);
+    node.site.exchange.script(&name(RELAY), [refused, held, Reply::Json(200, GRANTED)]);
+    node.keep_up(MINUTE).await;
+    assert_eq!(node.state(RELAY), Some(StandingState::Registered));
+    let asked = node.asked(RELAY);
+    let versions: Vec<_> = asked.iter().map(|seen| recorded_later(seen).version).collect();
+    assert!(versions.len() == 2 && versions[0] <= known && versions[1] > known, "{versions:?}");
+    assert_eq!(names(&recorded_later(&asked[1])), [RELAY]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_can_not_push_our_record_ahead_by_one_that_we_did_not_sign() {
+    for (signer, version) in [
+        (identity("liar.test"), BEGINNING.after(MINUTE)),
+        (identity(OWN_NAME), BEGINNING.after(30 * 24 * 60 * MINUTE)),
+    ] {
+        let node = Node::new().await;
+        node.has(RELAY).await;
+        let refused = Reply::Json(400, OLD_RECORD);
+        let held = held(&signer, RELAY, version);
+        node.site.exchange.script(&name(RELAY), [refused.clone(), held, refused]);
+        node.keep_up(Duration::from_secs(10)).await;
+        assert_eq!(node.state(RELAY), Some(StandingState::Refused));
+        assert_eq!(node.asked(RELAY).len(), 1);
+    }
+}
+
+fn recorded_later(seen: &Seen) -> RelayRecord {
+    let later = BEGINNING.after(10 * MINUTE);
+    RelayRecord::parse(request(seen).record.get().as_bytes(), later).unwrap()
 }

@@ -52,7 +52,7 @@ pub(super) async fn collect(
     let asked = Call {
         method: Method::POST,
         target: &target,
-        body,
+        body: Some(body),
         patience,
         answer_bytes_max: ANSWER_BYTES_MAX,
     };

@@ -117,7 +117,7 @@ async fn ask(retriever: &Retriever, relay: &Peer, entry_id: u64) -> Result<Answe
     let asked = Call {
         method: Method::GET,
         target: &target,
-        body,
+        body: Some(body),
         patience,
         answer_bytes_max: ANSWER_BYTES_MAX,
     };

@@ -18,7 +18,7 @@ pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Vec<(ServerName,
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let read = |(server, relay, url): (String, String, Option<String>)| {
         let url = url.map(|url| url.parse()).transpose().ok()?;
-        Some((server.parse().ok()?, Peer { name: relay.parse().ok()?, url }))
+        Some((server.parse().ok()?, Peer::new(relay.parse().ok()?, url)))
     };
     Ok(rows.into_iter().filter_map(read).collect())
 }

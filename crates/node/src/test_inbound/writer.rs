@@ -32,6 +32,14 @@ impl Letter {
         Self { envelope }
     }
 
+    /// The same, with this relay record beside it.
+    pub(crate) fn with_record(&self, record: &[u8]) -> Self {
+        let mut envelope = self.envelope.clone();
+        let extras = Extras::parse(envelope.extras.clone()).unwrap();
+        envelope.extras = extras.with_record(record).unwrap().json;
+        Self { envelope }
+    }
+
     /// The same, with another event in the capsule.
     pub(crate) fn with_altered_capsule(&self) -> Self {
         let mut envelope = self.envelope.clone();

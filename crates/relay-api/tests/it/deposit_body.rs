@@ -49,11 +49,12 @@ fn an_escaped_name_of_ours_is_ours_too() {
 
 #[test]
 fn each_member_of_ours_is_found_by_its_name() {
-    let body = r#"{"org.restante.capsule":{"c":1},"org.restante.keys":{"k":1},"org.restante.waybill":{"w":1}}"#;
-    let Extras { waybill, keys, capsule, .. } = parse(body).unwrap().extras;
+    let body = r#"{"org.restante.capsule":{"c":1},"org.restante.keys":{"k":1},"org.restante.relays":{"r":1},"org.restante.waybill":{"w":1}}"#;
+    let Extras { waybill, keys, capsule, record, .. } = parse(body).unwrap().extras;
     assert_eq!(waybill.as_deref(), Some(br#"{"w":1}"#.as_slice()));
     assert_eq!(keys.as_deref(), Some(br#"{"k":1}"#.as_slice()));
     assert_eq!(capsule.as_deref(), Some(br#"{"c":1}"#.as_slice()));
+    assert_eq!(record.as_deref(), Some(br#"{"r":1}"#.as_slice()));
 }
 
 #[test]

@@ -100,9 +100,9 @@ impl TestRelay {
         shutdown: CancellationToken,
     ) -> Self {
         let url = format!("http://{}", relay.local_address()).parse().unwrap();
-        let peer = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let peer = Peer::new(relay.server_name().clone(), Some(url));
         let url = format!("http://{}", relay.operators_address()).parse().unwrap();
-        let operators = Peer { name: relay.server_name().clone(), url: Some(url) };
+        let operators = Peer::new(relay.server_name().clone(), Some(url));
         let client = FederationClient::new(ClientConfig::default(), clock.clone()).unwrap();
         let running = Some(tokio::spawn(relay.run()));
         Self { peer, clock, client: Arc::new(client), operators, folder, shutdown, running }

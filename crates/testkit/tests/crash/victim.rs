@@ -78,10 +78,8 @@ impl Recipe {
                 .or_else(|| line.strip_prefix("server name ").map(|name| name.trim().to_owned()));
             url = line.strip_prefix("listening on ").map(|url| url.trim().to_owned());
         }
-        let peer = Peer {
-            name: name.expect("the name comes before the address").parse().unwrap(),
-            url: url.map(|url| url.parse().unwrap()),
-        };
+        let name = name.expect("the name comes before the address").parse().unwrap();
+        let peer = Peer::new(name, url.map(|url| url.parse().unwrap()));
         Victim { process, _output: output, _input, peer }
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn known(config: &NodeConfig, admin: Option<&AdminClient>) -> V
     ours.filter_map(|relay| {
         let name: ServerName = relay["server_name"].as_str()?.parse().ok()?;
         let url = relay["url"].as_str().and_then(|url| url.parse::<BaseUrl>().ok());
-        Some(Peer { name, url })
+        Some(Peer::new(name, url))
     })
     .collect()
 }

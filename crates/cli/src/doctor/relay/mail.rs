@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn callee<'a>(client: &'a FederationClient, door: &ScriptedDoor) -> Callee<'a> {
-        let peer = Peer { name: "relay.test".parse().unwrap(), url: Some(door.url()) };
+        let peer = Peer::new("relay.test".parse().unwrap(), Some(door.url()));
         Callee { client, peer }
     }
 

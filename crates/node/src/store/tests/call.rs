@@ -9,19 +9,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use restante_federation::Peer;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::{RecordedRelay, RelayRecord};
+use restante_sqlite::rusqlite::Connection;
 use restante_sqlite::{Database, StoreError};
 
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::transaction::Pdu;
+use crate::own_record::OwnRecord;
+use crate::relay_records::{LearnedFrom, Recorded};
 use crate::store::backlog::{self, Aside, Fate};
 use crate::store::held::{self, HeldEvent, HeldSource};
 use crate::store::holes::{self, Hole};
 use crate::store::inbox::{self, Settled};
 use crate::store::ledger::{Ledger, Transaction};
 use crate::store::passed::{self, Limits};
+use crate::store::relay_records;
 use crate::store::rooms;
 use crate::store::seen::{self, TransactionKey};
+use crate::test_site::identity;
 
 type Running = Pin<Box<dyn Future<Output = Result<String, StoreError>>>>;
 
@@ -72,7 +79,7 @@ impl Call {
 
     /// Any call, at the time `now`.
     pub(super) fn draw(rng: &mut StdRng, now: Timestamp) -> Self {
-        match rng.random_range(0..20) {
+        match rng.random_range(0..22) {
             0..6 => arrive(rng, now),
             6 | 7 => settle(rng, now),
             8 => judge(rng, now),
@@ -84,6 +91,8 @@ impl Call {
             16 => note_passed(rng, now),
             17 => went_straight(rng, now),
             18 => hole(rng, now),
+            19 => learn_record(rng, now),
+            20 => make_own_record(rng, now),
             _ => tidy_up(rng, now),
         }
     }
@@ -292,6 +301,32 @@ fn hole(rng: &mut StdRng, now: Timestamp) -> Call {
     Call::new("a hole is reported", move |database| {
         let hole = hole.clone();
         async move { text(holes::report(&database, hole).await) }
+    })
+}
+
+fn learn_record(rng: &mut StdRng, now: Timestamp) -> Call {
+    let relays = (0..rng.random_range(0..4)).map(|priority| RecordedRelay {
+        server_name: server(rng),
+        url: None,
+        priority,
+    });
+    let relays = relays.collect();
+    let record = RelayRecord { server_name: server(rng), relays, version: now };
+    let recorded = Recorded { record, learned_from: LearnedFrom::Mail, learned_at: now };
+    Call::new("a relay record is learned", move |database| {
+        let recorded = recorded.clone();
+        let json = serde_json::to_vec(&recorded.record).unwrap();
+        let put = move |connection: &Connection| relay_records::put(connection, &json, &recorded);
+        async move { text(database.write(put).await) }
+    })
+}
+
+fn make_own_record(rng: &mut StdRng, now: Timestamp) -> Call {
+    let relays: Vec<Peer> = (0..rng.random_range(0..3)).map(|_| server(rng).into()).collect();
+    Call::new("the own relay record is made", move |database| {
+        let relays = relays.clone();
+        let own = OwnRecord::new(identity("a.test"), database, None);
+        async move { text(own.naming(&relays, None, now).await) }
     })
 }
 

@@ -7,11 +7,12 @@ use restante_sqlite::Database;
 use restante_sqlite_faults::fixtures;
 
 use crate::relay_book::DepartureState;
+use crate::relay_records::LearnedFrom;
 use crate::store::inbox::parked;
 use crate::store::ledger::{Ledger, Transaction};
 use crate::store::{
     SCHEMA, backlog, departures, destinations, held, holes, inbox, losses, own_record, passed,
-    relays, rooms,
+    relay_records, relays, rooms,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_100_000);
@@ -45,6 +46,9 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         if fixture.version >= 6 {
             mailboxes_go_on(&database).await;
         }
+        if fixture.version >= 7 {
+            records_are_known(&database).await;
+        }
     }
 }
 
@@ -53,7 +57,14 @@ async fn mailboxes_go_on(database: &Database) {
     assert_eq!(departures[&name("left.test")].state, DepartureState::Told);
     let lost = losses::all(database).await.unwrap();
     assert_eq!((lost.len(), lost[0].amount.count), (1, 3));
-    assert!(own_record::load(database).await.unwrap().is_some());
+    assert!(database.read(own_record::load).await.unwrap().is_some());
+}
+
+async fn records_are_known(database: &Database) {
+    let known = database.read(|connection| relay_records::load(connection, &name("b.test"))).await;
+    let known = known.unwrap().unwrap();
+    assert_eq!(known.record.relays[0].server_name, name("relay.test"));
+    assert_eq!(known.learned_from, LearnedFrom::Relay(name("r.test")));
 }
 
 async fn ledger_goes_on(database: &Database) {

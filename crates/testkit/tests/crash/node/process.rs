@@ -76,7 +76,7 @@ impl Node {
             log: plan.directory.join("node.log"),
         };
         let url = doors.admin.url().parse().unwrap();
-        let peer = Peer { name: plan.identity.server_name.clone(), url: Some(url) };
+        let peer = Peer::new(plan.identity.server_name.clone(), Some(url));
         let client = FederationClient::new(ClientConfig::default(), Arc::new(SystemClock)).unwrap();
         let token = data(&plan.directory).join("admin-token");
         let mut node = Self { process: Process::start(program), peer, token, client };

@@ -116,7 +116,7 @@ pub(super) async fn ask_claiming(url: &str, authority: &Path, claimed: &str) {
     let client = client.expect("the authority's file is good");
     let (base, path) = url.split_at(url.find("/_matrix").expect("the path of a question"));
     let base: BaseUrl = base.parse().expect("a URL without a path");
-    let peer = Peer { name: "relay.example".parse().expect("a name"), url: Some(base) };
+    let peer = Peer::new("relay.example".parse().expect("a name"), Some(base));
     let request = Request::get(path).header("x-forwarded-for", claimed).body(empty());
     let answered = client.exchange(&peer, request.expect("a small request"), PATIENCE).await;
     answered.expect("the proxy answers");
