@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes the file `path` with this text and mode 0600, durable on return. What was there is replaced.
@@ -20,10 +20,23 @@ pub fn create_private_file(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Makes the folder `path` and those above it that are missing, with mode 0700, durable on return. One that is there
-/// stays as it is.
+/// stays as it is; where others may write in it, the log says so.
 ///
 /// Without the sync of the folder above, a power loss may take the new folder away with all that was synced in it.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        if fs::metadata(path)?.permissions().mode() & OTHERS_WRITE != 0 {
+            tracing::warn!(folder = %path.display(), "other users of this machine may replace what is in this folder; make it its owner's alone: chmod 700");
+        }
+        return Ok(());
+    }
+    make(path)
+}
+
+/// Group or others may write.
+const OTHERS_WRITE: u32 = 0o022;
+
+fn make(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -31,7 +44,7 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
     };
-    create_private_folder(above)?;
+    make(above)?;
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         made => made?,
@@ -41,8 +54,6 @@ pub fn create_private_folder(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

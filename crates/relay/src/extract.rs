@@ -53,6 +53,7 @@ impl FromRequest<RelayState> for SignedDeposit {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        admit(&parts, relay).await?;
         let (body, room) = read(relay, &parts, body, relay.rules().body_bytes_max).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // Its keys have changed since, or the document that lists them ran out, and it brings one that says so.
@@ -73,6 +74,7 @@ impl FromRequest<RelayState> for SignedQuestion {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        admit(&parts, relay).await?;
         let (body, room) = read(relay, &parts, body, COLLECT_REQUEST_BYTES_MAX).await?;
         let caller = verified(&parts, body.clone(), relay).await?;
         let from = relay.admission.callers.of(&parts.extensions);
@@ -86,6 +88,7 @@ impl FromRequest<RelayState> for SignedRegistration {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        admit(&parts, relay).await?;
         let (body, room) = read(relay, &parts, body, REGISTRATION_BYTES_MAX).await?;
         let caller = match verified(&parts, body.clone(), relay).await {
             // A server that can't be reached registers as well: that is what a relay is for.
@@ -102,15 +105,19 @@ impl FromRequest<RelayState> for SignedRegistration {
     }
 }
 
+/// What is seen without the body, so that nobody is read or decompressed for nothing.
+async fn admit(parts: &Parts, relay: &RelayState) -> Result<(), Refusal> {
+    let headers = x_matrix_headers(&parts.headers)?;
+    let from = relay.admission.callers.of(&parts.extensions);
+    admit_newcomer(relay, from, &headers[0].origin).await
+}
+
 async fn verified(
     parts: &Parts,
     body: Bytes,
     relay: &RelayState,
 ) -> Result<VerifiedOrigin, Refusal> {
     let rules = relay.rules();
-    let headers = x_matrix_headers(&parts.headers)?;
-    let from = relay.admission.callers.of(&parts.extensions);
-    admit_newcomer(relay, from, &headers[0].origin).await?;
     let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
     relay.admission.callers.origin(request.origin.server_name(), rules.rates.origin)?;
     if !request.destination_named && rules.destination == DestinationRule::Required {
@@ -169,7 +176,7 @@ async fn learn_newcomers_keys(
     if !is_signed_by_key_of(&document, parts, body, relay.server_name(), now) {
         return Ok(false);
     }
-    signed_at::check_change(request.signed_at, relay.started_at, now)?;
+    signed_at::check_change(request.signed_at, &relay.started, now)?;
     let believed = relay.keys.believed(caller).await;
     if believed.as_ref().is_some_and(|believed| believed.document == document) {
         return Ok(false);
@@ -199,7 +206,15 @@ pub(crate) async fn read(
     let mut share = relay.request_memory.share();
     let counted = CountedBody { body, share: &mut share };
     let body = collect_limited(counted, bytes_max).await.map_err(unreadable)?;
-    let body = coding.decode(body, bytes_max, |more| Ok(share.grow(more)?)).map_err(unreadable)?;
+    let most = coding.strangers_max(&body, bytes_max);
+    let decoded = coding.decode(body, most, |more| Ok(share.grow(more)?));
+    let body = decoded.map_err(|error| match error {
+        BodyError::TooLarge { max } if max < bytes_max => {
+            let text = "The body becomes too long for its coding; send it as it is";
+            Refusal::bad(ErrorCode::NotJson, text)
+        }
+        error => unreadable(error),
+    })?;
     Ok((body, share))
 }
 

@@ -15,6 +15,9 @@ use crate::state::RelayState;
 /// How often to look: what lapses does so after many days.
 const INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How long a relay runs before registrations lapse: while it was off nobody could call, and nodes renew daily.
+const UP_MIN: Duration = Duration::from_secs(48 * 3600);
+
 /// Mailboxes per step: a few milliseconds of the writer, if all of them go.
 const BATCH_MAX: usize = 100;
 
@@ -35,7 +38,7 @@ pub(crate) async fn run(relay: RelayState) {
 
 /// Looks at all mailboxes once.
 async fn round(relay: &RelayState) {
-    let lapse = lapse(&relay.rules(), relay.clock.now());
+    let lapse = lapse(&relay.rules(), relay.started.up(), relay.clock.now());
     let mut whole = Lapsed::default();
     while !relay.shutdown.is_cancelled() {
         let registrations = &relay.admission.registrations;
@@ -76,11 +79,11 @@ fn tell(relay: &RelayState, lapsed: &Lapsed) {
 }
 
 /// Where an invite is needed, whoever lost its registration could not come back.
-fn lapse(rules: &Rules, now: Timestamp) -> Lapse {
+fn lapse(rules: &Rules, up: Duration, now: Timestamp) -> Lapse {
     let before = now.before(rules.lapse_after);
     let called_before = match rules.served.serve {
-        Serve::Open => before,
-        Serve::Invited | Serve::Listed => Timestamp::EPOCH,
+        Serve::Open if up >= UP_MIN => before,
+        Serve::Open | Serve::Invited | Serve::Listed => Timestamp::EPOCH,
     };
     Lapse { called_before, unused_before: before, now, spared: rules.served.listed.clone().into() }
 }
@@ -94,7 +97,15 @@ mod tests {
 
     fn of(config: &str) -> Lapse {
         let config: RelayConfig = toml::from_str(config).unwrap();
-        lapse(&Rules::of(&config), NOW)
+        lapse(&Rules::of(&config), UP_MIN, NOW)
+    }
+
+    #[test]
+    fn no_registration_lapses_for_the_time_that_the_relay_was_off() {
+        let rules = Rules::of(&RelayConfig::default());
+        let just_before = UP_MIN.saturating_sub(Duration::from_millis(1));
+        assert_eq!(lapse(&rules, just_before, NOW).called_before, Timestamp::EPOCH);
+        assert!(lapse(&rules, UP_MIN, NOW).called_before > Timestamp::EPOCH);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use restante_federation::BoxError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Up to here a request or an answer is small, and its room is kept apart: who holds all room for large ones
 /// keeps no ordinary transaction out.
@@ -25,6 +25,28 @@ const LARGE_ROOM_BYTES: usize = 128 * 1024 * 1024;
 pub(crate) struct Memory {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+}
+
+/// Bounds the mail that is read from the store and not yet counted as an answer: an envelope may be as large as a body, and
+/// a caller may ask for it any number of times at once.
+#[derive(Debug)]
+pub(crate) struct Reading(Semaphore);
+
+/// A turn to read, given back when dropped.
+pub(crate) type ReadingTurn<'a> = SemaphorePermit<'a>;
+
+/// Reads at once, each with its answer beside it: twice the largest body. The store has two readers.
+const READS_MAX: usize = 4;
+
+impl Reading {
+    pub(crate) fn new() -> Self {
+        Self(Semaphore::new(READS_MAX))
+    }
+
+    /// Waits for a turn, in the order of asking.
+    pub(crate) async fn turn(&self) -> ReadingTurn<'_> {
+        self.0.acquire().await.expect("nobody closes it")
+    }
 }
 
 /// No room is left; temporary.

@@ -41,7 +41,7 @@ pub(crate) async fn register(
     let server = caller.server_name();
     let (request, rules, now): (RegistrationRequest, _, _) =
         (object(body)?, relay.rules(), relay.clock.now());
-    signed_at::check_change(request.signed_at, relay.started_at, now)?;
+    signed_at::check_change(request.signed_at, &relay.started, now)?;
     check_form(relay, server, &request)?;
     learn_keys(relay, server, &request).await;
     let raw_record = Bytes::from(request.record.get().to_owned());
@@ -88,7 +88,7 @@ pub(crate) async fn leave(
 ) -> Result<(), Refusal> {
     let server = caller.server_name();
     let (request, now): (LeaveRequest, _) = (object(body)?, relay.clock.now());
-    signed_at::check_change(request.signed_at, relay.started_at, now)?;
+    signed_at::check_change(request.signed_at, &relay.started, now)?;
     let registrations = &relay.admission.registrations;
     if registrations.terms(server).await?.is_none() {
         relay.admission.callers.newcomer(from, relay.rules().rates.newcomers)?;

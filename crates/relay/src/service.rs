@@ -25,7 +25,7 @@ use crate::disk::{Disk, DiskWatch};
 use crate::expiry::{self, Sealing};
 use crate::lapsing;
 use crate::mailboxes::Mailboxes;
-use crate::memory::Memory;
+use crate::memory::{Memory, Reading};
 use crate::metrics::{self, Counted, CountingStore};
 use crate::operators::{self, OperatorsState};
 use crate::own_key::OwnKey;
@@ -33,6 +33,7 @@ use crate::registrations::Registrations;
 use crate::reload::{Changes, RELOADED_KEYS};
 use crate::router::router;
 use crate::rules::{Rules, RulesInForce};
+use crate::signed_at::Started;
 use crate::state::{AdmissionState, Parts, RelayState};
 use crate::stores::Stores;
 
@@ -91,13 +92,14 @@ impl Service {
                 disk: DiskWatch::new(disk),
             },
             stores,
-            started_at: clock.now(),
+            started: Started::at(clock.now()),
             clock,
             dice,
             rules: RulesInForce::new(Rules::of(config)),
             arrivals: Arrivals::default(),
             counted,
             request_memory: Memory::new(),
+            reading: Reading::new(),
             answer_memory: Memory::new(),
             deposits: TaskTracker::new(),
             shutdown,

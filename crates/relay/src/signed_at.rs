@@ -1,12 +1,14 @@
 //! Bounds replays of signed requests: each says when it was signed, and no registration may be older than the last one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
 use restante_relay_api::limits::SIGNED_AT_TOLERANCE;
+use tokio::time::Instant;
 
 use crate::errors::Refusal;
 
@@ -15,6 +17,32 @@ const REMEMBERED_MAX: usize = 8192;
 
 /// What was signed this long before is refused for its age alone: a minute either way.
 const REMEMBERED_FOR: Duration = SIGNED_AT_TOLERANCE.saturating_mul(2);
+
+/// When the relay was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    by_clock: AtomicU64,
+    at: Instant,
+}
+
+impl Started {
+    /// At this time, by the relay's clock.
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self { by_clock: AtomicU64::new(now.as_millis()), at: Instant::now() }
+    }
+
+    /// How long ago that is, whatever the clock on the wall was set to since.
+    pub(crate) fn up(&self) -> Duration {
+        self.at.elapsed()
+    }
+
+    /// By a clock that shows `now`. One that was ahead at the start and has been set back since would put the start into the
+    /// future, and nobody could register until then: it counts from here on.
+    pub(crate) fn by(&self, now: Timestamp) -> Timestamp {
+        let known = self.by_clock.fetch_min(now.as_millis(), Ordering::Relaxed);
+        Timestamp::from_millis(known).min(now)
+    }
+}
 
 /// Refuses what was not signed at about `now`.
 pub(crate) fn check(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal> {
@@ -32,11 +60,11 @@ pub(crate) fn check(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal>
 /// before could be a replay of what it has forgotten. Whoever means it signs anew, by this relay's time.
 pub(crate) fn check_change(
     signed_at: Timestamp,
-    started_at: Timestamp,
+    started: &Started,
     now: Timestamp,
 ) -> Result<(), Refusal> {
     check(signed_at, now)?;
-    if signed_at >= started_at {
+    if signed_at >= started.by(now) {
         return Ok(());
     }
     let text = "This relay was started after signed_at; sign anew, now says what time it is here";
@@ -127,11 +155,20 @@ mod tests {
 
     #[test]
     fn a_change_that_was_signed_before_the_relay_started_is_refused_with_its_time() {
-        assert!(check_change(NOW, NOW, NOW.after(SECOND)).is_ok());
+        let started = Started::at(NOW);
+        assert!(check_change(NOW, &started, NOW.after(SECOND)).is_ok());
         let before = NOW.before(Duration::from_millis(1));
-        let Refusal(error) = check_change(before, NOW, NOW.after(SECOND)).unwrap_err();
+        let Refusal(error) = check_change(before, &started, NOW.after(SECOND)).unwrap_err();
         assert_eq!((error.status, error.code), (StatusCode::FORBIDDEN, ErrorCode::Forbidden));
         assert_eq!(error.details["now"], NOW.after(SECOND).as_millis());
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_at_the_start_keeps_nobody_from_registering_when_it_is_set_back() {
+        let started = Started::at(NOW.after(SECOND * 7200));
+        // Refused once, with the time by which a node signs anew.
+        assert!(check_change(NOW.before(SECOND), &started, NOW).is_err());
+        assert!(check_change(NOW, &started, NOW.after(SECOND)).is_ok());
     }
 
     #[test]

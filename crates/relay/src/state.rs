@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use restante_federation::{Identity, KeyRing};
-use restante_federation_proto::{Clock, Dice, ServerName, Timestamp};
+use restante_federation_proto::{Clock, Dice, ServerName};
 use restante_mailbox::MailboxStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,11 +13,12 @@ use crate::callers::Callers;
 use crate::config::RelayConfig;
 use crate::disk::DiskWatch;
 use crate::mailboxes::Mailboxes;
-use crate::memory::Memory;
+use crate::memory::{Memory, Reading};
 use crate::metrics::Counted;
 use crate::own_key::OwnKey;
 use crate::registrations::Registrations;
 use crate::rules::{Rules, RulesInForce};
+use crate::signed_at::Started;
 use crate::stores::Stores;
 
 /// Shared parts of one relay; cheap to clone.
@@ -33,8 +34,7 @@ pub(crate) struct Parts {
     /// The same store, by what else it can do.
     pub(crate) stores: Stores,
     pub(crate) clock: Arc<dyn Clock>,
-    /// By that clock.
-    pub(crate) started_at: Timestamp,
+    pub(crate) started: Started,
     pub(crate) dice: Arc<dyn Dice>,
     pub(crate) rules: RulesInForce,
     pub(crate) admission: AdmissionState,
@@ -43,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) counted: Counted,
     /// Of all requests under way.
     pub(crate) request_memory: Memory,
+    /// Turns to read mail, until it is counted as an answer.
+    pub(crate) reading: Reading,
     /// Of all answers that are not written yet.
     pub(crate) answer_memory: Memory,
     /// Deposits on their way into the store; they end there even if their caller hangs up.

@@ -60,8 +60,16 @@ pub(super) async fn by_operator(store: Store) {
     store.invite(invite("token")).await.unwrap();
     let hash = Some(InviteHash::of(b"token"));
     store.register(registration("invited.example"), hash, time(1000)).await.unwrap();
+    // One that was here already brings an invite; another brings one that is used up, and stays as it was.
+    store.invite(invite("later")).await.unwrap();
+    register(&store, "later.example", 1000).await;
+    for recipient in ["later.example", "stranger.example"] {
+        let hash = Some(InviteHash::of(b"later"));
+        register(&store, recipient, 1000).await;
+        store.register(registration(recipient), hash, time(1000)).await.unwrap();
+    }
+    assert_eq!(store.invites().await.unwrap(), []);
     register(&store, "spared.example", 1000).await;
-    register(&store, "stranger.example", 1000).await;
 
     let spared = Arc::new(["spared.example".parse().unwrap()]);
     let all_but_spared = Lapse { spared, ..before(u64::MAX) };

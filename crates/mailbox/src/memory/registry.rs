@@ -74,16 +74,17 @@ impl State {
         let before = self.registers.registrations.get(&recipient);
         let before = before.map(|standing| standing.registration.admitted_by);
         let mut admitted_by = registration.admitted_by.max(before.unwrap_or_default());
-        if before.is_none() {
-            if self.registers.count() >= REGISTRATIONS_MAX {
-                return RegisterOutcome::TooMany;
-            }
-            if let Some(hash) = invite {
-                let Some(id) = self.registers.usable(hash, &recipient, now) else {
-                    return RegisterOutcome::InviteUnknownOrUsed;
-                };
-                self.registers.invites.remove(&id);
-                admitted_by = AdmittedBy::Operator;
+        if before.is_none() && self.registers.count() >= REGISTRATIONS_MAX {
+            return RegisterOutcome::TooMany;
+        }
+        if let Some(hash) = invite.filter(|_| before != Some(AdmittedBy::Operator)) {
+            match self.registers.usable(hash, &recipient, now) {
+                Some(id) => {
+                    self.registers.invites.remove(&id);
+                    admitted_by = AdmittedBy::Operator;
+                }
+                None if before.is_none() => return RegisterOutcome::InviteUnknownOrUsed,
+                None => {}
             }
         }
         self.mailbox(&recipient, random, now);

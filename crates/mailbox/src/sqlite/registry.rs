@@ -162,17 +162,21 @@ fn register(
     let recipient = &registration.recipient;
     let before = admission(connection, recipient)?;
     let mut admitted_by = registration.admitted_by.max(before.unwrap_or_default());
+    if before.is_none() && registrations(connection)? >= REGISTRATIONS_MAX {
+        return Ok(RegisterOutcome::TooMany);
+    }
+    if let Some(hash) = invite.filter(|_| before != Some(AdmittedBy::Operator)) {
+        let found = invite_with(connection, hash)?;
+        match found.filter(|open| open.invite.admits(recipient, now)) {
+            Some(open) => {
+                remove_invite(connection, open.id)?;
+                admitted_by = AdmittedBy::Operator;
+            }
+            None if before.is_none() => return Ok(RegisterOutcome::InviteUnknownOrUsed),
+            None => {}
+        }
+    }
     if before.is_none() {
-        if registrations(connection)? >= REGISTRATIONS_MAX {
-            return Ok(RegisterOutcome::TooMany);
-        }
-        if let Some(hash) = invite {
-            let usable =
-                invite_with(connection, hash)?.filter(|open| open.invite.admits(recipient, now));
-            let Some(open) = usable else { return Ok(RegisterOutcome::InviteUnknownOrUsed) };
-            remove_invite(connection, open.id)?;
-            admitted_by = AdmittedBy::Operator;
-        }
         connection
             .prepare_cached("UPDATE totals SET registrations = registrations + 1")?
             .execute([])?;

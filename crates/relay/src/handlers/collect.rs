@@ -23,6 +23,7 @@ use crate::arrivals::Place;
 use crate::callers::CameFrom;
 use crate::errors::{Refusal, json};
 use crate::extract::{SignedQuestion, object};
+use crate::memory::ReadingTurn;
 use crate::request_log::delivery_id;
 use crate::signed_at;
 use crate::state::RelayState;
@@ -46,12 +47,13 @@ pub(crate) async fn handle(
         let acknowledged = relay.store.acknowledge(owner, &acknowledgements).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
     }
-    let envelopes = wait_for_mail(&relay, owner, question.from, &request).await?;
+    let (envelopes, turn) = wait_for_mail(&relay, owner, question.from, &request).await?;
     log(owner, &envelopes);
     let answer = answer(&relay, owner, &request, envelopes).await?;
     // Ten milliseconds for the largest batch: less than it took to read and write it.
     let (answer, coding) = question.wanted.encode(answer.to_json());
     let mut answer = json(StatusCode::OK, relay.answer_memory.hold(answer)?);
+    drop(turn);
     if let Some(coding) = coding {
         answer.headers_mut().insert(CONTENT_ENCODING, coding);
     }
@@ -113,13 +115,14 @@ async fn place<'a>(
     Ok(relay.arrivals.wait_for(owner, from, rules.waiting))
 }
 
-/// Looks into the mailbox until there is mail, the wait is over, or the relay stops.
-async fn wait_for_mail(
-    relay: &RelayState,
+/// Looks into the mailbox until there is mail, the wait is over, or the relay stops. With mail comes the turn in which it
+/// was read.
+async fn wait_for_mail<'a>(
+    relay: &'a RelayState,
     owner: &ServerName,
     from: CameFrom,
     request: &CollectRequest,
-) -> Result<Vec<StoredEnvelope>, StoreError> {
+) -> Result<(Vec<StoredEnvelope>, Option<ReadingTurn<'a>>), StoreError> {
     let wait = Duration::from_millis(request.wait_ms).min(COLLECT_WAIT_MAX);
     let deadline = tokio::time::Instant::now() + wait;
     let place = place(relay, owner, from, wait).await?;
@@ -130,16 +133,18 @@ async fn wait_for_mail(
         if let Some(arrived) = arrived.as_mut().as_pin_mut() {
             arrived.enable();
         }
+        let turn = relay.reading.turn().await;
         let collected = relay.store.collect(owner, cursor(request), page(request)).await?;
-        let Some(arrived) = arrived.as_pin_mut() else { return Ok(collected.envelopes) };
         if !collected.envelopes.is_empty() {
-            return Ok(collected.envelopes);
+            return Ok((collected.envelopes, Some(turn)));
         }
+        drop(turn);
+        let Some(arrived) = arrived.as_pin_mut() else { return Ok((Vec::new(), None)) };
         tokio::select! {
             biased;
             () = arrived => {}
-            () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
-            () = relay.shutdown.cancelled() => return Ok(Vec::new()),
+            () = tokio::time::sleep_until(deadline) => return Ok((Vec::new(), None)),
+            () = relay.shutdown.cancelled() => return Ok((Vec::new(), None)),
         }
     }
 }

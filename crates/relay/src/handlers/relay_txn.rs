@@ -32,6 +32,7 @@ pub(crate) async fn handle(
         let acknowledged = relay.store.acknowledge(owner, &[acknowledgement]).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
     }
+    let _turn = relay.reading.turn().await;
     let answer = oldest(&relay, owner).await?;
     Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
 }

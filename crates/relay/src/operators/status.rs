@@ -72,7 +72,8 @@ pub(super) async fn handle(State(state): State<OperatorsState>) -> Result<Respon
     let rules = relay.rules();
     let disk = &relay.admission.disk;
     let free = disk.free_bytes();
-    let uptime = relay.clock.now().since(relay.started_at);
+    let now = relay.clock.now();
+    let uptime = now.since(relay.started.by(now));
     Ok(shown(&Status {
         server_name: relay.server_name().clone(),
         version: env!("CARGO_PKG_VERSION"),

@@ -1,7 +1,7 @@
 //! Mail on a thin line: compressed where both sides take it, and no weapon.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING};
 use http::{HeaderValue, Method, Request};
 use restante_federation::{Body, ContentCoding, full};
 use restante_relay_api::CollectResponse;
@@ -79,13 +79,34 @@ async fn an_answer_is_compressed_for_those_who_take_it_alone() {
 }
 
 #[tokio::test]
+async fn mail_of_one_letter_is_handed_out_whatever_it_would_be_compressed_to() {
+    let servers = Servers::start().await;
+    let text = "x".repeat(6 << 20);
+    servers.relay.send(servers.deposit("1", &text).0).await.assert_ok();
+    let answer = servers.collect(Some("zstd")).await;
+    let coding = ContentCoding::of(&answer.headers).unwrap();
+    let read = coding.decode(answer.body, 8 << 20, |_| Ok(())).unwrap();
+    assert_eq!(texts(&CollectResponse::parse(&read).unwrap()), [text]);
+}
+
+#[tokio::test]
+async fn nobody_without_a_signature_has_a_body_read() {
+    let servers = Servers::start().await;
+    let (mut request, _) = servers.deposit("1", "x");
+    request.headers_mut().remove(AUTHORIZATION);
+    let broken = coded(request, Bytes::from_static(b"no frame"), "zstd");
+    servers.relay.send(broken).await.assert_refused(401, "M_UNAUTHORIZED");
+}
+
+#[tokio::test]
 async fn what_is_no_such_coding_or_becomes_too_long_is_refused_and_not_kept() {
     let servers = Servers::start().await;
-    let zeros = |bytes: usize| ContentCoding::Zstd.encode(vec![b'0'; bytes].into()).0;
+    let (frame, coding) = ContentCoding::Zstd.encode(vec![b'0'; 64 << 10].into());
+    assert!(coding.is_some() && frame.len() < 100);
     for (content, coding, status, errcode) in [
         (Bytes::from_static(b"{}"), "gzip", 415, "M_INVALID_PARAM"),
         (Bytes::from_static(b"{}"), "zstd", 400, "M_NOT_JSON"),
-        (zeros(4 << 20), "zstd", 400, "M_NOT_JSON"),
+        (frame.repeat(1024).into(), "zstd", 400, "M_NOT_JSON"),
     ] {
         let (request, _) = servers.deposit("1", "x");
         servers.relay.send(coded(request, content, coding)).await.assert_refused(status, errcode);

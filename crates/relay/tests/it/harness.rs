@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, StatusCode};
 use restante_federation::config::{DnsSection, DnsWord};
 use restante_federation::{
@@ -272,6 +273,12 @@ impl TestServer {
         let canonical = || canonicalise(body.as_bytes()).unwrap().into_owned().into();
         let content = (!body.is_empty()).then(canonical);
         signed_request(&self.identity, method, &target, relay.name(), content)
+    }
+
+    /// The header that signs another request than the one it is put into.
+    pub(crate) fn misplaced_signature(&self, relay: &TestRelay) -> String {
+        let request = self.request(relay, Method::GET, "/elsewhere", "");
+        request.headers()[AUTHORIZATION].to_str().unwrap().to_owned()
     }
 
     /// Makes such a request.

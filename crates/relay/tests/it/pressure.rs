@@ -165,13 +165,14 @@ async fn strangers_with_large_bodies_take_bounded_memory_and_keep_nobody_out() {
     let relay = TestRelay::start().await;
     let (a, b) = (TestServer::new(1), TestServer::new(2));
     let almost_all = vec![b'x'; BODY_BYTES_MAX - 1];
+    let authorization = TestServer::new(9).misplaced_signature(&relay);
     let mut strangers = Vec::new();
     let mut refused = false;
     while !refused {
         assert!(strangers.len() < 20, "the relay took 20 unfinished bodies of the largest size");
         let (mut answer, mut body) = connect(&relay).await.into_split();
         let head = format!(
-            "PUT /_matrix/federation/v1/send_relay/t/@u:b HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_BYTES_MAX}\r\n\r\n"
+            "PUT /_matrix/federation/v1/send_relay/t/@u:b HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nContent-Length: {BODY_BYTES_MAX}\r\n\r\n"
         );
         body.write_all(head.as_bytes()).await.unwrap();
         let mut said = [0; 12];

@@ -130,6 +130,11 @@ async fn in_an_open_relay_what_strangers_made_and_left_is_gone_after_the_time_th
     let config = format!("listed = [\"{}\"]\n[mailbox]\nlapse_after = \"30d\"", listed.name());
     let relay = TestRelay::start_on(Stores::of(store.clone()), &config).await;
 
+    // Nobody could call while it was off.
+    assert_eq!(store.totals().await.unwrap().registrations, 5);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_hours(49)).await;
+    tokio::time::resume();
     let lapsed = async {
         while store.totals().await.unwrap().registrations > 3 {
             tokio::task::yield_now().await;

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::{PATIENCE, connect, converse, honest_clients_are_served};
-use crate::harness::TestRelay;
+use crate::harness::{TestRelay, TestServer};
 
 fn status(answer: &[u8]) -> &str {
     let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -65,10 +65,11 @@ async fn a_head_that_is_too_large_or_has_too_many_lines_is_431() {
 async fn a_chunked_body_without_end_is_413_once_it_is_too_large() {
     let relay = TestRelay::start_with("[limits]\nbody_bytes_max = 1000").await;
     let (mut read, mut write) = connect(&relay).await.into_split();
-    write
-        .write_all(b"PUT /_matrix/federation/v1/send_relay/t/@u:b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .await
-        .unwrap();
+    let authorization = TestServer::new(9).misplaced_signature(&relay);
+    let head = format!(
+        "PUT /_matrix/federation/v1/send_relay/t/@u:b HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    write.write_all(head.as_bytes()).await.unwrap();
     let endless = async {
         for _ in 0..100_000 {
             if write.write_all(b"64\r\n").await.is_err()
