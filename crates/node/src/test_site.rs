@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use restante_federation::{
-    Body, Exchange, ExchangeError, Identity, KeyRing, KeyRingParts, MemoryKeyStore, Patience, Peer,
-    Stage, WebFileError, collect_limited, full,
+    Body, Exchange, ExchangeError, Identity, KeyRing, KeyRingParts, MemoryKeyStore, NamedBy,
+    Patience, Peer, Stage, WebFileError, collect_limited, full,
 };
 use restante_federation_proto::{ManualClock, ServerName, SigningKey, SystemDice, Timestamp};
 use restante_relay_api::endpoints::RECORD_FILE;
@@ -310,7 +310,11 @@ impl Exchange for ScriptedExchange {
         request: Request<Body>,
         patience: Patience,
     ) -> Result<Response<Body>, ExchangeError> {
-        let server = peer.name.clone();
+        // A stranger's URL leads to whoever is there, whatever name stands beside it.
+        let server = match (peer.named_by, &peer.url) {
+            (NamedBy::Stranger, Some(url)) => url.host.parse().unwrap(),
+            _ => peer.name.clone(),
+        };
         let (head, body) = request.into_parts();
         let body = collect_limited(body, usize::MAX).await.unwrap();
         self.seen.lock().unwrap().push(Seen {
