@@ -249,11 +249,11 @@ async fn a_deposit_tells_where_answers_can_be_left_and_that_is_no_part_of_what_w
     let shutdown = tokio_util::sync::CancellationToken::new();
     let publishing = crate::own_record::publish::run(node.site.site.clone(), shutdown.clone());
     let sending = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        node.site.run(tokio::time::sleep(Duration::from_secs(1))).await;
         node.send("2").await;
         shutdown.cancel();
     };
-    node.site.run(async { tokio::join!(publishing, sending) }).await;
+    tokio::join!(publishing, sending);
     let with = node.site.exchange.seen_by(&name("r.test")).remove(1);
     let body = DepositBody::parse(with.body).unwrap();
     assert_eq!(body.content.canonical(), CONTENT);
