@@ -109,8 +109,8 @@ pub struct Peer {
 pub enum NamedBy {
     /// The operator: the URL skips the deny list of addresses as well.
     Operator,
-    /// A stranger, in a relay record for example: the URL must not lead to addresses that are denied to strangers, and a
-    /// route of the operator's goes before it.
+    /// A stranger, in a relay record for example: the URL must not lead to addresses that are denied to strangers, without
+    /// TLS to none but those that the operator allows, and a route of the operator's goes before it.
     Stranger,
 }
 

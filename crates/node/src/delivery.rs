@@ -9,15 +9,17 @@ mod capsules;
 mod codings;
 mod contents;
 mod deposits;
+mod lanes;
 pub(crate) mod ledger;
 mod mail;
 pub(crate) mod outcome;
+mod refusals;
 mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use tokio::time::Instant;
 pub(crate) use deposits::{Lasting, Refusal};
 use mail::Beside;
 pub(crate) use mail::{Mail, Outgoing};
+use resting::Place;
 pub(crate) use resting::meaning;
 
 use crate::answer::{self, Answer};
@@ -53,6 +56,10 @@ use turns::Turns;
 
 /// Bytes of a destination's answer to `/send`: an entry for each of 50 PDUs, with an error text.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// Relays of a server's own record that its mail is left with, those first that it wants tried first: a record may name many
+/// more, and each of them may be somebody who never asked for it.
+const RELAYS_OF_RECORD_MAX: usize = 3;
 
 /// What the homeserver hears when a transaction is safe but the destination has said nothing about its PDUs.
 const SENT: &[u8] = br#"{"pdus":{}}"#;
@@ -269,11 +276,19 @@ impl Inner {
     }
 
     async fn known_relays_of(&self, destination: &ServerName) -> Vec<Peer> {
-        self.site.relays.holding(destination).await.unwrap_or_else(|error| {
+        let holding = self.site.relays.holding(destination).await;
+        let mut relays = holding.unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, %destination, "its relay record can't be read");
             Vec::new()
-        })
+        });
+        if !self.site.relays.is_named(destination) {
+            let mut places = HashSet::new();
+            // Whoever stands at one URL under many names is called once.
+            relays.retain(|relay| places.insert(Place::of(relay)));
+            relays.truncate(RELAYS_OF_RECORD_MAX);
+        }
+        relays
     }
 
     async fn leave_with_relays(

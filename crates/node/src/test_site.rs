@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use restante_federation::{
-    Body, Exchange, ExchangeError, Identity, KeyRing, KeyRingParts, MemoryKeyStore, Patience, Peer,
-    Stage, WebFileError, collect_limited, full,
+    Body, Exchange, ExchangeError, Identity, KeyRing, KeyRingParts, MemoryKeyStore, NamedBy,
+    Patience, Peer, Stage, WebFileError, collect_limited, full,
 };
 use restante_federation_proto::{ManualClock, ServerName, SigningKey, SystemDice, Timestamp};
 use restante_relay_api::endpoints::RECORD_FILE;
@@ -168,27 +168,13 @@ impl TestSite {
         result
     }
 
-    /// Returns when each read has ended that was under way: all readers have a turn at the same time.
-    async fn wait_for_readers(&self) {
-        let readers = restante_sqlite::Limits::default().readers;
-        let together = Arc::new(Barrier::new(readers));
-        let turns = (0..readers).map(|_| {
-            let together = together.clone();
-            self.database.read(move |_| {
-                together.wait();
-                Ok(())
-            })
-        });
-        for turn in futures_util::future::join_all(turns).await {
-            turn.unwrap();
-        }
-    }
-
     async fn pass_time(&self) {
         loop {
             // It may share the commit of a write that a test makes fail.
             let _ = self.database.write(|_| Ok(())).await;
-            self.wait_for_readers().await;
+            while self.database.reads_under_way() > 0 {
+                tokio::task::yield_now().await;
+            }
             for _ in 0..YIELDS {
                 tokio::task::yield_now().await;
             }
@@ -310,7 +296,11 @@ impl Exchange for ScriptedExchange {
         request: Request<Body>,
         patience: Patience,
     ) -> Result<Response<Body>, ExchangeError> {
-        let server = peer.name.clone();
+        // A stranger's URL leads to whoever is there, whatever name stands beside it.
+        let server = match (peer.named_by, &peer.url) {
+            (NamedBy::Stranger, Some(url)) => url.host.parse().unwrap(),
+            _ => peer.name.clone(),
+        };
         let (head, body) = request.into_parts();
         let body = collect_limited(body, usize::MAX).await.unwrap();
         self.seen.lock().unwrap().push(Seen {

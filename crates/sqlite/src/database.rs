@@ -122,6 +122,14 @@ impl Database {
         }
     }
 
+    /// Reads that run on a thread at present: a clock that a test moves on has to wait for them.
+    pub fn reads_under_way(&self) -> usize {
+        match &*self.shared {
+            Shared::Threads { readers, .. } => readers.under_way(),
+            Shared::InPlace(_) => 0,
+        }
+    }
+
     /// Copies all that is in the database at one moment to a new file (mode 0600), and tells its bytes; when this returns `Ok`,
     /// the copy is on disk. Reads and writes go on meanwhile; the log grows by what is written until the copy is done.
     pub async fn backup(&self, copy: &Path) -> Result<u64, BackupError> {

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -13,6 +14,23 @@ use crate::{OpenError, StoreError, connection};
 pub(crate) struct Readers {
     turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// A read from before its thread begins until its result is there.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Readers {
@@ -23,7 +41,13 @@ impl Readers {
         Ok(Self {
             turns: Arc::new(Semaphore::new(count)),
             idle: Arc::new(Mutex::new(connections?)),
+            under_way: Arc::default(),
         })
+    }
+
+    /// Reads that run on a thread; those that wait for a turn are not among them.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -33,7 +57,9 @@ impl Readers {
     {
         let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let idle = self.idle.clone();
+        let under_way = UnderWay::begin(&self.under_way);
         let reading = tokio::task::spawn_blocking(move || {
+            let _under_way = under_way;
             let connection = lock(&idle).pop().ok_or(StoreError::Closed)?;
             let result = catch_unwind(AssertUnwindSafe(|| in_snapshot(&connection, work)));
             lock(&idle).push(connection);

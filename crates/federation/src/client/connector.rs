@@ -20,7 +20,8 @@ use crate::discovery::{Destination, Discovery};
 pub(crate) const DISCOVERED: &str = "matrix";
 /// The schemes of URLs that a stranger wrote: they lead nowhere but to addresses that strangers' names may lead to.
 pub(crate) const STRANGERS_HTTPS: &str = "strangers-https";
-/// The same without TLS.
+/// The same without TLS: whoever is on the path could answer in the relay's place, so they lead to networks alone that the
+/// operator allows.
 pub(crate) const STRANGERS_HTTP: &str = "strangers-http";
 /// No connection attempt takes longer, whoever waits for it.
 const CONNECT_MAX: Duration = Duration::from_secs(60);
@@ -56,7 +57,7 @@ impl Connector {
         match uri.scheme_str() {
             Some(DISCOVERED) => self.connect_by_name(uri).await,
             Some(STRANGERS_HTTPS) => self.connect_by_url(uri, Tls::On, Source::Discovery).await,
-            Some(STRANGERS_HTTP) => self.connect_by_url(uri, Tls::Off, Source::Discovery).await,
+            Some(STRANGERS_HTTP) => self.connect_by_url(uri, Tls::Off, Source::InClear).await,
             Some("https") => self.connect_by_url(uri, Tls::On, Source::Operator).await,
             _ => self.connect_by_url(uri, Tls::Off, Source::Operator).await,
         }

@@ -17,7 +17,7 @@ use super::link::Link;
 use crate::body::BoxError;
 use crate::client::AddressPolicy;
 use crate::discovery::Destination;
-use crate::discovery::deny_list::allows;
+use crate::discovery::deny_list::{allows, is_listed};
 use crate::discovery::name::Host;
 use crate::discovery::resolver::Resolver;
 
@@ -35,6 +35,8 @@ pub(crate) enum Source {
     Operator,
     /// A name of a stranger led there: it must be public or allowed.
     Discovery,
+    /// A stranger wrote a URL without TLS: it must be in a network that the operator allows.
+    InClear,
 }
 
 /// Why there is no connection.
@@ -117,13 +119,16 @@ impl Dialer {
         let found = match (host, source) {
             (Host::Ip(ip), _) => vec![*ip],
             (Host::Dns(name), Source::Operator) => self.addresses_of_name(name).await?,
-            (Host::Dns(name), Source::Discovery) => self.resolved(name).await?,
+            (Host::Dns(name), Source::Discovery | Source::InClear) => self.resolved(name).await?,
         };
         let Some(&first) = found.first() else {
             return Err(DialError::Unresolvable("the name has no address".into()));
         };
-        let callable =
-            |address: &IpAddr| source == Source::Operator || allows(&self.policy, *address);
+        let callable = |address: &IpAddr| match source {
+            Source::Operator => true,
+            Source::Discovery => allows(&self.policy, *address),
+            Source::InClear => is_listed(&self.policy, *address),
+        };
         let callable: Vec<_> = found.into_iter().filter(callable).collect();
         if callable.is_empty() {
             return Err(DialError::Denied(first));

@@ -10,9 +10,14 @@ use crate::client::AddressPolicy;
 
 /// Whether `address` may be called under `policy`.
 pub(crate) fn allows(policy: &AddressPolicy, address: IpAddr) -> bool {
+    is_listed(policy, address) || !is_special(address)
+}
+
+/// Whether the operator allows the network of `address` by itself, be it public or not.
+pub(crate) fn is_listed(policy: &AddressPolicy, address: IpAddr) -> bool {
     let embedded = embedded_v4(address).map(IpAddr::V4);
-    let allowed = |address: IpAddr| policy.allow_networks.iter().any(|net| net.contains(&address));
-    allowed(address) || embedded.is_some_and(allowed) || !is_special(address)
+    let listed = |address: IpAddr| policy.allow_networks.iter().any(|net| net.contains(&address));
+    listed(address) || embedded.is_some_and(listed)
 }
 
 fn is_special(address: IpAddr) -> bool {
@@ -150,5 +155,13 @@ mod tests {
         assert!(allowed(&policy, "10.1.2.3"));
         assert!(allowed(&policy, "::ffff:10.1.2.3"));
         assert!(!allowed(&policy, "127.0.0.1"));
+    }
+
+    #[test]
+    fn what_is_public_is_listed_only_if_the_operator_lists_it() {
+        let policy = AddressPolicy { allow_networks: vec!["1.1.1.0/24".parse().unwrap()] };
+        let listed = |address: &str| is_listed(&policy, address.parse().unwrap());
+        assert!(listed("1.1.1.1") && listed("::ffff:1.1.1.1"));
+        assert!(!listed("1.1.2.1") && !listed("10.0.0.1"));
     }
 }

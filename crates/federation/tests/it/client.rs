@@ -221,6 +221,17 @@ async fn a_strangers_url_leads_nowhere_that_a_strangers_name_does_not_and_a_rout
 }
 
 #[tokio::test]
+async fn a_strangers_url_without_tls_leads_to_networks_alone_that_the_operator_allows() {
+    let patience = Duration::from_secs(1);
+    let patience = Patience { connect: patience, answer: patience };
+    let client = client(ClientConfig::default());
+    let in_clear = "http://8.8.8.8:9".parse().unwrap();
+    let named = Peer::of_stranger("r.example".parse().unwrap(), Some(in_clear));
+    let denied = client.exchange(&named, get("/x"), patience).await;
+    assert!(matches!(denied, Err(ExchangeError::Denied { .. })), "{denied:?}");
+}
+
+#[tokio::test]
 async fn the_operators_word_on_where_a_web_site_is_counts() {
     let page = || async { (StatusCode::OK, "the file") };
     let moved = || async { (StatusCode::FOUND, [(header::LOCATION, "/.well-known/here")]) };

@@ -5,15 +5,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Request, StatusCode};
-use restante_federation::{Body, BoundedMap, ContentCoding, full};
-use restante_federation_proto::ServerName;
+use restante_federation::{Body, BoundedMap, ContentCoding, Peer, full};
 
 /// Relays that are remembered; one that is forgotten gets its next deposit as it is, and says it again.
 const RELAYS_MAX: usize = 1024;
 
-/// What each relay has said.
+/// What each relay has said. A stranger may write any URL beside a name, so what is said there is no word of whoever is
+/// named so elsewhere.
 pub(super) struct Codings {
-    zstd: Mutex<BoundedMap<ServerName, ()>>,
+    zstd: Mutex<BoundedMap<Peer, ()>>,
 }
 
 impl Default for Codings {
@@ -27,7 +27,7 @@ impl Codings {
     pub(super) fn fill(
         &self,
         request: &mut Request<Body>,
-        relay: &ServerName,
+        relay: &Peer,
         content: Bytes,
     ) -> ContentCoding {
         let coding = match self.lock().get(relay) {
@@ -45,7 +45,7 @@ impl Codings {
     /// relay does not take that coding any more: another version of it may run there since.
     pub(super) fn hear(
         &self,
-        relay: &ServerName,
+        relay: &Peer,
         coding: ContentCoding,
         (status, headers): (StatusCode, &HeaderMap),
     ) -> bool {
@@ -60,7 +60,7 @@ impl Codings {
         is_in_vain
     }
 
-    fn lock(&self) -> MutexGuard<'_, BoundedMap<ServerName, ()>> {
+    fn lock(&self) -> MutexGuard<'_, BoundedMap<Peer, ()>> {
         self.zstd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,8 +72,8 @@ mod tests {
 
     use super::*;
 
-    fn relay() -> ServerName {
-        "r.test".parse().unwrap()
+    fn relay() -> Peer {
+        Peer::new("r.test".parse().unwrap(), None)
     }
 
     fn content() -> Bytes {
@@ -121,5 +121,17 @@ mod tests {
         // What went out as it was is not sent again.
         let bad = (StatusCode::BAD_REQUEST, &HeaderMap::new());
         assert!(!codings.hear(&relay(), ContentCoding::Identity, bad));
+    }
+
+    #[test]
+    fn what_is_said_at_a_strangers_url_is_not_the_word_of_whoever_has_the_name() {
+        let codings = Codings::default();
+        let url = Some("https://evil.test".parse().unwrap());
+        let borrowed = Peer::of_stranger(relay().name, url);
+        let takes = that_takes_zstd();
+        codings.hear(&borrowed, ContentCoding::Identity, (StatusCode::OK, &takes));
+        let mut request = Request::new(empty());
+        assert_eq!(codings.fill(&mut request, &relay(), content()), ContentCoding::Identity);
+        assert_eq!(codings.fill(&mut request, &borrowed, content()), ContentCoding::Zstd);
     }
 }

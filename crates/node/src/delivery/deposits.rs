@@ -1,6 +1,5 @@
 //! Leaves one transaction with several relays at once.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,27 +9,23 @@ use restante_federation::{Body, ContentCoding, Patience, Peer, signed_request};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::{Fullness, REQUEST_ID_HEADER, RequestId};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::codings::Codings;
+use super::lanes::{Lane, Lanes};
 use super::mail::header_of;
 use super::outcome::Outcome;
-use super::resting::{self, BUSY_WAIT_MIN};
+use super::refusals::Refusals;
+use super::resting::{self, BUSY_WAIT_MIN, Cause, Place};
 use super::schedule::Schedule;
 use crate::answer::{self, AskError};
 use crate::background::Background;
 use crate::site::Site;
 use crate::store::ledger::Ledger;
 
-/// Deposits under way in the whole node; each holds its transaction's body in memory, 16 MiB at most.
-const UNDER_WAY_MAX: usize = 32;
-
 /// Bytes of a relay's answer: a receipt, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// Refusals that are remembered: a node knows a few relays, and mail for a few hundred servers waits at a time.
-const REFUSALS_MAX: usize = 1024;
 
 /// What is left with a relay.
 #[derive(Debug)]
@@ -77,23 +72,13 @@ pub(crate) enum Lasting {
     Permanent,
 }
 
-/// For how long a relay is left alone, and for what.
-#[derive(Debug, Clone, Copy)]
-struct Rest {
-    full: Option<Fullness>,
-    time: Duration,
-}
-
-/// The last refusals by relay and destination, each with the end of the relay's rest.
-type Refusals = BTreeMap<(ServerName, ServerName), (Refusal, Option<Instant>)>;
-
 /// Leaves transactions with relays. Clones share its limits.
 #[derive(Clone)]
 pub(crate) struct Deposits {
     site: Site,
     ledger: Ledger,
     background: Background,
-    under_way: Arc<Semaphore>,
+    lanes: Arc<Lanes>,
     refusals: Arc<Mutex<Refusals>>,
     codings: Arc<Codings>,
     schedule: Adjustable<Schedule>,
@@ -111,7 +96,7 @@ impl Deposits {
             site,
             ledger,
             background,
-            under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX)),
+            lanes: Arc::default(),
             refusals: Arc::default(),
             codings: Arc::default(),
             schedule,
@@ -139,62 +124,75 @@ impl Deposits {
 
     /// The last refusal of each relay for each destination for which it has taken nothing since.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
-        self.lock().values().map(|(refusal, _)| refusal.clone()).collect()
+        self.lock().all()
     }
 
     async fn leave(&self, deposit: &Deposit, relay: &Peer) -> Result<ServerName, Refusal> {
-        if let Some(refusal) = self.rests(&relay.name, &deposit.destination) {
-            return Err(refusal);
-        }
-        let patience = self.schedule.current().relay_deadline();
-        let deadline = Instant::now() + patience;
+        let place = Place::of(relay);
+        let deadline = Instant::now() + self.schedule.current().relay_deadline();
         loop {
+            let lane = self.lane(deposit, (relay, &place), deadline).await?;
+            let patience = deadline.saturating_duration_since(Instant::now());
             let asked = timeout_at(deadline, self.ask(deposit, relay, patience)).await;
+            drop(lane);
             let answer = match asked.unwrap_or(Err(AskError::Slow)) {
                 Ok(answer) => answer,
                 Err(AskError::Slow) => {
-                    let reason = format!("no answer within {} s", patience.as_secs());
-                    return Err(self.refused(deposit, relay, (reason, Lasting::Temporary)));
+                    let cause = Cause::unanswered(format!("no answer within {patience:.0?}"));
+                    return Err(self.refused(deposit, (relay, place), cause));
                 }
                 Err(error) => {
-                    let refused = (error.text(), Lasting::Temporary);
-                    return Err(self.refused(deposit, relay, refused));
+                    let cause = Cause::unanswered(error.text());
+                    return Err(self.refused(deposit, (relay, place), cause));
                 }
             };
             let full = answer.full();
-            let lasting = match answer.outcome() {
+            let (lasting, retry_after) = match answer.outcome() {
                 Outcome::Delivered => {
-                    self.took(deposit, relay).await;
+                    self.took(deposit, (relay, &place)).await;
                     return Ok(relay.name.clone());
                 }
                 Outcome::Busy { retry_after } => {
-                    if let Some(full) = full {
-                        let refused = (answer.summary(), Lasting::Temporary);
-                        let rest = Rest { full: Some(full), time: resting::rest(retry_after) };
-                        return Err(self.rests_after(deposit, relay, refused, Some(rest)));
-                    }
                     let wait = retry_after.max(BUSY_WAIT_MIN);
-                    if Instant::now() + wait < deadline {
+                    let is_in_time = wait < deadline.saturating_duration_since(Instant::now());
+                    if is_in_time && resting::is_asked_again(&place, full) {
                         sleep(wait).await;
                         continue;
                     }
-                    Lasting::Temporary
+                    (Lasting::Temporary, Some(retry_after))
                 }
-                Outcome::Temporary => Lasting::Temporary,
-                Outcome::Permanent => Lasting::Permanent,
+                Outcome::Temporary => (Lasting::Temporary, None),
+                Outcome::Permanent => (Lasting::Permanent, None),
             };
-            return Err(self.refused(deposit, relay, (answer.summary(), lasting)));
+            let word = resting::word(answer.status, &answer.refusal());
+            let cause = Cause { reason: answer.summary(), lasting, full, retry_after, word };
+            return Err(self.refused(deposit, (relay, place), cause));
         }
     }
 
+    /// Waits until the relay may be asked, for half of the time that is left: whoever is asked has the other half for its
+    /// answer. What was not asked is not blamed on the relay.
+    async fn lane(
+        &self,
+        deposit: &Deposit,
+        (relay, place): (&Peer, &Place),
+        deadline: Instant,
+    ) -> Result<Lane, Refusal> {
+        self.check_rest(deposit, place)?;
+        let wait = deadline.saturating_duration_since(Instant::now()) / 2;
+        let lane = timeout(wait, self.lanes.take(&deposit.destination, place)).await;
+        let lane = lane.map_err(|_| self.not_asked(deposit, relay))?;
+        // Those before it in the lane may have found that nobody is there.
+        self.check_rest(deposit, place)?;
+        Ok(lane)
+    }
+
     /// What the relay said, if it is not to be asked again yet.
-    fn rests(&self, relay: &ServerName, destination: &ServerName) -> Option<Refusal> {
-        let now = Instant::now();
-        let refusals = self.lock();
-        let mut resting = refusals.values().filter(|(refusal, until)| {
-            until.is_some_and(|until| now < until) && resting::concerns(refusal, relay, destination)
-        });
-        resting.next().map(|(refusal, _)| refusal.clone())
+    fn check_rest(&self, deposit: &Deposit, place: &Place) -> Result<(), Refusal> {
+        match self.lock().resting(place, &deposit.destination, Instant::now()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 
     async fn ask(
@@ -203,14 +201,13 @@ impl Deposits {
         relay: &Peer,
         patience: Duration,
     ) -> Result<answer::Answer, AskError> {
-        let _permit = self.under_way.acquire().await;
         let patience = Patience { connect: patience, answer: patience };
         loop {
             let (request, coding) = self.request(deposit, relay);
             let exchange = &*self.site.exchange;
             let answer = answer::ask(exchange, relay, request, patience, ANSWER_BYTES_MAX).await?;
             // Once at most: what is sent again is not coded.
-            if !self.codings.hear(&relay.name, coding, (answer.status, &answer.headers)) {
+            if !self.codings.hear(relay, coding, (answer.status, &answer.headers)) {
                 return Ok(answer);
             }
         }
@@ -221,15 +218,17 @@ impl Deposits {
         let identity = &self.site.identity;
         let mut request = signed_request(identity, Method::PUT, target, &relay.name, body);
         request.headers_mut().insert(REQUEST_ID_HEADER, header_of(&deposit.id));
-        let coding = self.codings.fill(&mut request, &relay.name, deposit.body.clone());
+        let coding = self.codings.fill(&mut request, relay, deposit.body.clone());
         (request, coding)
     }
 
-    async fn took(&self, deposit: &Deposit, relay: &Peer) {
+    async fn took(&self, deposit: &Deposit, (relay, place): (&Peer, &Place)) {
         let Deposit { destination, txn_id, seq, id, .. } = deposit;
-        self.lock().retain(|_, (refusal, _)| !resting::concerns(refusal, &relay.name, destination));
+        self.lock().took(place, destination);
         tracing::info!(%destination, txn_id, seq, delivery.id = %id, relay = %relay.name, "left with a relay");
         let now = self.site.clock.now();
+        // The name is enough, although a record may borrow a name for another place: what is entered concerns mail for the
+        // server alone that signed the record and so chose that place.
         let entered = self.ledger.held_by(destination.clone(), *seq, relay.name.clone(), now);
         if let Err(error) = entered.await {
             // The relay has it all the same; it is only asked once more if the homeserver repeats it.
@@ -238,20 +237,10 @@ impl Deposits {
         }
     }
 
-    fn refused(&self, deposit: &Deposit, relay: &Peer, refused: (String, Lasting)) -> Refusal {
-        let time = resting::rest_of_strangers(relay.named_by, refused.1);
-        self.rests_after(deposit, relay, refused, time.map(|time| Rest { full: None, time }))
-    }
-
-    fn rests_after(
-        &self,
-        deposit: &Deposit,
-        relay: &Peer,
-        (reason, lasting): (String, Lasting),
-        rest: Option<Rest>,
-    ) -> Refusal {
+    fn refused(&self, deposit: &Deposit, (relay, place): (&Peer, Place), cause: Cause) -> Refusal {
         let Deposit { destination, txn_id, id, .. } = deposit;
-        let full = rest.and_then(|rest| rest.full);
+        let (rest, reach) = (resting::rest_after(&place, &cause), resting::reach(&place, &cause));
+        let Cause { reason, lasting, full, .. } = cause;
         tracing::warn!(%destination, txn_id, delivery.id = %id, relay = %relay.name, reason, ?lasting, full = full.map(Fullness::as_str), "the relay did not take it");
         let at = self.site.clock.now();
         let refusal = Refusal {
@@ -259,17 +248,29 @@ impl Deposits {
             destination: destination.clone(),
             reason,
             full,
-            rests_until: rest.map(|rest| at.after(rest.time)),
+            rests_until: rest.map(|rest| at.after(rest)),
             lasting,
             at,
         };
-        let key = (relay.name.clone(), destination.clone());
-        let mut refusals = self.lock();
-        if refusals.len() < REFUSALS_MAX || refusals.contains_key(&key) {
-            let rests_until = rest.map(|rest| Instant::now() + rest.time);
-            refusals.insert(key, (refusal.clone(), rests_until));
-        }
+        let now = Instant::now();
+        let rests_until = rest.map(|rest| now + rest);
+        self.lock().note(place, (refusal.clone(), reach), rests_until, now);
         refusal
+    }
+
+    /// Nothing is remembered of it: the relay was not asked.
+    fn not_asked(&self, deposit: &Deposit, relay: &Peer) -> Refusal {
+        let Deposit { destination, txn_id, id, .. } = deposit;
+        tracing::warn!(%destination, txn_id, delivery.id = %id, relay = %relay.name, "the relay was not asked: too many deposits are under way");
+        Refusal {
+            relay: relay.name.clone(),
+            destination: destination.clone(),
+            reason: "not asked, since too many deposits are under way".to_owned(),
+            full: None,
+            rests_until: None,
+            lasting: Lasting::Temporary,
+            at: self.site.clock.now(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Refusals> {
