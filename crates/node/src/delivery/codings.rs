@@ -1,24 +1,49 @@
 //! Which relays take compressed deposits: those that have said so in an answer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, Request, StatusCode};
-use restante_federation::{Body, BoundedMap, ContentCoding, Peer, full};
+use http::{Request, StatusCode};
+use restante_federation::{Body, BoundedMap, ContentCoding, ExchangeError, Peer, full};
+use tokio::time::Instant;
+
+use crate::answer::{Answer, AskError};
 
 /// Relays that are remembered; one that is forgotten gets its next deposit as it is, and says it again.
 const RELAYS_MAX: usize = 1024;
 
+/// How long a relay gets its mail as it is after it was sent compressed mail in vain, whatever it says: a proxy before it may
+/// take none, or lose what says how it is coded.
+const RESPITE: Duration = Duration::from_secs(3600);
+
 /// What each relay has said. A stranger may write any URL beside a name, so what is said there is no word of whoever is
 /// named so elsewhere.
 pub(super) struct Codings {
-    zstd: Mutex<BoundedMap<Peer, ()>>,
+    relays: Mutex<BoundedMap<Peer, Takes>>,
+}
+
+/// What a relay takes.
+#[derive(Debug, Clone, Copy)]
+enum Takes {
+    Zstd,
+    /// Until then nothing but the content as it is.
+    Plain(Instant),
+}
+
+/// What is to be done after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    Done,
+    /// The same is to be sent again, as it is.
+    SendAsItIs,
 }
 
 impl Default for Codings {
     fn default() -> Self {
-        Self { zstd: Mutex::new(BoundedMap::new(RELAYS_MAX)) }
+        Self { relays: Mutex::new(BoundedMap::new(RELAYS_MAX)) }
     }
 }
 
@@ -31,8 +56,8 @@ impl Codings {
         content: Bytes,
     ) -> ContentCoding {
         let coding = match self.lock().get(relay) {
-            Some(()) => ContentCoding::Zstd,
-            None => ContentCoding::Identity,
+            Some(Takes::Zstd) => ContentCoding::Zstd,
+            Some(Takes::Plain(_)) | None => ContentCoding::Identity,
         };
         let (coded, says) = coding.encode(content);
         *request.body_mut() = full(coded);
@@ -41,33 +66,52 @@ impl Codings {
         coding
     }
 
-    /// Hears the answer of `relay` to a deposit in `coding`. Whether the same is to be sent again as it is, because the
-    /// relay does not take that coding any more: another version of it may run there since.
+    /// Hears what came of a deposit in `coding` at `relay`.
     pub(super) fn hear(
         &self,
         relay: &Peer,
         coding: ContentCoding,
-        (status, headers): (StatusCode, &HeaderMap),
-    ) -> bool {
-        let is_in_vain = coding == ContentCoding::Zstd
-            && matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        if is_in_vain {
-            self.lock().remove(relay);
-        } else if status == StatusCode::OK && ContentCoding::wanted(headers) == ContentCoding::Zstd
-        {
-            self.lock().insert(relay.clone(), ());
+        answer: &Result<Answer, AskError>,
+        now: Instant,
+    ) -> Next {
+        let mut relays = self.lock();
+        if coding == ContentCoding::Zstd && is_perhaps_about_coding(answer) {
+            relays.insert(relay.clone(), Takes::Plain(now + RESPITE));
+            return Next::SendAsItIs;
         }
-        is_in_vain
+        let has_respite = matches!(relays.get(relay), Some(Takes::Plain(until)) if now < *until);
+        if !has_respite && answer.as_ref().is_ok_and(offers_zstd) {
+            relays.insert(relay.clone(), Takes::Zstd);
+        }
+        Next::Done
     }
 
-    fn lock(&self) -> MutexGuard<'_, BoundedMap<Peer, ()>> {
-        self.zstd.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BoundedMap<Peer, Takes>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn offers_zstd(answer: &Answer) -> bool {
+    answer.status == StatusCode::OK && ContentCoding::wanted(&answer.headers) == ContentCoding::Zstd
+}
+
+/// Whether the deposit may have failed for how it was coded: unless a relay says something else about it, or there is nobody
+/// to say anything.
+fn is_perhaps_about_coding(answer: &Result<Answer, AskError>) -> bool {
+    match answer {
+        Ok(answer) => match answer.status.as_u16() {
+            401 | 403 | 413 | 429 => answer.refusal().errcode.is_none(),
+            400..500 | 501 => true,
+            _ => false,
+        },
+        Err(AskError::Exchange(error)) => matches!(error, ExchangeError::Broken { .. }),
+        Err(AskError::Body(_) | AskError::Slow) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use restante_federation::{collect_limited, empty};
 
     use super::*;
@@ -77,13 +121,28 @@ mod tests {
     }
 
     fn content() -> Bytes {
-        Bytes::from("x".repeat(4096))
+        Bytes::from("x".repeat(900) + &"y".repeat(900))
     }
 
-    fn that_takes_zstd() -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        ContentCoding::offer(&mut headers);
-        headers
+    fn says(status: u16, body: &'static str) -> Result<Answer, AskError> {
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(Answer { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) })
+    }
+
+    /// It took a deposit, and takes zstd.
+    fn offers() -> Result<Answer, AskError> {
+        let mut answer = says(200, "{}").unwrap();
+        ContentCoding::offer(&mut answer.headers);
+        Ok(answer)
+    }
+
+    /// How the next deposit goes there.
+    fn next(codings: &Codings, relay: &Peer) -> ContentCoding {
+        codings.fill(&mut Request::new(empty()), relay, content())
+    }
+
+    fn heard(codings: &Codings, answer: &Result<Answer, AskError>, now: Instant) -> Next {
+        codings.hear(&relay(), next(codings, &relay()), answer, now)
     }
 
     #[tokio::test]
@@ -92,8 +151,7 @@ mod tests {
         let mut request = Request::new(empty());
         assert_eq!(codings.fill(&mut request, &relay(), content()), ContentCoding::Identity);
         assert_eq!(request.headers().get(CONTENT_ENCODING), None);
-        let takes = that_takes_zstd();
-        assert!(!codings.hear(&relay(), ContentCoding::Identity, (StatusCode::OK, &takes)));
+        assert_eq!(heard(&codings, &offers(), Instant::now()), Next::Done);
 
         let mut request = Request::new(empty());
         assert_eq!(codings.fill(&mut request, &relay(), content()), ContentCoding::Zstd);
@@ -104,23 +162,45 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_takes_it_no_more_gets_the_same_as_it_is() {
-        let codings = Codings::default();
-        let takes = that_takes_zstd();
-        codings.hear(&relay(), ContentCoding::Identity, (StatusCode::OK, &takes));
-        for (status, is_sent_again) in [(200, false), (429, false), (503, false), (415, true)] {
-            let answer = (StatusCode::from_u16(status).unwrap(), &HeaderMap::new());
-            assert_eq!(
-                codings.hear(&relay(), ContentCoding::Zstd, answer),
-                is_sent_again,
-                "{status}"
-            );
+    fn what_may_have_failed_for_its_coding_is_sent_again_as_it_is() {
+        let broken = || {
+            let source = "reset".into();
+            Err(ExchangeError::Broken { server: relay().name, source }.into())
+        };
+        let from_relay = r#"{"errcode":"M_FORBIDDEN","error":"no"}"#;
+        for (answer, then) in [
+            (says(200, "{}"), Next::Done),
+            (says(403, from_relay), Next::Done),
+            (says(413, from_relay), Next::Done),
+            (says(429, from_relay), Next::Done),
+            (says(502, "<html>"), Next::Done),
+            (Err(AskError::Slow), Next::Done),
+            (says(400, r#"{"errcode":"M_NOT_JSON"}"#), Next::SendAsItIs),
+            (says(403, "<html>a firewall</html>"), Next::SendAsItIs),
+            (says(406, ""), Next::SendAsItIs),
+            (says(415, ""), Next::SendAsItIs),
+            (says(501, ""), Next::SendAsItIs),
+            (broken(), Next::SendAsItIs),
+        ] {
+            let (codings, now) = (Codings::default(), Instant::now());
+            heard(&codings, &offers(), now);
+            assert_eq!(heard(&codings, &answer, now), then, "{answer:?}");
+            let coding = next(&codings, &relay());
+            assert_eq!(coding == ContentCoding::Identity, then == Next::SendAsItIs, "{answer:?}");
         }
-        let mut request = Request::new(empty());
-        assert_eq!(codings.fill(&mut request, &relay(), content()), ContentCoding::Identity);
-        // What went out as it was is not sent again.
-        let bad = (StatusCode::BAD_REQUEST, &HeaderMap::new());
-        assert!(!codings.hear(&relay(), ContentCoding::Identity, bad));
+    }
+
+    #[test]
+    fn a_relay_behind_a_proxy_that_takes_none_is_believed_again_after_an_hour_alone() {
+        let (codings, now) = (Codings::default(), Instant::now());
+        heard(&codings, &offers(), now);
+        assert_eq!(heard(&codings, &says(415, ""), now), Next::SendAsItIs);
+        // What went out as it was is not sent again, and the relay itself goes on offering.
+        assert_eq!(heard(&codings, &says(415, ""), now), Next::Done);
+        heard(&codings, &offers(), now + RESPITE - Duration::from_millis(1));
+        assert_eq!(next(&codings, &relay()), ContentCoding::Identity);
+        heard(&codings, &offers(), now + RESPITE);
+        assert_eq!(next(&codings, &relay()), ContentCoding::Zstd);
     }
 
     #[test]
@@ -128,10 +208,8 @@ mod tests {
         let codings = Codings::default();
         let url = Some("https://evil.test".parse().unwrap());
         let borrowed = Peer::of_stranger(relay().name, url);
-        let takes = that_takes_zstd();
-        codings.hear(&borrowed, ContentCoding::Identity, (StatusCode::OK, &takes));
-        let mut request = Request::new(empty());
-        assert_eq!(codings.fill(&mut request, &relay(), content()), ContentCoding::Identity);
-        assert_eq!(codings.fill(&mut request, &borrowed, content()), ContentCoding::Zstd);
+        codings.hear(&borrowed, ContentCoding::Identity, &offers(), Instant::now());
+        assert_eq!(next(&codings, &relay()), ContentCoding::Identity);
+        assert_eq!(next(&codings, &borrowed), ContentCoding::Zstd);
     }
 }

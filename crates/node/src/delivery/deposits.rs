@@ -12,7 +12,7 @@ use restante_relay_api::{Fullness, REQUEST_ID_HEADER, RequestId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::codings::Codings;
+use super::codings::{Codings, Next};
 use super::lanes::{Lane, Lanes};
 use super::mail::header_of;
 use super::outcome::Outcome;
@@ -205,10 +205,10 @@ impl Deposits {
         loop {
             let (request, coding) = self.request(deposit, relay);
             let exchange = &*self.site.exchange;
-            let answer = answer::ask(exchange, relay, request, patience, ANSWER_BYTES_MAX).await?;
+            let answer = answer::ask(exchange, relay, request, patience, ANSWER_BYTES_MAX).await;
             // Once at most: what is sent again is not coded.
-            if !self.codings.hear(relay, coding, (answer.status, &answer.headers)) {
-                return Ok(answer);
+            if self.codings.hear(relay, coding, &answer, Instant::now()) == Next::Done {
+                return answer;
             }
         }
     }
