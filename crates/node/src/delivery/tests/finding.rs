@@ -63,6 +63,14 @@ async fn mail_for_a_server_that_moved_finds_its_other_relay_once_the_known_one_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_asked_for_relays_of_a_server_that_has_none_by_the_operators_word() {
+    let node = node().await;
+    node.site.relays.configure([(node.b.clone(), Vec::new())].into()).await.unwrap();
+    assert_eq!(node.site.run(node.send("1")).await.0, 502);
+    assert_eq!(node.site.exchange.web_asked(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sources_that_hang_do_not_hold_up_the_homeserver_for_long() {
     let node = node().await;
     node.site.relays.add(name(OWN_NAME), name("ours.test").into()).await.unwrap();
