@@ -92,7 +92,7 @@ impl LearnedFrom {
 }
 
 impl Recorded {
-    /// The relays that it names, the one to be tried first before the others. They are a stranger's word.
+    /// The relays that it names, the one that its server prefers before the others. They are a stranger's word.
     pub(crate) fn relays(&self) -> Vec<Peer> {
         let mut relays: Vec<_> = self.record.relays.iter().collect();
         relays.sort_by_key(|relay| relay.priority);

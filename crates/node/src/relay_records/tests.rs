@@ -129,7 +129,7 @@ impl Node {
 async fn the_newest_valid_record_counts_whoever_gave_it_and_after_a_restart() {
     let node = Node::new().await;
     assert!(node.takes("b.test", record("b.test", &["r2.test", "r1.test"], at(10))).await);
-    assert_eq!(node.relays_of("b.test").await, ["r2.test", "r1.test"], "in its order of trial");
+    assert_eq!(node.relays_of("b.test").await, ["r2.test", "r1.test"], "in its order");
     assert!(!node.takes("b.test", record("b.test", &["old.test"], at(9))).await);
     assert!(!node.takes("b.test", record("b.test", &["same.test"], at(10))).await);
     assert!(node.takes("b.test", record("b.test", &["r3.test", "a.test"], at(11))).await);
