@@ -161,6 +161,8 @@ impl TestSite {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let holder = tokio::task::spawn_blocking(move || held.recv().ok());
         let is_done = Cell::new(false);
+        // A whole delivery is large, and a test's thread has a small stack.
+        let work = Box::pin(work);
         let working = async {
             let result = work.await;
             is_done.set(true);
