@@ -18,6 +18,9 @@ use super::{Candidate, LearnedFrom};
 /// comes again with the next call or mail.
 pub(super) const WAITING_MAX: usize = 256;
 
+/// Records of one server that wait: a relay may have put one of its own making beside the mail.
+pub(super) const WAITING_OF_ONE_MAX: usize = 4;
+
 /// Servers of which is remembered that they were met, or which record they sent.
 const REMEMBERED_MAX: usize = 4096;
 
@@ -46,8 +49,8 @@ struct Queue {
 struct Lately {
     met: BoundedMap<ServerName, Timestamp>,
     brought: BoundedMap<ServerName, [u8; 32]>,
-    /// The records that wait, one of each server in the queue.
-    waiting: BTreeMap<ServerName, Candidate>,
+    /// The records that wait, one for each time that their server is in the queue.
+    waiting: BTreeMap<ServerName, Vec<Candidate>>,
 }
 
 impl Queue {
@@ -93,13 +96,14 @@ impl Hearsay {
         let mut lately = self.lately();
         let is_known = lately.brought.get(server) == Some(&sha256);
         // Nobody's mail fills the queue: another record of the same server comes again when this one was looked into.
-        if is_known || lately.waiting.contains_key(server) {
+        let waiting = lately.waiting.get(server).map_or(0, Vec::len);
+        if is_known || waiting >= WAITING_OF_ONE_MAX {
             return;
         }
         let candidate =
             Candidate { server: server.clone(), json: record.clone(), from: LearnedFrom::Mail };
         if self.shared.brought.told.try_send(server.clone()).is_ok() {
-            lately.waiting.insert(server.clone(), candidate);
+            lately.waiting.entry(server.clone()).or_default().push(candidate);
             lately.brought.insert(server.clone(), sha256);
         }
     }
@@ -117,7 +121,12 @@ impl Hearsay {
     /// The record that came next; one listener at a time.
     pub(super) async fn next_brought(&self) -> Option<Candidate> {
         let server = self.shared.brought.next().await?;
-        let candidate = self.lately().waiting.remove(&server);
+        let mut lately = self.lately();
+        let mut of_server = lately.waiting.remove(&server).unwrap_or_default();
+        let candidate = of_server.pop();
+        if !of_server.is_empty() {
+            lately.waiting.insert(server, of_server);
+        }
         Some(candidate.expect("it waits for as long as its server is in the queue"))
     }
 
