@@ -207,7 +207,7 @@ impl MailboxSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecordsSection {
-    /// Whether other servers are asked for their records.
+    /// Whether others are asked for records. A record that mail brings is believed by its key, which may be asked for.
     pub look_up: bool,
     /// The file that the node writes its own record to, for a web server.
     pub well_known_file: Option<PathBuf>,

@@ -43,7 +43,7 @@ use crate::answer::{self, Answer};
 use crate::background::Background;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
-use crate::relay_records::RelayRecords;
+use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
 use capsules::{Capsules, Packed};
@@ -176,7 +176,14 @@ impl Inner {
             }
             Direct::Unreachable(reason) => {
                 let relays = self.relays_of(destination, begun).await;
-                self.leave_with_relays(mail, (&line, id), relays, reason).await
+                let tried = relays.clone();
+                let left = self.leave_with_relays(mail, (&line, id), relays, reason).await;
+                let Err(reason) = left else { return left };
+                let others = self.others_than(&tried, destination, begun).await;
+                if others.is_empty() {
+                    return Err(reason);
+                }
+                self.leave_with_relays(mail, (&line, id), others, reason).await
             }
         }
     }
@@ -205,9 +212,7 @@ impl Inner {
                     tracing::debug!(destination = %mail.destination(), txn_id = mail.txn_id(), delivery.id = %added.1, reason, "attempt failed");
                     progress.failed(self.count_failure(mail.destination()).await);
                     // Whoever waits for the next attempt does not wait for this as well.
-                    if self.known_relays_of(mail.destination()).await.is_empty() {
-                        self.records.look_for(mail.destination());
-                    }
+                    self.look_for_relays_of(mail.destination()).await;
                     Direct::Unreachable(reason)
                 }
             };
@@ -259,15 +264,55 @@ impl Inner {
         }
     }
 
+    /// Looks for relays if none is known that takes mail for `destination`, without waiting.
+    async fn look_for_relays_of(&self, destination: &ServerName) {
+        if self.site.relays.is_named(destination) {
+            return;
+        }
+        let known = self.known_relays_of(destination).await;
+        if self.need_of(&known, destination) == Need::Another {
+            self.records.look_for(destination, Need::Another);
+        }
+    }
+
+    /// What is to be looked for where `known` are the relays of a record.
+    fn need_of(&self, known: &[Peer], destination: &ServerName) -> Need {
+        let refusals = self.deposits.refusals();
+        let refuses = |relay: &Peer| {
+            refusals
+                .iter()
+                .any(|refusal| refusal.relay == relay.name && refusal.destination == *destination)
+        };
+        if known.iter().all(refuses) { Need::Another } else { Need::Newer }
+    }
+
+    /// The relays of a record that came since `tried` took nothing: the destination may have moved. None if there is no
+    /// time to try them; they are known for the next delivery then.
+    async fn others_than(
+        &self,
+        tried: &[Peer],
+        destination: &ServerName,
+        begun: Instant,
+    ) -> Vec<Peer> {
+        if tried.is_empty() || self.site.relays.is_named(destination) {
+            return Vec::new();
+        }
+        let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
+        self.records.find(destination, time_left()).await;
+        let mut relays = self.known_relays_of(destination).await;
+        relays.retain(|relay| !tried.contains(relay) && !time_left().is_zero());
+        relays
+    }
+
     /// The relays of a destination, looked for if none is known and there is time. Those of a record are looked for again
-    /// once in a while, for the next delivery.
+    /// once in a while, and sooner if all refuse.
     async fn relays_of(&self, destination: &ServerName, begun: Instant) -> Vec<Peer> {
         let known = self.known_relays_of(destination).await;
         if self.site.relays.is_named(destination) {
             return known;
         }
         if !known.is_empty() {
-            self.records.look_for(destination);
+            self.records.look_for(destination, self.need_of(&known, destination));
             return known;
         }
         let wait = self.schedule.current().direct_time_left(begun.elapsed());

@@ -43,6 +43,7 @@ pub use config::{
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};
 pub use node::{Addresses, Node, StartError};
+pub use own_record::is_private_way;
 pub use reload::RELOADED_KEYS;
 pub use restante_operators::{Token, TokenError};
 pub use service::{Doors, Service, ServiceParts};

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::store;
 pub(crate) use file::ADVICE as FILE_ADVICE;
+pub use rule::is_private as is_private_way;
 use rule::{Before, SignedWith};
 
 /// The own record. Clones share it.

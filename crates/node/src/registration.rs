@@ -259,11 +259,12 @@ impl Registrations {
         above: Option<Timestamp>,
     ) -> Result<RegistrationAnswer, AttemptError> {
         let site = &self.shared.site;
-        let request = self.request(terms, invite.clone(), above, site.clock.now()).await?;
+        let now = site.clock.now();
+        let request = self.request(terms, invite.clone(), above, now).await?;
         match call::register(site, relay, &request).await {
             Err(CallError::Clock { theirs }) => {
-                let now = call::by_clock(site, theirs);
-                let request = self.request(terms, invite, None, now).await?;
+                let signed_at = call::by_clock(site, theirs);
+                let request = self.request(terms, invite, above, signed_at).await?;
                 Ok(call::register(site, relay, &request).await?)
             }
             answer => Ok(answer?),
@@ -275,10 +276,11 @@ impl Registrations {
         terms: &Terms,
         invite: Option<String>,
         above: Option<Timestamp>,
-        now: Timestamp,
+        signed_at: Timestamp,
     ) -> Result<RegistrationRequest, AttemptError> {
         let site = &self.shared.site;
-        let record = self.record(&terms.relays, above, now).await?;
+        // All the world sees the record: the time that one relay names has no part in it.
+        let record = self.record(&terms.relays, above, site.clock.now()).await?;
         let keys = site.own_keys.document().await;
         Ok(RegistrationRequest {
             record: raw(&record),
@@ -286,7 +288,7 @@ impl Registrations {
             time_to_live_ms: terms.mailbox.time_to_live_ms(),
             invite,
             keys: Some(raw(keys.raw())),
-            signed_at: now,
+            signed_at,
         })
     }
 

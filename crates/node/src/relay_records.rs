@@ -15,6 +15,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use restante_federation::{BoundedMap, Freshness, KeyLookupError, Peer};
@@ -22,6 +23,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::{RelayRecord, RelayRecordError};
 use restante_sqlite::StoreError;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::background::Background;
 use crate::config::RecordsSection;
@@ -30,6 +32,7 @@ use crate::site::Site;
 use crate::store;
 use belief::{Belief, belief};
 use pace::Looked;
+pub(crate) use pace::Need;
 use search::Searched;
 
 /// Signatures on a record that are looked at; a server has one or two keys.
@@ -89,7 +92,7 @@ impl LearnedFrom {
 }
 
 impl Recorded {
-    /// The relays that it names, the one to be tried first before the others. They are a stranger's word.
+    /// The relays that it names, the one that its server prefers before the others. They are a stranger's word.
     pub(crate) fn relays(&self) -> Vec<Peer> {
         let mut relays: Vec<_> = self.record.relays.iter().collect();
         relays.sort_by_key(|relay| relay.priority);
@@ -178,6 +181,16 @@ impl RelayRecords {
             places: Semaphore::new(SEARCHES_MAX),
         };
         Self { shared: Arc::new(inner) }
+    }
+
+    /// Takes a record in, if it counts and that is clear within `time`: whose key it names may answer slowly on purpose.
+    async fn take_in_within(&self, candidate: &Candidate, time: Duration) -> Taken {
+        timeout(time, self.take_in(candidate)).await.unwrap_or_else(|_| {
+            let Candidate { server, from, .. } = candidate;
+            tracing::info!(%server, %from, "a relay record changes nothing: its key was not found in time");
+            self.shared.site.counted.record(RecordOutcome::Unverified);
+            Taken::NotNow
+        })
     }
 
     /// Takes a record in, if it counts.

@@ -1,5 +1,6 @@
 //! A node's shared parts for tests: a scripted network, a clock set by hand, a database in a folder of its own.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
@@ -159,17 +160,23 @@ impl TestSite {
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let holder = tokio::task::spawn_blocking(move || held.recv().ok());
-        let result = tokio::select! {
-            result = work => result,
-            () = self.pass_time() => unreachable!("time does not end"),
+        let is_done = Cell::new(false);
+        // A whole delivery is large, and a test's thread has a small stack.
+        let work = Box::pin(work);
+        let working = async {
+            let result = work.await;
+            is_done.set(true);
+            result
         };
+        // Time ends by itself: readers that were left waiting for each other would wait for ever.
+        let (result, ()) = tokio::join!(working, self.pass_time(&is_done));
         drop(release);
         holder.await.unwrap();
         result
     }
 
-    async fn pass_time(&self) {
-        loop {
+    async fn pass_time(&self, is_done: &Cell<bool>) {
+        while !is_done.get() {
             // It may share the commit of a write that a test makes fail.
             let _ = self.database.write(|_| Ok(())).await;
             while self.database.reads_under_way() > 0 {
@@ -177,6 +184,9 @@ impl TestSite {
             }
             for _ in 0..YIELDS {
                 tokio::task::yield_now().await;
+            }
+            if is_done.get() {
+                return;
             }
             self.clock.advance(TICK);
             tokio::time::advance(TICK).await;

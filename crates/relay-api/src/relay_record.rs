@@ -37,7 +37,7 @@ pub struct RecordedRelay {
     /// denied to strangers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Lower is tried earlier.
+    /// Lower is preferred: whoever uses only some of many relays uses these. Those that are used are asked at once.
     pub priority: u32,
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use restante_node::NodeConfig;
+use restante_federation::Peer;
+use restante_node::{NodeConfig, is_private_way};
 use restante_relay_api::limits::COLLECT_WAIT_MAX;
 
 use super::finding::Remark;
@@ -16,6 +17,7 @@ pub(super) fn remarks(config: &NodeConfig) -> Vec<Remark> {
     let mut remarks = doors(config);
     remarks.extend(times(config));
     remarks.extend(relays(config));
+    remarks.extend(private_ways(config));
     remarks.extend(well_known_file(config));
     remarks.extend(matrix_admins(config));
     remarks.extend(files::signing_key("signing_key", &config.signing_key));
@@ -104,6 +106,18 @@ fn relays(config: &NodeConfig) -> Vec<Remark> {
     remarks
 }
 
+/// Such a relay may be meant; but those who find it by our record go by its name.
+fn private_ways(config: &NodeConfig) -> Option<Remark> {
+    let own = config.relays.get(&config.server_name)?;
+    let peers = own.iter().cloned().map(Peer::from);
+    let relays: Vec<_> = peers.filter(is_private_way).map(|relay| relay.name.to_string()).collect();
+    let text = format!(
+        "{}: a private url is not published; others go by the name, which must lead to the relay from where they are",
+        relays.join(", ")
+    );
+    (!relays.is_empty()).then(|| Remark::odd(format!("relays.{}", config.server_name), text))
+}
+
 fn well_known_file(config: &NodeConfig) -> Option<Remark> {
     let file = config.records.well_known_file.as_ref()?;
     let has_folder = file.parent().is_some_and(std::path::Path::is_dir);
@@ -163,6 +177,20 @@ mod tests {
         );
         let about = |key: &str| found.iter().filter(|found| found.starts_with(key)).count();
         assert_eq!((about("admin.matrix_admins"), about("records.well_known_file")), (2, 1));
+    }
+
+    #[test]
+    fn an_own_relays_private_url_is_named_as_one_that_others_do_not_go_by() {
+        let found = remarks_on(
+            "[outbound]\nsecret = \"s\"\n[relays]\n\"a.example\" = [\n\
+             { server_name = \"r.example\", url = \"http://10.0.0.7:8090\" },\n\
+             { server_name = \"s.example\", url = \"https://s.example:8090\" }]\n",
+        );
+        let about: Vec<_> = found.iter().filter(|found| found.contains("private url")).collect();
+        assert!(
+            about.len() == 1 && about[0].starts_with("relays.a.example: r.example: "),
+            "{found:#?}"
+        );
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub(super) async fn examine(report: &mut Report, options: &NodeConfigOption) {
     inbound::examine(report, &client, &config, &identity).await;
     relays::examine(report, &client, &identity, &relays).await;
     report.step("relay record", record::outcome(&client, &config, &identity).await);
+    if let Some(outcome) = record::private_ways(&relays) {
+        report.step("relay urls", outcome);
+    }
 }
 
 /// The homeserver answers, and has the key that the node signs with.

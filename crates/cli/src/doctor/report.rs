@@ -29,8 +29,8 @@ pub(super) struct Step {
 /// What came of a step, before it has a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
-    verdict: Verdict,
-    seen: String,
+    pub(super) verdict: Verdict,
+    pub(super) seen: String,
     what_to_do: Option<String>,
 }
 

@@ -21,10 +21,14 @@ const REMEMBERED_MAX: usize = 64;
 /// How long an administrator's token is taken for one: whoever logs out is out after that.
 const ADMITTED_FOR: Duration = Duration::from_secs(60);
 
+/// How long a token that was an administrator's may be asked about, once in [`ADMITTED_FOR`], however many others are: who
+/// makes tokens up must not lock administrators out. An app is used once a week or so.
+const KNOWN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How long any other is refused without asking.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// Tokens that the homeserver is asked about within [`QUESTIONS_TIME`]: an app has one, and whoever guesses has many.
+/// Unknown tokens that the homeserver is asked about within [`QUESTIONS_TIME`]: an app has one, and whoever guesses has many.
 const QUESTIONS_MAX: u32 = 20;
 
 /// See [`QUESTIONS_MAX`].
@@ -50,17 +54,30 @@ pub(crate) struct MatrixTokens {
 }
 
 struct Memory {
-    known: BoundedMap<[u8; 32], (Verdict, Timestamp)>,
+    /// By the tokens' SHA-256, as the others.
+    administrators: BoundedMap<[u8; 32], Admitted>,
+    others: BoundedMap<[u8; 32], (Verdict, Timestamp)>,
     asked: u32,
     since: Timestamp,
+}
+
+/// When a token was an administrator's last, and when it was asked about.
+#[derive(Debug, Clone, Copy)]
+struct Admitted {
+    at: Timestamp,
+    asked_at: Timestamp,
 }
 
 impl MatrixTokens {
     /// `admins` are administrators whatever Synapse says of them.
     pub(crate) fn new(site: Site, admins: Vec<String>) -> Self {
-        let known = BoundedMap::new(REMEMBERED_MAX);
-        let memory = Mutex::new(Memory { known, asked: 0, since: Timestamp::EPOCH });
-        Self { site, admins, memory }
+        let memory = Memory {
+            administrators: BoundedMap::new(REMEMBERED_MAX),
+            others: BoundedMap::new(REMEMBERED_MAX),
+            asked: 0,
+            since: Timestamp::EPOCH,
+        };
+        Self { site, admins, memory: Mutex::new(memory) }
     }
 
     async fn judge(&self, token: &str) -> Result<Verdict, Unavailable> {
@@ -88,19 +105,43 @@ impl MatrixTokens {
 
 impl Memory {
     fn verdict(&mut self, token: &[u8; 32], now: Timestamp) -> Option<Verdict> {
-        let (verdict, at) = *self.known.get(token)?;
-        let time = if verdict == Verdict::Administrator { ADMITTED_FOR } else { REFUSED_FOR };
-        (at <= now && now.since(at) < time).then_some(verdict)
+        let admitted = self.administrators.get(token);
+        if admitted.is_some_and(|admitted| is_within(ADMITTED_FOR, admitted.at, now)) {
+            return Some(Verdict::Administrator);
+        }
+        let (verdict, at) = *self.others.get(token)?;
+        is_within(REFUSED_FOR, at, now).then_some(verdict)
     }
 
-    /// Whether the homeserver may be asked once more.
-    fn may_ask(&mut self, now: Timestamp) -> bool {
+    fn learn(&mut self, token: [u8; 32], verdict: Verdict, now: Timestamp) {
+        if verdict == Verdict::Administrator {
+            self.administrators.insert(token, Admitted { at: now, asked_at: now });
+        } else {
+            self.administrators.remove(&token);
+            self.others.insert(token, (verdict, now));
+        }
+    }
+
+    /// Whether the homeserver may be asked about this token.
+    fn may_ask(&mut self, token: &[u8; 32], now: Timestamp) -> bool {
+        let admitted = self.administrators.get(token).copied();
+        let admitted = admitted.filter(|admitted| is_within(KNOWN_FOR, admitted.at, now));
+        if let Some(admitted) = admitted
+            && !is_within(ADMITTED_FOR, admitted.asked_at, now)
+        {
+            self.administrators.insert(*token, Admitted { asked_at: now, ..admitted });
+            return true;
+        }
         if self.since > now || now.since(self.since) >= QUESTIONS_TIME {
             (self.since, self.asked) = (now, 0);
         }
         self.asked += 1;
         self.asked <= QUESTIONS_MAX
     }
+}
+
+fn is_within(time: Duration, at: Timestamp, now: Timestamp) -> bool {
+    at <= now && now.since(at) < time
 }
 
 #[async_trait]
@@ -115,7 +156,7 @@ impl OtherTokens for MatrixTokens {
         let verdict = match known {
             Some(verdict) => verdict,
             None => {
-                if !self.memory().may_ask(now) {
+                if !self.memory().may_ask(&sha256, now) {
                     return Admission::Refused(too_many());
                 }
                 match self.judge(token).await {
@@ -125,7 +166,7 @@ impl OtherTokens for MatrixTokens {
             }
         };
         if known.is_none() {
-            self.memory().known.insert(sha256, (verdict, now));
+            self.memory().learn(sha256, verdict, now);
         }
         match verdict {
             Verdict::Administrator => Admission::Admitted,
@@ -220,6 +261,43 @@ mod tests {
             says(&site, [Reply::Json(200, nobody), Reply::Json(200, r#"{"admin":true}"#)]);
             assert_ne!(admitted(&tokens, "/relays", "guest").await, 200, "{nobody}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_guesses_locks_no_administrator_out_who_was_admitted_before() {
+        let site = TestSite::new().await;
+        let tokens = MatrixTokens::new(site.site.clone(), Vec::new());
+        let is_admin = || says(&site, [ALICE, Reply::Json(200, r#"{"admin":true}"#)]);
+        let unknown = Reply::Json(401, r#"{"errcode":"M_UNKNOWN_TOKEN"}"#);
+        let guess = async |round: u32| {
+            says(&site, [unknown.clone()]);
+            for guess in 0..100 {
+                admitted(&tokens, "/relays", &format!("guess {round} {guess}")).await;
+            }
+        };
+        is_admin();
+        assert_eq!(admitted(&tokens, "/relays", "secret").await, 200);
+        site.clock.advance(Duration::from_secs(6 * 24 * 3600));
+        guess(1).await;
+        is_admin();
+        assert_eq!(admitted(&tokens, "/relays", "secret").await, 200, "it was asked about");
+        guess(2).await;
+        assert_eq!(admitted(&tokens, "/relays", "secret").await, 200, "it is remembered");
+        assert_eq!(admitted(&tokens, "/relays", "of another").await, 429);
+
+        site.clock.advance(ADMITTED_FOR);
+        guess(3).await;
+        says(&site, [Reply::Refused]);
+        let statuses = [
+            admitted(&tokens, "/relays", "secret").await,
+            admitted(&tokens, "/relays", "secret").await,
+        ];
+        assert_eq!(statuses, [503, 429], "once a minute");
+        site.clock.advance(ADMITTED_FOR);
+        guess(4).await;
+        assert_eq!(admitted(&tokens, "/relays", "secret").await, 401, "it was logged out");
+        site.clock.advance(REFUSED_FOR);
+        assert_eq!(admitted(&tokens, "/relays", "secret").await, 429, "it is one of many");
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ pub(super) struct RelayEntry {
 /// What a relay record says, and where it came from.
 #[derive(Serialize, ToSchema)]
 struct OfRecord {
-    /// Lower is tried earlier.
+    /// Lower is preferred, where not all of many relays are used.
     priority: u32,
     /// `well-known` (the server's web site), `server` (its node), `mail`, or `relay` and the relay's name.
     learned_from: String,
@@ -90,7 +90,7 @@ pub(super) async fn list(
     for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
         entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
     }
-    // Within one server the order stays: it is the order of trial.
+    // Within one server the order stays: those come first that the server prefers.
     entries
         .sort_by(|one, other| (&one.server, !one.in_force).cmp(&(&other.server, !other.in_force)));
     Ok(shown(&entries))

@@ -101,7 +101,7 @@ fn is_perhaps_about_coding(answer: &Result<Answer, AskError>) -> bool {
     match answer {
         Ok(answer) => match answer.status.as_u16() {
             401 | 403 | 413 | 429 => answer.refusal().errcode.is_none(),
-            400..500 | 501 => true,
+            400..=499 | 501 => true,
             _ => false,
         },
         Err(AskError::Exchange(error)) => matches!(error, ExchangeError::Broken { .. }),

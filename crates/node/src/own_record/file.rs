@@ -9,6 +9,12 @@ use std::path::{Path, PathBuf};
 pub(crate) const ADVICE: &str = "let the node's user write in the folder of records.well_known_file, which must be there; \
      under systemd name the folder in ReadWritePaths";
 
+/// Who may do what with the file.
+const MODE: u32 = 0o644;
+
+/// What of it everybody needs.
+const READABLE: u32 = 0o444;
+
 /// What became of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
@@ -21,6 +27,9 @@ pub(super) enum Written {
 /// Makes `path` a file that holds `content` and that everybody may read.
 pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<Written> {
     if fs::read(path).is_ok_and(|before| before == content) {
+        if fs::metadata(path)?.permissions().mode() & READABLE != READABLE {
+            fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        }
         return Ok(Written::AsBefore);
     }
     let beside = beside(path)?;
@@ -37,7 +46,7 @@ pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<Written> {
 fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     // The web server is another user, whatever mask the node was started with.
-    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
     file.write_all(content)?;
     file.sync_all()
 }
@@ -64,7 +73,13 @@ mod tests {
         assert_eq!(write(&path, b"{}").unwrap(), Written::Anew);
         assert_eq!(fs::read(&path).unwrap(), b"{}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o644);
+        for (changed, expected) in [(0o600, 0o644), (0o664, 0o664)] {
+            fs::set_permissions(&path, Permissions::from_mode(changed)).unwrap();
+            assert_eq!(write(&path, b"{}").unwrap(), Written::AsBefore);
+            assert_eq!(mode(), expected, "what everybody may read stays as it is");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Publishes the own record whenever our relays change, and writes it as a file for a web server.
+//! Publishes the own record whenever our relays change, and keeps it written as a file for a web server.
 
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use crate::site::Site;
 
 /// The wait before what could not be done is tried again: somebody has to free a disk, or change who may write.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// How often the file is looked at: whoever rolls a web site out anew removes it, and mail for us depends on it.
+const LOOKED_AT: Duration = Duration::from_secs(3600);
 
 /// Whether something has to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,7 @@ async fn keep_published(site: &Site) {
         let written = own.write_file().await;
         let again = async {
             match (made, written) {
-                (Done::All, Done::All) => std::future::pending().await,
+                (Done::All, Done::All) => sleep(LOOKED_AT).await,
                 _ => sleep(RETRY).await,
             }
         };

@@ -2,9 +2,10 @@
 //!
 //! Pure: the caller passes the time.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use restante_federation::Peer;
+use restante_federation::{AddressPolicy, Peer};
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::limits::RECORD_RELAYS_MAX;
 use restante_relay_api::{RecordedRelay, RelayRecord, VERSION_AHEAD_MAX};
@@ -40,7 +41,7 @@ pub(super) fn record(
         .zip(relays.iter().take(RECORD_RELAYS_MAX))
         .map(|(priority, relay)| RecordedRelay {
             server_name: relay.name.clone(),
-            url: relay.url.as_ref().map(ToString::to_string),
+            url: relay.url.as_ref().filter(|_| !is_private(relay)).map(ToString::to_string),
             priority,
         })
         .collect();
@@ -60,6 +61,20 @@ pub(super) fn record(
             RelayRecord { server_name: own.clone(), relays, version }
         }
     }
+}
+
+/// Whether our way to a relay is one that nobody else can go, beside the way by its name: `localhost` or an address that is
+/// denied to strangers. Others would go there and not by the name, in vain, and learn what our network looks like.
+pub fn is_private(relay: &Peer) -> bool {
+    let Some(url) = &relay.url else { return false };
+    let address = |host: &str| -> Option<IpAddr> {
+        host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    };
+    let host = url.host.trim_end_matches('.').to_ascii_lowercase();
+    let is_local = host == "localhost" || host.ends_with(".localhost");
+    let is_denied = address(&host).is_some_and(|host| !AddressPolicy::default().allows(host));
+    let has_dns_name = relay.name.public_key().is_none() && address(relay.name.host()).is_none();
+    (is_local || is_denied) && has_dns_name
 }
 
 #[cfg(test)]
@@ -111,6 +126,30 @@ mod tests {
         assert_eq!((next(above(100)), next(above(99))), (at(200), at(100)));
         let wrong_clock = at(201).after(DAY).as_millis();
         assert_eq!(next(above(wrong_clock)), at(100), "nobody holds on to that");
+    }
+
+    #[test]
+    fn a_way_that_only_we_can_go_is_not_published_where_the_name_is_another() {
+        let of_key = restante_federation_proto::SigningKey::from_seed(
+            "ed25519:1".parse().unwrap(),
+            &[1; 32],
+        );
+        let of_key = ServerName::of_key(&of_key.public_key());
+        for (name, url, is_published) in [
+            ("r.test", "https://r.test:8090", true),
+            ("r.test", "http://1.1.1.1:8090", true),
+            ("r.test", "http://10.0.0.7:8090", false),
+            ("r.test:8448", "http://[fd00::7]:8090", false),
+            ("r.test", "http://127.0.0.1:8090", false),
+            ("r.test", "http://LocalHost:8090", false),
+            ("10.0.0.7", "http://10.0.0.7:8090", true),
+            (of_key.as_str(), "http://10.0.0.7:8090", true),
+        ] {
+            let relay = Peer::new(name.parse().unwrap(), Some(url.parse().unwrap()));
+            let made = record(&own(), &[relay], Before::default(), at(1));
+            assert_eq!(made.relays[0].url.is_some(), is_published, "{name} {url}");
+            assert_eq!(made.relays[0].server_name.as_str(), name);
+        }
     }
 
     #[test]

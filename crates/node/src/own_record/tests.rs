@@ -83,6 +83,28 @@ async fn a_file_that_can_not_be_written_is_told_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_was_removed_or_altered_is_there_again_within_the_hour() {
+    let site = TestSite::new().await;
+    let path = site.folder.path().join("restante");
+    let own = OwnRecord::new(site.identity.clone(), site.database.clone(), Some(path.clone()));
+    site.relays.add(name(OWN_NAME), name("r.test").into()).await.unwrap();
+    published_with(&site, &own, async {
+        let is_whole = || {
+            let published = own.published();
+            published.is_some_and(|record| std::fs::read(&path).is_ok_and(|file| file == record))
+        };
+        comes_to("it is written", is_whole).await;
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        comes_to("it is there again", is_whole).await;
+        std::fs::write(&path, "{}").unwrap();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        comes_to("it says the same again", is_whole).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_that_a_relay_knows_already_is_passed_in_what_is_published_as_well() {
     let site = TestSite::new().await;
     let own = OwnRecord::new(site.identity.clone(), site.database.clone(), None);

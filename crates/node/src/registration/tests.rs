@@ -183,6 +183,29 @@ async fn requests_are_signed_by_the_relays_clock_where_ours_is_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relays_clock_has_no_part_in_the_record_that_all_the_world_sees() {
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    let early = Reply::Json(403, r#"{"errcode":"M_FORBIDDEN","now":1000}"#);
+    node.site.exchange.script(&name(RELAY), [early.clone(), Reply::Json(200, GRANTED)]);
+    node.keep_up(Duration::from_secs(10)).await;
+    let asked = node.asked(RELAY);
+    let records = [0, 1].map(|n: usize| request(&asked[n]).record.get().to_owned());
+    assert_eq!(records[0], records[1]);
+    assert_eq!(request(&asked[1]).signed_at.as_millis(), 1000);
+
+    let node = Node::new().await;
+    node.has(RELAY).await;
+    let known = BEGINNING.after(MINUTE);
+    let (refused, held) = (Reply::Json(400, OLD_RECORD), held(&node.site.identity, RELAY, known));
+    node.site.exchange.script(&name(RELAY), [refused, held, early, Reply::Json(200, GRANTED)]);
+    node.keep_up(Duration::from_secs(10)).await;
+    let asked = node.asked(RELAY);
+    let versions: Vec<_> = asked.iter().map(|seen| recorded_later(seen).version).collect();
+    assert!(versions.len() == 3 && versions[2] > known, "{versions:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn leaving_is_not_signed_for_a_time_far_ahead() {
     let node = Node::new().await;
     node.has(RELAY).await;

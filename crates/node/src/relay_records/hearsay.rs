@@ -1,6 +1,7 @@
 //! What is heard of other servers' relays on the way: whom we met, and which records came with mail. Whoever hears it
 //! does not wait for what becomes of it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,23 +14,18 @@ use tokio::sync::{Mutex as WorkMutex, mpsc};
 
 use super::{Candidate, LearnedFrom};
 
-/// What waits to be looked into; records of 16 KiB each. What finds no room comes again with the next call or mail.
+/// Servers that were met, and records that mail brought, of 16 KiB each, that wait to be looked into. What finds no room
+/// comes again with the next call or mail.
 pub(super) const WAITING_MAX: usize = 256;
+
+/// Records of one server that wait: a relay may have put one of its own making beside the mail.
+pub(super) const WAITING_OF_ONE_MAX: usize = 4;
 
 /// Servers of which is remembered that they were met, or which record they sent.
 const REMEMBERED_MAX: usize = 4096;
 
 /// Who was met is mentioned again after this.
 const MENTIONED_AGAIN: Duration = Duration::from_secs(600);
-
-/// Something that was heard.
-#[derive(Debug)]
-pub(super) enum Heard {
-    /// This server answered us, or called and was believed.
-    Met(ServerName),
-    /// This came with mail of the server's.
-    Brought(Candidate),
-}
 
 /// Where it is told. Clones share it.
 #[derive(Clone)]
@@ -39,23 +35,42 @@ pub(crate) struct Hearsay {
 
 struct Inner {
     clock: Arc<dyn Clock>,
-    told: mpsc::Sender<Heard>,
-    heard: WorkMutex<mpsc::Receiver<Heard>>,
+    met: Queue,
+    brought: Queue,
     lately: Mutex<Lately>,
+}
+
+/// Servers of which something was heard. Records have a queue of their own: an answer needs them, and meetings are many.
+struct Queue {
+    told: mpsc::Sender<ServerName>,
+    heard: WorkMutex<mpsc::Receiver<ServerName>>,
 }
 
 struct Lately {
     met: BoundedMap<ServerName, Timestamp>,
     brought: BoundedMap<ServerName, [u8; 32]>,
+    /// The records that wait, one for each time that their server is in the queue.
+    waiting: BTreeMap<ServerName, Vec<Candidate>>,
+}
+
+impl Queue {
+    fn new() -> Self {
+        let (told, heard) = mpsc::channel(WAITING_MAX);
+        Self { told, heard: WorkMutex::new(heard) }
+    }
+
+    async fn next(&self) -> Option<ServerName> {
+        self.heard.lock().await.recv().await
+    }
 }
 
 impl Hearsay {
     /// Nothing was heard yet.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let (told, heard) = mpsc::channel(WAITING_MAX);
         let (met, brought) = (BoundedMap::new(REMEMBERED_MAX), BoundedMap::new(REMEMBERED_MAX));
-        let lately = Mutex::new(Lately { met, brought });
-        Self { shared: Arc::new(Inner { clock, told, heard: WorkMutex::new(heard), lately }) }
+        let lately = Mutex::new(Lately { met, brought, waiting: BTreeMap::new() });
+        let inner = Inner { clock, met: Queue::new(), brought: Queue::new(), lately };
+        Self { shared: Arc::new(inner) }
     }
 
     /// `server` answered us, or called and was believed.
@@ -67,7 +82,7 @@ impl Hearsay {
         if before.is_some_and(is_lately) {
             return;
         }
-        if self.shared.told.try_send(Heard::Met(server.clone())).is_ok() {
+        if self.shared.met.told.try_send(server.clone()).is_ok() {
             lately.met.insert(server.clone(), now);
         }
     }
@@ -79,12 +94,16 @@ impl Hearsay {
         }
         let sha256: [u8; 32] = Sha256::digest(record).into();
         let mut lately = self.lately();
-        if lately.brought.get(server) == Some(&sha256) {
+        let is_known = lately.brought.get(server) == Some(&sha256);
+        // Nobody's mail fills the queue: another record of the same server comes again when this one was looked into.
+        let waiting = lately.waiting.get(server).map_or(0, Vec::len);
+        if is_known || waiting >= WAITING_OF_ONE_MAX {
             return;
         }
         let candidate =
             Candidate { server: server.clone(), json: record.clone(), from: LearnedFrom::Mail };
-        if self.shared.told.try_send(Heard::Brought(candidate)).is_ok() {
+        if self.shared.brought.told.try_send(server.clone()).is_ok() {
+            lately.waiting.entry(server.clone()).or_default().push(candidate);
             lately.brought.insert(server.clone(), sha256);
         }
     }
@@ -94,9 +113,21 @@ impl Hearsay {
         self.lately().brought.remove(server);
     }
 
-    /// What was heard next; one listener at a time.
-    pub(super) async fn next(&self) -> Option<Heard> {
-        self.shared.heard.lock().await.recv().await
+    /// Who was met next; one listener at a time.
+    pub(super) async fn next_met(&self) -> Option<ServerName> {
+        self.shared.met.next().await
+    }
+
+    /// The record that came next; one listener at a time.
+    pub(super) async fn next_brought(&self) -> Option<Candidate> {
+        let server = self.shared.brought.next().await?;
+        let mut lately = self.lately();
+        let mut of_server = lately.waiting.remove(&server).unwrap_or_default();
+        let candidate = of_server.pop();
+        if !of_server.is_empty() {
+            lately.waiting.insert(server, of_server);
+        }
+        Some(candidate.expect("it waits for as long as its server is in the queue"))
     }
 
     fn lately(&self) -> MutexGuard<'_, Lately> {

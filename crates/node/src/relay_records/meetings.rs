@@ -1,22 +1,28 @@
-//! Asks whoever was met for its relays while it is there, and looks at the records that came with mail: one after the
-//! other, in the background.
+//! Asks whoever was met for its relays while it is there, and looks at the records that came with mail, in the background.
 
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use restante_federation::BoundedMap;
 use restante_federation_proto::ServerName;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::hearsay::Heard;
-use super::pace::{Looked, Outcome};
+use super::pace::{Looked, Need, Outcome};
 use super::sources::{Said, Source, ask};
-use super::{RelayRecords, Taken};
+use super::{Candidate, RelayRecords, Taken};
 use crate::restart::kept_running;
 
-/// The least time between two questions, so that whoever federates with thousands of servers asks them over an hour.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Servers that are asked at a time, and records that are looked at: one that answers slowly keeps few others waiting.
+const AT_ONCE: usize = 4;
+
+/// The least time between two questions of [`AT_ONCE`], so that whoever federates with thousands of servers does not ask
+/// them all in a minute.
+const PAUSE: Duration = Duration::from_secs(4);
+
+/// The longest that a record is looked at. Who was met is there, and mail that is proven has a key that is believed.
+const TAKE_IN_MAX: Duration = Duration::from_secs(5);
 
 impl RelayRecords {
     /// Looks into what is heard until `shutdown`.
@@ -28,23 +34,34 @@ impl RelayRecords {
     }
 
     async fn look_into_all(&self) {
-        while let Some(heard) = self.shared.site.hearsay.next().await {
-            match heard {
-                Heard::Brought(candidate) => {
-                    // The next mail brings it again.
-                    if self.take_in(&candidate).await == Taken::NotNow {
-                        self.shared.site.hearsay.forget(&candidate.server);
-                    }
-                }
-                Heard::Met(server) => self.meet(&server).await,
-            }
+        let records = (0..AT_ONCE).map(|_| self.look_at_records());
+        let meetings = (0..AT_ONCE).map(|_| self.meet_all());
+        tokio::join!(join_all(records), join_all(meetings));
+    }
+
+    async fn look_at_records(&self) {
+        while let Some(candidate) = self.shared.site.hearsay.next_brought().await {
+            self.look_at(&candidate).await;
+        }
+    }
+
+    async fn meet_all(&self) {
+        while let Some(server) = self.shared.site.hearsay.next_met().await {
+            self.meet(&server).await;
+        }
+    }
+
+    /// Takes in what came with mail; what can't be checked now comes again with the next.
+    async fn look_at(&self, candidate: &Candidate) {
+        if self.take_in_within(candidate, TAKE_IN_MAX).await == Taken::NotNow {
+            self.shared.site.hearsay.forget(&candidate.server);
         }
     }
 
     async fn meet(&self, server: &ServerName) {
         let site = &self.shared.site;
         let before = self.met().get(server).copied();
-        let is_early = before.is_some_and(|looked| !looked.is_over(site.clock.now()));
+        let is_early = before.is_some_and(|looked| !looked.is_over(Need::Newer, site.clock.now()));
         // Where the operator has spoken, no record counts.
         let is_settled = server == site.server_name() || site.relays.is_named(server);
         if is_early || is_settled || !self.shared.look_up {
@@ -52,9 +69,9 @@ impl RelayRecords {
         }
         let outcome = match ask(site, Source::Server, server).await {
             Said::Record(candidate) => {
-                self.take_in(&candidate).await;
+                let taken = self.take_in_within(&candidate, TAKE_IN_MAX).await;
                 match self.known(server).await {
-                    Ok(Some(_)) => Outcome::Answered,
+                    Ok(Some(_)) if taken != Taken::NotNow => Outcome::Answered,
                     // Its key may not be known yet.
                     _ => Outcome::Nothing,
                 }

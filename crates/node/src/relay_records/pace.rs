@@ -1,4 +1,4 @@
-//! Decides when a server's relays are looked for again.
+//! Decides when a server's relays are looked for again, and which find is an answer.
 //!
 //! Pure: the caller passes the time.
 
@@ -15,12 +15,21 @@ const AFTER_NOTHING: Duration = Duration::from_secs(120);
 /// No search that found nothing counts for longer, so that whoever gets a relay is found within the hour.
 const AFTER_NOTHING_MAX: Duration = Duration::from_secs(3600);
 
+/// What a search is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Relays are known; there may be a newer record.
+    Newer,
+    /// None is known, or all that are known refuse: mail waits for another.
+    Another,
+}
+
 /// What came of looking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Whoever was asked answered; or a record is known.
+    /// Whoever was asked answered; or there is what was needed.
     Answered,
-    /// Nothing was found.
+    /// Nothing was found that helps.
     Nothing,
 }
 
@@ -45,9 +54,14 @@ impl Looked {
         Self { outcome, wait, at: now }
     }
 
-    /// Whether it is time to look again. A clock that was set back does not make it later.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        now >= self.at.after(self.wait) || self.at > now.after(self.wait)
+    /// Whether it is time to look again. What was found a while ago is no answer where it is of no use; a clock that was
+    /// set back makes nothing later.
+    pub(super) fn is_over(&self, need: Need, now: Timestamp) -> bool {
+        let wait = match (need, self.outcome) {
+            (Need::Another, Outcome::Answered) => AFTER_NOTHING,
+            _ => self.wait,
+        };
+        now >= self.at.after(wait) || self.at > now.after(wait)
     }
 }
 
@@ -63,7 +77,7 @@ mod tests {
         for _ in 0..7 {
             let next = Looked::next(looked, Outcome::Nothing, now);
             let before = now;
-            while !next.is_over(now) {
+            while !next.is_over(Need::Another, now) {
                 now = now.after(Duration::from_secs(60));
             }
             waits.push(now.since(before).as_secs() / 60);
@@ -71,10 +85,12 @@ mod tests {
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
         let answered = Looked::next(looked, Outcome::Answered, now);
-        assert!(!answered.is_over(now.after(Duration::from_secs(23 * 3600))));
-        assert!(answered.is_over(now.after(AFTER_ANSWER)));
-        assert!(answered.is_over(now.before(2 * AFTER_ANSWER)), "the clock was set back");
+        assert!(!answered.is_over(Need::Newer, now.after(Duration::from_secs(23 * 3600))));
+        assert!(answered.is_over(Need::Newer, now.after(AFTER_ANSWER)));
+        assert!(answered.is_over(Need::Newer, now.before(2 * AFTER_ANSWER)), "set back");
+        assert!(!answered.is_over(Need::Another, now), "that was a moment ago");
+        assert!(answered.is_over(Need::Another, now.after(AFTER_NOTHING)), "it is of no use");
         let nothing = Looked::next(Some(answered), Outcome::Nothing, now);
-        assert!(nothing.is_over(now.after(AFTER_NOTHING)));
+        assert!(nothing.is_over(Need::Newer, now.after(AFTER_NOTHING)));
     }
 }

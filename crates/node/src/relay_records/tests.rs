@@ -39,6 +39,13 @@ fn record(server: &str, relays: &[&str], version: Timestamp) -> Bytes {
     record_by(server, server, relays, version)
 }
 
+/// A record whose key has to be asked for.
+fn with_unknown_key(server: &str) -> Bytes {
+    let json = String::from_utf8(record(server, &["liar.test"], at(99)).to_vec()).unwrap();
+    let key_id = identity(server).key.id().to_string();
+    json.replace(&key_id, "ed25519:made_up").into()
+}
+
 struct Node {
     site: TestSite,
     records: RelayRecords,
@@ -79,6 +86,17 @@ impl Node {
         self.relays_of(server).await
     }
 
+    /// Looks for a newer record, and lets time pass until everybody has answered.
+    async fn refreshes(&self, server: &str) -> Vec<String> {
+        self.site
+            .run(async {
+                self.records.look_for(&name(server), Need::Newer);
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            })
+            .await;
+        self.relays_of(server).await
+    }
+
     /// Looks into what was heard, for `time`.
     async fn listens(&self, time: Duration) {
         let shutdown = CancellationToken::new();
@@ -111,7 +129,7 @@ impl Node {
 async fn the_newest_valid_record_counts_whoever_gave_it_and_after_a_restart() {
     let node = Node::new().await;
     assert!(node.takes("b.test", record("b.test", &["r2.test", "r1.test"], at(10))).await);
-    assert_eq!(node.relays_of("b.test").await, ["r2.test", "r1.test"], "in its order of trial");
+    assert_eq!(node.relays_of("b.test").await, ["r2.test", "r1.test"], "in its order");
     assert!(!node.takes("b.test", record("b.test", &["old.test"], at(9))).await);
     assert!(!node.takes("b.test", record("b.test", &["same.test"], at(10))).await);
     assert!(node.takes("b.test", record("b.test", &["r3.test", "a.test"], at(11))).await);
@@ -210,10 +228,68 @@ async fn a_search_asks_the_web_site_and_our_relays_and_its_answer_is_good_for_a_
     assert_eq!(node.questions("ours.test"), 1);
 
     node.site.exchange.has_web_file(&name("b.test"), &record("b.test", &["s.test"], at(2)));
-    assert_eq!(node.finds("b.test").await, ["r.test"]);
-    node.site.clock.advance(Duration::from_secs(24 * 3600));
-    assert_eq!(node.finds("b.test").await, ["s.test"]);
+    node.site.clock.advance(Duration::from_secs(23 * 3600));
+    assert_eq!(node.refreshes("b.test").await, ["r.test"]);
+    node.site.clock.advance(Duration::from_secs(3600));
+    assert_eq!(node.refreshes("b.test").await, ["s.test"]);
     assert_eq!(node.site.exchange.web_asked().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_names_nobody_or_was_lost_is_no_answer_for_a_day() {
+    let node = Node::new().await;
+    let b = name("b.test");
+    let web_site = |relays, version| {
+        node.site.exchange.has_web_file(&b, &record("b.test", relays, at(version)));
+        node.site.clock.advance(Duration::from_secs(120));
+    };
+    web_site(&["r.test"], 1);
+    assert_eq!(node.finds("b.test").await, ["r.test"]);
+    let forget = |connection: &restante_sqlite::rusqlite::Connection| {
+        connection.execute("DELETE FROM relay_records", [])
+    };
+    node.site.database.write(forget).await.unwrap();
+    node.site.clock.advance(Duration::from_secs(120));
+    assert_eq!(node.finds("b.test").await, ["r.test"], "the row had gone");
+    web_site(&[], 2);
+    assert_eq!(node.finds("b.test").await, Vec::<String>::new());
+    web_site(&["s.test"], 3);
+    assert_eq!(node.finds("b.test").await, ["s.test"], "it has one again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_record_takes_long_to_check_keeps_no_other_source_waiting() {
+    let node = Node::new().await;
+    node.has_relay("liar.test").await;
+    node.has_relay("ours.test").await;
+    node.has_record("liar.test", &with_unknown_key("b.test"));
+    node.site.exchange.answer(&name("b.test"), Reply::HangsAtAnswer);
+    node.has_record("ours.test", &record("b.test", &["r.test"], at(1)));
+    let found = async {
+        let begun = tokio::time::Instant::now();
+        node.records.find(&name("b.test"), Duration::from_secs(6)).await;
+        begun.elapsed()
+    };
+    let elapsed = node.site.run(found).await;
+    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    assert_eq!(node.relays_of("b.test").await, ["r.test"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_came_with_mail_waits_neither_for_meetings_nor_for_slow_servers_records() {
+    let node = Node::new().await;
+    for n in 0..hearsay::WAITING_MAX {
+        let tarpit = format!("s{n}.test");
+        node.site.exchange.answer(&name(&tarpit), Reply::HangsAtAnswer);
+        node.site.hearsay.met(&name(&tarpit));
+    }
+    for n in 0..8 {
+        let tarpit = format!("s{n}.test");
+        node.site.hearsay.brought(&name(&tarpit), &with_unknown_key(&tarpit));
+    }
+    node.site.hearsay.brought(&name("b.test"), &record("b.test", &["r.test"], at(1)));
+    node.listens(Duration::from_secs(12)).await;
+    assert_eq!(node.learned_from("b.test").await, Some(LearnedFrom::Mail));
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,16 +372,21 @@ async fn a_node_that_looks_nothing_up_asks_nobody_and_knows_what_came_with_mail(
 async fn whatever_is_heard_costs_who_tells_it_nothing_and_a_bounded_amount_of_memory() {
     let node = Node::new().await;
     let hearsay = &node.site.hearsay;
-    let json = record("b.test", &["r.test"], at(1));
     for n in 0..10_000 {
         hearsay.met(&name(&format!("s{n}.test")));
-        hearsay.brought(&name("b.test"), &json);
+        hearsay.brought(&name("b.test"), &record("b.test", &["r.test"], at(n)));
     }
     // tokio interrupts whoever receives much at once, which must not look like the end.
-    let next = || tokio::task::unconstrained(hearsay.next()).now_or_never().flatten();
-    assert_eq!(std::iter::from_fn(next).count(), hearsay::WAITING_MAX);
+    let met = || tokio::task::unconstrained(hearsay.next_met()).now_or_never().flatten();
+    let brought = || tokio::task::unconstrained(hearsay.next_brought()).now_or_never().flatten();
+    assert_eq!(std::iter::from_fn(met).count(), hearsay::WAITING_MAX);
+    assert_eq!(std::iter::from_fn(brought).count(), hearsay::WAITING_OF_ONE_MAX);
+    for n in 0..1_000 {
+        hearsay.brought(&name(&format!("s{n}.test")), &record("b.test", &[], at(1)));
+    }
+    assert_eq!(std::iter::from_fn(brought).count(), hearsay::WAITING_MAX);
     hearsay.brought(&name("b.test"), &vec![b' '; RECORD_BYTES_MAX + 1].into());
-    assert!(next().is_none(), "it is no record");
+    assert!(brought().is_none(), "it is no record");
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,31 @@ async fn mail_for_an_offline_server_finds_its_relay_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn mail_for_a_server_that_moved_finds_its_other_relay_once_the_known_one_refuses() {
+    let node = node().await;
+    node.site.exchange.has_web_file(&node.b, &record(&["left.test"], 1));
+    node.relay_answers("left.test", Reply::Json(200, "{}"));
+    assert_eq!(node.site.run(node.send("1")).await.0, 200);
+
+    node.site.exchange.has_web_file(&node.b, &record(&["r.test"], 2));
+    node.relay_answers("left.test", Reply::Json(403, r#"{"errcode":"M_FORBIDDEN"}"#));
+    node.relay_answers("r.test", Reply::Json(200, "{}"));
+    node.site.clock.advance(Duration::from_secs(120));
+    let (status, body, elapsed) = node.site.run(node.send_content("2", CONTENT)).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
+    assert_eq!((deposits(&node, "left.test"), deposits(&node, "r.test")), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_for_relays_of_a_server_that_has_none_by_the_operators_word() {
+    let node = node().await;
+    node.site.relays.configure([(node.b.clone(), Vec::new())].into()).await.unwrap();
+    assert_eq!(node.site.run(node.send("1")).await.0, 502);
+    assert_eq!(node.site.exchange.web_asked(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sources_that_hang_do_not_hold_up_the_homeserver_for_long() {
     let node = node().await;
     node.site.relays.add(name(OWN_NAME), name("ours.test").into()).await.unwrap();
