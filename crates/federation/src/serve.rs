@@ -200,7 +200,7 @@ pub async fn serve(
     let accept = async {
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let Some((tcp, peer)) = accept_one(&listener.tcp).await else { continue };
+            let Some((tcp, peer)) = accepted(listener.tcp.accept().await).await else { continue };
             let counted = listener.callers.as_ref().map(|callers| callers.admit(peer.ip()));
             if matches!(counted, Some(None)) {
                 continue;
@@ -235,8 +235,9 @@ async fn let_finish(connections: &TaskTracker, cut: &CancellationToken, drain: D
     }
 }
 
-async fn accept_one(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    match listener.accept().await {
+/// What was accepted; after an error that is nobody's but this machine's, a pause.
+async fn accepted<T>(accepted: io::Result<T>) -> Option<T> {
+    match accepted {
         Ok(accepted) => Some(accepted),
         Err(error) if is_of_the_peer(&error) => None,
         Err(error) => {

@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Driver, drive};
-use super::{ACCEPT_PAUSE, ServeLimits, TrustedProxies, let_finish};
+use super::{ServeLimits, TrustedProxies, accepted, let_finish};
 
 /// What handlers are told of whoever calls at the socket: it is on this machine.
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -55,14 +54,7 @@ pub async fn serve_local(
     let accept = async {
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; raise the limit of open files");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
+            let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
             let (driver, cut) = (driver.clone(), cut.clone());
             connections.spawn(async move {
                 let _slot = slot;
