@@ -14,6 +14,9 @@ pub const RELAY_TXN: &str = "/_matrix/federation/v1/relay_txn/";
 /// Collecting a batch.
 pub const COLLECT: &str = "/_matrix/federation/unstable/org.restante/collect";
 
+/// What became of mail that the caller left.
+pub const LEFT: &str = "/_matrix/federation/unstable/org.restante/left";
+
 /// Registering a mailbox (`PUT`), and leaving (`DELETE`).
 pub const MAILBOX: &str = "/_matrix/federation/unstable/org.restante/mailbox";
 
@@ -52,6 +55,13 @@ pub const REQUEST_ID_MEMBER: &str = "org.restante.request_id";
 
 /// The member with the origin's relay record: where answers can be left.
 pub const RECORD_MEMBER: &str = "org.restante.relays";
+
+/// The member by which a registered origin asks the relay to deliver its mail onward to a server that the relay does not serve:
+/// `true`.
+pub const ONWARD_MEMBER: &str = "org.restante.onward";
+
+/// The member of the answer to a deposit with the relay's receipt.
+pub const RECEIPT_MEMBER: &str = "org.restante.receipt";
 
 /// The header that carries the waybill of a direct send: its JSON in unpadded standard base64.
 pub const WAYBILL_HEADER: &str = "x-restante-waybill";

@@ -76,3 +76,9 @@ pub const REGISTRATION_BYTES_MAX: usize = 192 * 1024;
 
 /// Origins that a mailbox's losses are told of one by one; those beyond are told as a sum.
 pub const LOSSES_MAX: usize = 100;
+
+/// Bytes of a receipt: four names of 255 bytes, a hash and two signatures fit several times.
+pub const RECEIPT_BYTES_MAX: usize = 8 * 1024;
+
+/// Transactions that one `left` names: with ids of the usual 13 bytes they fit into the bytes of a `collect` request.
+pub const LEFT_MAX: usize = 500;
