@@ -141,6 +141,9 @@ pub struct CollectSection {
     pub wait: Period,
     /// Every relay is asked anew after this time at the latest, whatever became of the long poll.
     pub safety_interval: Period,
+    /// Whether servers that were met before are told, by one signed request each, when this node is back after it was away,
+    /// so that they send at once what they kept.
+    pub wake: bool,
 }
 
 /// Relays refuse less: the mail would be gone before anybody can call for it.
@@ -280,6 +283,6 @@ impl Default for InboxSection {
 
 impl Default for CollectSection {
     fn default() -> Self {
-        Self { wait: Period::seconds(30), safety_interval: Period::seconds(300) }
+        Self { wait: Period::seconds(30), safety_interval: Period::seconds(300), wake: true }
     }
 }

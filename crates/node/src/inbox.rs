@@ -298,6 +298,11 @@ impl Inbox {
         self.shared.relays_wanted.listen()
     }
 
+    /// Has the relays asked at once, whatever they were asked lately: connections that stand may lead nowhere.
+    pub(crate) fn ask_relays_at_once(&self) {
+        self.shared.relays_wanted.say();
+    }
+
     fn relays_heard(&self) -> RelaysHeard {
         let relays = self.site().relays.of(self.site().server_name());
         let state = self.state();

@@ -6,6 +6,7 @@ mod admin;
 mod answer;
 mod background;
 mod backoff;
+mod comeback;
 mod config;
 mod delivery;
 mod destinations;
@@ -34,6 +35,7 @@ mod store;
 mod test_inbound;
 #[cfg(test)]
 mod test_site;
+mod waking;
 mod witness;
 
 pub use config::{

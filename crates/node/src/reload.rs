@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     pub(crate) offline: Adjustable<OfflinePolicy>,
     pub(crate) collect: Adjustable<CollectSettings>,
     pub(crate) inbox: Adjustable<InboxSettings>,
+    pub(crate) wakes: Adjustable<bool>,
 }
 
 /// Applies a changed configuration to a node.
@@ -37,6 +38,7 @@ impl Settings {
             offline: OfflinePolicy::from(&config.delivery).into(),
             collect: CollectSettings::from(config.collect.clone()).into(),
             inbox: InboxSettings::from(config.inbox.clone()).into(),
+            wakes: config.collect.wake.into(),
         }
     }
 }
@@ -47,11 +49,12 @@ impl Apply<NodeConfig> for Changes {
         // The one step that can fail comes first, so that a failure changes nothing.
         let relays = self.relays.configure(configured(config)).await;
         relays.map_err(|error| format!("the relays can't be changed: {error}"))?;
-        let Settings { schedule, offline, collect, inbox } = &self.settings;
+        let Settings { schedule, offline, collect, inbox, wakes } = &self.settings;
         schedule.set(Schedule::from(&config.delivery));
         offline.set(OfflinePolicy::from(&config.delivery));
         collect.set(config.collect.clone().into());
         inbox.set(config.inbox.clone().into());
+        wakes.set(config.collect.wake);
         self.mailbox.send_if_modified(|mailbox| {
             let is_changed = *mailbox != config.mailbox;
             mailbox.clone_from(&config.mailbox);
@@ -86,14 +89,15 @@ mod tests {
         let (settings, relays) = (Settings::of(&before), relays.clone());
         let changes = Changes { settings, relays: relays.clone(), mailbox: mailbox.clone() };
         let after = config(
-            "[delivery]\nattempts_until_offline = 7\nrelay_deadline = \"4s\"\n[collect]\nwait = \"9s\"\n\
+            "[delivery]\nattempts_until_offline = 7\nrelay_deadline = \"4s\"\n[collect]\nwait = \"9s\"\nwake = false\n\
              [mailbox]\nblock = [\"*.evil.test\"]\n[inbox]\ngap_wait = \"1m\"\n[relays]\n\"b.test\" = [{ server_name = \"r.test\" }]\n",
         );
         changes.apply(&after).await.unwrap();
-        let Settings { schedule, offline, collect, inbox } = &changes.settings;
+        let Settings { schedule, offline, collect, inbox, wakes } = &changes.settings;
         assert_eq!(schedule.current().relay_deadline(), Duration::from_secs(4));
         assert_eq!(offline.current().attempts_until_offline, 7);
         assert_eq!(collect.current().wait, Duration::from_secs(9));
+        assert!(!wakes.current());
         assert_eq!(inbox.current().gap_wait, Duration::from_secs(60));
         assert_eq!(relays.of(&"b.test".parse().unwrap()).len(), 1);
         let spam = "x.evil.test".parse().unwrap();

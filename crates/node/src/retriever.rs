@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::comeback::Comebacks;
 use crate::config::CollectSection;
 use crate::inbox::Inbox;
 use crate::relay_book::RelaysByServer;
@@ -64,6 +65,7 @@ pub(crate) struct RelayStatus {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetrieverStatus {
     relays: Arc<Mutex<BTreeMap<ServerName, RelayStatus>>>,
+    comebacks: Comebacks,
 }
 
 impl RetrieverStatus {
@@ -72,11 +74,18 @@ impl RetrieverStatus {
         self.lock().get(relay).cloned()
     }
 
+    /// Tells when this node is back after it was away.
+    pub(crate) fn comebacks(&self) -> &Comebacks {
+        &self.comebacks
+    }
+
     pub(crate) fn answered(&self, relay: &ServerName, status: RelayStatus) {
+        self.comebacks.relay_answered();
         self.lock().insert(relay.clone(), status);
     }
 
-    fn failed(&self, relay: &ServerName, error: &str) {
+    pub(crate) fn failed(&self, relay: &ServerName, error: &str) {
+        self.comebacks.relay_failed();
         self.lock().entry(relay.clone()).or_default().last_error = Some(error.to_owned());
     }
 

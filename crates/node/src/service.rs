@@ -38,6 +38,7 @@ use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
 use crate::stand_in::StandIn;
+use crate::waking;
 
 /// How long deposits that go on after their call may take when the node stops.
 const BACKGROUND_DRAIN: Duration = Duration::from_secs(15);
@@ -195,6 +196,14 @@ impl Service {
         tasks.spawn(self.registrations.run(shutdown.clone()));
         tasks.spawn(self.records.run(shutdown.clone()));
         tasks.spawn(own_record::publish::run(site.clone(), shutdown.clone()));
+        let comebacks = retriever.comebacks().clone();
+        tasks.spawn(waking::run(
+            site.clone(),
+            inbox.clone(),
+            settings.wakes,
+            comebacks,
+            shutdown.clone(),
+        ));
         tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());

@@ -2,6 +2,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod checksum;
+pub(crate) mod correspondents;
 pub(crate) mod departures;
 pub(crate) mod destinations;
 pub(crate) mod held;
@@ -36,6 +37,7 @@ pub const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/005_proven.sql") },
         Migration { sql: include_str!("store/006_mailboxes.sql") },
         Migration { sql: include_str!("store/007_relay_records.sql") },
+        Migration { sql: include_str!("store/008_correspondents.sql") },
     ],
 };
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import sys
+from urllib.parse import quote
 
 from aiohttp import ClientError, ClientSession
 from nio import AsyncClient, AsyncClientConfig, EncryptionError, ErrorResponse, MegolmEvent
@@ -95,6 +96,18 @@ class RecordedClient:
 
     async def join(self, room):
         return answered(await self.nio.join(room)).room_id
+
+    async def join_through(self, room, servers):
+        """Joins by way of these servers, tried in their order; nio knows no such parameter."""
+        url = f"{self.nio.homeserver}/_matrix/client/v3/join/{quote(room, safe='')}"
+        named = [(name, server) for server in servers for name in ("server_name", "via")]
+        token = {"Authorization": f"Bearer {self.nio.access_token}"}
+        async with ClientSession(headers=token) as http:
+            async with http.post(url, params=named, json={}) as answer:
+                told = await answer.json()
+                if answer.status != 200:
+                    raise Refused(told.get("errcode"), told.get("error"), answer.status)
+        return told["room_id"]
 
     async def leave(self, room):
         answered(await self.nio.room_leave(room))

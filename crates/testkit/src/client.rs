@@ -172,6 +172,11 @@ impl Client {
         self.call("join", json!({ "room": room_or_alias })).await
     }
 
+    /// Joins a room by way of these servers, in this order of preference.
+    pub async fn join_through(&self, room: &str, servers: &[&str]) -> Result<String, ClientError> {
+        self.call("join_through", json!({ "room": room, "servers": servers })).await
+    }
+
     /// Leaves a room.
     pub async fn leave(&self, room: &str) -> Result<(), ClientError> {
         self.call("leave", json!({ "room": room })).await

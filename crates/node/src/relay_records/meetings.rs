@@ -13,6 +13,8 @@ use super::pace::{Looked, Need, Outcome};
 use super::sources::{Said, Source, ask};
 use super::{Candidate, RelayRecords, Taken};
 use crate::restart::kept_running;
+use crate::site::Site;
+use crate::store::correspondents;
 
 /// Servers that are asked at a time, and records that are looked at: one that answers slowly keeps few others waiting.
 const AT_ONCE: usize = 4;
@@ -23,6 +25,9 @@ const PAUSE: Duration = Duration::from_secs(4);
 
 /// The longest that a record is looked at. Who was met is there, and mail that is proven has a key that is believed.
 const TAKE_IN_MAX: Duration = Duration::from_secs(5);
+
+/// Servers that are remembered as met: more than a homeserver of a few thousand rooms federates with.
+const CORRESPONDENTS_MAX: u32 = 4096;
 
 impl RelayRecords {
     /// Looks into what is heard until `shutdown`.
@@ -60,6 +65,7 @@ impl RelayRecords {
 
     async fn meet(&self, server: &ServerName) {
         let site = &self.shared.site;
+        note_correspondent(site, server).await;
         let before = self.met().get(server).copied();
         let is_early = before.is_some_and(|looked| !looked.is_over(Need::Newer, site.clock.now()));
         // Where the operator has spoken, no record counts.
@@ -85,5 +91,20 @@ impl RelayRecords {
 
     fn met(&self) -> MutexGuard<'_, BoundedMap<ServerName, Looked>> {
         self.shared.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Remembers whom to wake when we were away.
+async fn note_correspondent(site: &Site, server: &ServerName) {
+    if server == site.server_name() {
+        return;
+    }
+    let (met, now) = (server.clone(), site.clock.now());
+    let noted = site
+        .database
+        .write(move |connection| correspondents::note(connection, &met, now, CORRESPONDENTS_MAX));
+    if let Err(error) = noted.await {
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(error, %server, "not noted as met");
     }
 }

@@ -11,8 +11,8 @@ use crate::relay_records::LearnedFrom;
 use crate::store::inbox::parked;
 use crate::store::ledger::{Ledger, Transaction};
 use crate::store::{
-    SCHEMA, backlog, departures, destinations, held, holes, inbox, losses, own_record, passed,
-    relay_records, relays, rooms,
+    SCHEMA, backlog, correspondents, departures, destinations, held, holes, inbox, losses,
+    own_record, passed, relay_records, relays, rooms,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_100_000);
@@ -49,6 +49,9 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         if fixture.version >= 7 {
             records_are_known(&database).await;
         }
+        if fixture.version >= 8 {
+            correspondents_are_known(&database).await;
+        }
     }
 }
 
@@ -65,6 +68,12 @@ async fn records_are_known(database: &Database) {
     let known = known.unwrap().unwrap();
     assert_eq!(known.record.relays[0].server_name, name("relay.test"));
     assert_eq!(known.learned_from, LearnedFrom::Relay(name("r.test")));
+}
+
+async fn correspondents_are_known(database: &Database) {
+    let met = |connection: &_| correspondents::met_since(connection, Timestamp::from_millis(0), 10);
+    let met = database.read(met).await.unwrap();
+    assert_eq!(met, [(name("b.test"), Timestamp::from_millis(1_700_000_017_000))]);
 }
 
 async fn ledger_goes_on(database: &Database) {
