@@ -177,6 +177,13 @@ impl Client {
         self.call("join_through", json!({ "room": room, "servers": servers })).await
     }
 
+    /// Asks for the devices of a user, whose homeserver may have to be asked; servers that did not answer.
+    pub async fn query_devices(&self, user: &str) -> Result<Vec<String>, ClientError> {
+        let told: Value = self.call("query_devices", json!({ "user": user })).await?;
+        let failures = told["failures"].as_object().into_iter().flatten();
+        Ok(failures.map(|(server, _)| server.clone()).collect())
+    }
+
     /// Leaves a room.
     pub async fn leave(&self, room: &str) -> Result<(), ClientError> {
         self.call("leave", json!({ "room": room })).await

@@ -11,6 +11,8 @@ async fn a_room_whose_first_server_is_offline_is_joined_through_the_next() {
     for server in ["a.test", "b.test", "c.test"] {
         world.hold_mail_of(server, &relay);
     }
+    // A and B have not met, and what B wrote in the room bears its signature: somebody has to vouch for its key.
+    world.trust_as_notary(&relay);
     let a = world.start_site("a.test", "alice").await;
     let mut b = world.start_site("b.test", "bob").await;
     let c = world.start_site("c.test", "carol").await;
