@@ -9,6 +9,7 @@ mod ac_an_app_with_an_access_token;
 mod af_encrypted_room;
 mod ag_join_through_a_third;
 mod ah_back_and_awake;
+mod ai_four_servers;
 mod b_never_online_together;
 mod c_three_hundred_messages;
 mod d_two_relays;
