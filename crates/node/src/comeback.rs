@@ -30,10 +30,10 @@ impl Presence {
         self.cut_off_since.get_or_insert(now);
     }
 
-    /// Whether we were away until now.
-    fn relay_answered(&mut self, now: Instant) -> bool {
-        let since = self.cut_off_since.take();
-        since.is_some_and(|since| now.duration_since(since) >= AWAY_MIN)
+    /// For how long we were away until now, if we were.
+    fn relay_answered(&mut self, now: Instant) -> Option<Duration> {
+        let silence = now.duration_since(self.cut_off_since.take()?);
+        (silence >= AWAY_MIN).then_some(silence)
     }
 
     /// Whether the machine slept since the clocks were read last.
@@ -45,11 +45,23 @@ impl Presence {
     }
 }
 
+/// Why we are back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Comeback {
+    /// The node was started.
+    #[default]
+    Started,
+    /// Our relays answer again, after so long a silence.
+    RelaysAnswer(Duration),
+    /// The machine slept.
+    Slept,
+}
+
 /// Tells when we are back. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Comebacks {
     presence: Arc<Mutex<Presence>>,
-    times: watch::Sender<u64>,
+    last: watch::Sender<Comeback>,
 }
 
 impl Comebacks {
@@ -60,9 +72,10 @@ impl Comebacks {
 
     /// One of our relays answered.
     pub(crate) fn relay_answered(&self) {
-        if self.presence().relay_answered(Instant::now()) {
-            tracing::info!("our relays answer again");
-            self.say();
+        let silence = self.presence().relay_answered(Instant::now());
+        if let Some(silence) = silence {
+            tracing::info!(?silence, "our relays answer again");
+            self.last.send_replace(Comeback::RelaysAnswer(silence));
         }
     }
 
@@ -71,18 +84,14 @@ impl Comebacks {
         let has_slept = self.presence().read_clocks(Instant::now(), wall);
         if has_slept {
             tracing::info!("this machine slept");
-            self.say();
+            self.last.send_replace(Comeback::Slept);
         }
         has_slept
     }
 
-    /// Changes with each comeback.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.times.subscribe()
-    }
-
-    fn say(&self) {
-        self.times.send_modify(|times| *times += 1);
+    /// The last comeback; changes with each.
+    pub(crate) fn watch(&self) -> watch::Receiver<Comeback> {
+        self.last.subscribe()
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
@@ -99,11 +108,11 @@ mod tests {
     #[test]
     fn whoever_was_long_without_any_relay_is_back_when_one_answers() {
         let (mut presence, begun) = (Presence::default(), Instant::now());
-        assert!(!presence.relay_answered(begun));
+        assert_eq!(presence.relay_answered(begun), None);
         presence.relay_failed(begun);
         presence.relay_failed(begun + Duration::from_secs(100));
-        assert!(presence.relay_answered(begun + AWAY_MIN));
-        assert!(!presence.relay_answered(begun + 2 * AWAY_MIN));
+        assert_eq!(presence.relay_answered(begun + AWAY_MIN), Some(AWAY_MIN));
+        assert_eq!(presence.relay_answered(begun + 2 * AWAY_MIN), None);
     }
 
     #[test]
@@ -111,7 +120,7 @@ mod tests {
         let (mut presence, begun) = (Presence::default(), Instant::now());
         for seconds in (0..1000).step_by(50) {
             presence.relay_failed(begun + Duration::from_secs(seconds));
-            assert!(!presence.relay_answered(begun + Duration::from_secs(seconds + 40)));
+            assert_eq!(presence.relay_answered(begun + Duration::from_secs(seconds + 40)), None);
         }
     }
 

@@ -43,6 +43,7 @@ use crate::answer::{self, Answer};
 use crate::background::Background;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
+use crate::relay_records::hearsay::Meeting;
 use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
@@ -236,7 +237,7 @@ impl Inner {
         let outcome = answer.outcome();
         if outcome::is_sign_of_life(outcome) {
             self.site.destinations.answered(destination).await;
-            self.site.hearsay.met(destination);
+            self.site.hearsay.met(destination, Meeting::Answered);
         }
         match outcome {
             Outcome::Delivered => Attempt::Ended(Direct::Delivered(answer)),

@@ -187,6 +187,11 @@ impl Destinations {
         }
     }
 
+    /// Whether any server has answered a call of ours since `since`.
+    pub(crate) fn any_answered_since(&self, since: Timestamp) -> bool {
+        self.known().values().any(|known| known.answered_at.is_some_and(|at| at >= since))
+    }
+
     /// `server` called us: if it is assumed offline, a probe is due at once (one at a time per server, in the background).
     pub(crate) fn sign_of_life(&self, server: &ServerName) {
         let now = self.now();

@@ -20,6 +20,7 @@ pub(crate) mod mail;
 mod offers;
 pub(crate) mod order;
 mod origin_turns;
+mod others_first;
 mod parked;
 mod places;
 pub(crate) mod readiness;
@@ -100,6 +101,8 @@ struct State {
     delivering: HashSet<i64>,
     woken: BTreeSet<ServerName>,
     progressed: BTreeSet<String>,
+    /// Origins whose next envelope waits for something to happen in these rooms.
+    waits_in: BTreeMap<ServerName, BTreeSet<String>>,
     to_judge: BTreeSet<ServerName>,
     /// Origins whose unverified mail is judged, since a key of theirs is believed.
     judging: BTreeSet<ServerName>,

@@ -84,8 +84,13 @@ impl RetrieverStatus {
         self.lock().insert(relay.clone(), status);
     }
 
-    pub(crate) fn failed(&self, relay: &ServerName, error: &str) {
+    /// The relay can't be reached.
+    pub(crate) fn unreached(&self, relay: &ServerName, error: &str) {
         self.comebacks.relay_failed();
+        self.failed(relay, error);
+    }
+
+    fn failed(&self, relay: &ServerName, error: &str) {
         self.lock().entry(relay.clone()).or_default().last_error = Some(error.to_owned());
     }
 

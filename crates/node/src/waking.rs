@@ -7,20 +7,22 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use http::Method;
 use restante_federation::{Patience, Peer, signed_request};
-use restante_federation_proto::{ServerName, Timestamp};
+use restante_federation_proto::ServerName;
 use restante_operators::Adjustable;
 use restante_relay_api::limits::TIME_TO_LIVE;
+use restante_sqlite::StoreError;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer;
-use crate::comeback::Comebacks;
+use crate::comeback::{Comeback, Comebacks};
 use crate::delivery::outcome::is_sign_of_life;
 use crate::inbox::Inbox;
 use crate::restart::kept_running;
@@ -80,11 +82,10 @@ impl Waker {
         let mut comebacks = self.comebacks.watch();
         let mut reading = pin!(self.read_clocks());
         loop {
-            comebacks.mark_unchanged();
-            let back_at = self.site.clock.now();
+            let comeback = *comebacks.borrow_and_update();
             let waking = async {
-                if self.wakes.current() {
-                    self.wake(back_at).await;
+                if self.wakes.current() && self.was_away(comeback) {
+                    self.wake().await;
                 }
                 std::future::pending::<()>().await;
             };
@@ -94,6 +95,17 @@ impl Waker {
                 _ = comebacks.changed() => {}
                 () = &mut reading => {}
                 () = waking => {}
+            }
+        }
+    }
+
+    /// Relays that were silent show nothing if others answered meanwhile.
+    fn was_away(&self, comeback: Comeback) -> bool {
+        match comeback {
+            Comeback::Started | Comeback::Slept => true,
+            Comeback::RelaysAnswer(silence) => {
+                let since = self.site.clock.now().before(silence);
+                !self.site.destinations.any_answered_since(since)
             }
         }
     }
@@ -110,27 +122,34 @@ impl Waker {
         }
     }
 
-    async fn wake(&self, back_at: Timestamp) {
-        let since = self.site.clock.now().before(TIME_TO_LIVE);
-        let met = self
-            .site
-            .database
-            .read(move |connection| correspondents::met_since(connection, since, WOKEN_MAX));
-        let met = match met.await {
-            Ok(met) => met,
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "whom to wake can't be read; they find out by themselves");
-                return;
-            }
+    async fn wake(&self) {
+        let (site, back_at) = (&self.site, self.site.clock.now());
+        match site.database.read(correspondents::last_woken_at).await {
+            Ok(last) => sleep(Plan::begins_at(last, back_at).since(back_at)).await,
+            Err(error) => return unreadable(&error),
+        }
+        let now = site.clock.now();
+        let met = site.database.read(move |connection| {
+            correspondents::met_since(connection, now.before(TIME_TO_LIVE), WOKEN_MAX)
+        });
+        let mut plan = match met.await {
+            Ok(met) => Plan::new(met, back_at, now),
+            Err(error) => return unreadable(&error),
         };
-        let mut plan = Plan::new(met, back_at);
+        if plan.asleep.is_empty() {
+            return;
+        }
+        let noted = site.database.write(move |c| correspondents::note_waking(c, now)).await;
+        if let Err(error) = noted {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "not noted that others are told that we are back");
+        }
         while !plan.asleep.is_empty() {
             let unreached = self.wave(&plan.asleep).await;
-            let (all, unreached_count) = (plan.asleep.len(), unreached.len());
+            let woken = plan.asleep.len() - unreached.len();
             tracing::info!(
-                woken = all - unreached_count,
-                unreached = unreached_count,
+                servers.woken = woken,
+                servers.unreached = unreached.len(),
                 "told other servers that we are back"
             );
             let Some(wait) = plan.next_wave(unreached) else { return };
@@ -138,11 +157,13 @@ impl Waker {
         }
     }
 
-    /// Asks each; those that did not answer.
+    /// Asks each; those that did not answer, in their order.
     async fn wave(&self, servers: &[ServerName]) -> Vec<ServerName> {
         let asking: Vec<_> = servers.iter().map(|server| self.ask_at_pace(server)).collect();
-        let unreached = stream::iter(asking).buffered(AT_ONCE);
-        unreached.filter_map(std::future::ready).collect().await
+        // One that takes long keeps nobody behind it waiting.
+        let unreached = stream::iter(asking).buffer_unordered(AT_ONCE);
+        let unreached: HashSet<_> = unreached.filter_map(std::future::ready).collect().await;
+        servers.iter().filter(|server| unreached.contains(*server)).cloned().collect()
     }
 
     /// Gives `server` back if it can't be reached.
@@ -169,4 +190,12 @@ impl Waker {
         }
         is_awake
     }
+}
+
+fn unreadable(error: &StoreError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(
+        error,
+        "whom to tell that we are back can't be read; they find out by themselves"
+    );
 }

@@ -102,6 +102,14 @@ class RecordedClient:
         named = [(name, server) for server in servers for name in ("server_name", "via")]
         return (await self.post(f"join/{quote(room, safe='')}", {}, named))["room_id"]
 
+    async def has_event(self, room, event):
+        """Asks the homeserver itself, whatever /sync has told so far."""
+        url = f"{self.nio.homeserver}/_matrix/client/v3/rooms/{quote(room, safe='')}/event/{quote(event, safe='')}"
+        token = {"Authorization": f"Bearer {self.nio.access_token}"}
+        async with ClientSession(headers=token) as http:
+            async with http.get(url) as answer:
+                return answer.status == 200
+
     async def query_devices(self, user):
         """Asks for the devices of a user whom the homeserver may have to ask another for."""
         return await self.post("keys/query", {"device_keys": {user: []}})

@@ -177,6 +177,11 @@ impl Client {
         self.call("join_through", json!({ "room": room, "servers": servers })).await
     }
 
+    /// Whether the homeserver has the event, whatever `/sync` has told so far.
+    pub async fn has_event(&self, room: &str, event_id: &str) -> bool {
+        self.recall("has_event", json!({ "room": room, "event": event_id })).await
+    }
+
     /// Asks for the devices of a user, whose homeserver may have to be asked; servers that did not answer.
     pub async fn query_devices(&self, user: &str) -> Result<Vec<String>, ClientError> {
         let told: Value = self.call("query_devices", json!({ "user": user })).await?;

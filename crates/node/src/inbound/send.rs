@@ -18,6 +18,7 @@ use super::{Door, json, pass, refuse};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{DIRECT, Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
+use crate::relay_records::hearsay::Meeting;
 use crate::store::seen::TransactionKey;
 
 /// When a sender may try again whose mail has no room here.
@@ -68,7 +69,7 @@ async fn pass_straight(
             let id = id.as_ref().map(RequestId::as_str);
             tracing::debug!(%origin, delivery.id = id, status, "passed to the homeserver");
             if answer.status() == StatusCode::OK {
-                door.site.hearsay.met(origin);
+                door.site.hearsay.met(origin, Meeting::Called);
                 note_place(door, origin, parts, body.clone()).await;
             }
             Some(answer)
@@ -128,7 +129,7 @@ async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError>
     let site = &door.site;
     let verified = authenticate(&parts, body, site.server_name(), &site.keys).await?;
     let origin = verified.origin.server_name().clone();
-    door.site.hearsay.met(&origin);
+    door.site.hearsay.met(&origin, Meeting::Called);
     let content = Content::parse(verified.body).map_err(|error| {
         MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::BadJson, error.to_string())
     })?;

@@ -42,7 +42,11 @@ impl Inbox {
         &self,
         origin: &ServerName,
     ) -> Result<Option<Turn>, StoreError> {
-        let passing = self.state().load.passing_wait(origin, self.elapsed());
+        let passing = {
+            let mut state = self.state();
+            state.waits_in.remove(origin);
+            state.load.passing_wait(origin, self.elapsed())
+        };
         if !passing.is_zero() {
             return Ok(Some(Turn::ForRelays(passing)));
         }
@@ -152,11 +156,19 @@ impl Inbox {
             }
         };
         let missing = readiness::missing(&answers);
-        // The homeserver fetches what it misses from an origin that it can reach.
-        if missing.is_empty() || self.site().destinations.reachable(origin).await {
+        if missing.is_empty() {
             return Ok(Readiness::Ready { aside: BTreeSet::new() });
         }
         let rooms: BTreeSet<String> = missing.keys().map(|room| (*room).to_owned()).collect();
+        if self.site().destinations.reachable(origin).await {
+            if !self.waits_for_others(origin, envelope, &rooms).await? {
+                // The homeserver fetches what it misses.
+                return Ok(Readiness::Ready { aside: BTreeSet::new() });
+            }
+            self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
+            self.state().waits_in.insert(origin.clone(), rooms.clone());
+            return Ok(Readiness::Waits(Turn::ForOthers(rooms)));
+        }
         if self.are_known_to_wait(envelope, &rooms).await? {
             return Ok(Readiness::Ready { aside: rooms });
         }
@@ -172,6 +184,7 @@ impl Inbox {
             Gap::Wait { ask_since, .. } => {
                 self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
                 self.ask_relays(ask_since);
+                self.state().waits_in.insert(origin.clone(), rooms.clone());
                 Ok(Readiness::Waits(Turn::ForRooms(rooms)))
             }
         }

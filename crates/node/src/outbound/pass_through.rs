@@ -12,6 +12,7 @@ use super::unrelayable::{StandIn, stand_in};
 use crate::answer::Answer;
 use crate::delivery::outcome::{Outcome, outcome};
 use crate::destinations::Admission;
+use crate::relay_records::hearsay::Meeting;
 use crate::site::Site;
 
 /// Bytes of an error that is read before it is passed on.
@@ -49,7 +50,7 @@ async fn pass_on(
         Ok(response) => {
             if shows_life(&response) {
                 site.destinations.answered(destination).await;
-                site.hearsay.met(destination);
+                site.hearsay.met(destination, Meeting::Answered);
             }
             Some(streamed(response))
         }

@@ -9,6 +9,7 @@ use restante_federation_proto::ServerName;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::hearsay::Meeting;
 use super::pace::{Looked, Need, Outcome};
 use super::sources::{Said, Source, ask};
 use super::{Candidate, RelayRecords, Taken};
@@ -25,9 +26,6 @@ const PAUSE: Duration = Duration::from_secs(4);
 
 /// The longest that a record is looked at. Who was met is there, and mail that is proven has a key that is believed.
 const TAKE_IN_MAX: Duration = Duration::from_secs(5);
-
-/// Servers that are remembered as met: more than a homeserver of a few thousand rooms federates with.
-const CORRESPONDENTS_MAX: u32 = 4096;
 
 impl RelayRecords {
     /// Looks into what is heard until `shutdown`.
@@ -51,7 +49,8 @@ impl RelayRecords {
     }
 
     async fn meet_all(&self) {
-        while let Some(server) = self.shared.site.hearsay.next_met().await {
+        while let Some((server, meeting)) = self.shared.site.hearsay.next_met().await {
+            note_correspondent(&self.shared.site, &server, meeting).await;
             self.meet(&server).await;
         }
     }
@@ -65,7 +64,6 @@ impl RelayRecords {
 
     async fn meet(&self, server: &ServerName) {
         let site = &self.shared.site;
-        note_correspondent(site, server).await;
         let before = self.met().get(server).copied();
         let is_early = before.is_some_and(|looked| !looked.is_over(Need::Newer, site.clock.now()));
         // Where the operator has spoken, no record counts.
@@ -95,14 +93,14 @@ impl RelayRecords {
 }
 
 /// Remembers whom to wake when we were away.
-async fn note_correspondent(site: &Site, server: &ServerName) {
+async fn note_correspondent(site: &Site, server: &ServerName, meeting: Meeting) {
     if server == site.server_name() {
         return;
     }
     let (met, now) = (server.clone(), site.clock.now());
     let noted = site
         .database
-        .write(move |connection| correspondents::note(connection, &met, now, CORRESPONDENTS_MAX));
+        .write(move |connection| correspondents::note(connection, &met, (meeting, now)));
     if let Err(error) = noted.await {
         let error = &error as &dyn std::error::Error;
         tracing::debug!(error, %server, "not noted as met");

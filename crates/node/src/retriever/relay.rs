@@ -112,7 +112,13 @@ fn failed(retriever: &Retriever, relay: &Peer, error: &RoundError, failures: u32
     };
     let text = chain(error);
     tracing::warn!(%relay, failures, "collecting failed and is tried again: {text}");
-    retriever.status.failed(relay, &text);
+    match error {
+        RoundError::Call(CallError::Exchange(_) | CallError::Broken(_)) => {
+            retriever.status.unreached(relay, &text);
+        }
+        // Whoever refuses shows that we are connected.
+        _ => retriever.status.failed(relay, &text),
+    }
     wait.max(asked.min(max))
 }
 

@@ -5,6 +5,8 @@ pub(crate) mod parked;
 mod twins;
 mod unproven;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::{Content, RequestId};
@@ -128,6 +130,38 @@ fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Res
         advance_past(connection, &mail.key.origin, mail.place.as_ref(), now)?;
     }
     Ok(())
+}
+
+/// Waiting envelopes that are looked through for a room: those that came first, which are delivered first.
+const LOOKED_THROUGH_MAX: u32 = 200;
+
+/// Bytes of an envelope that is looked through.
+const LOOKED_THROUGH_BYTES_MAX: u32 = 128 * 1024;
+
+/// Others than `origin` whose waiting mail may be for one of `rooms`: it names it.
+pub(crate) async fn origins_in_rooms(
+    database: &Database,
+    origin: ServerName,
+    rooms: BTreeSet<String>,
+) -> Result<BTreeSet<ServerName>, StoreError> {
+    database
+        .read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT origin FROM (SELECT origin, content FROM inbox
+                     WHERE state = 'waiting' AND origin <> ?1 AND bytes <= ?2 ORDER BY id LIMIT ?3)
+                 WHERE instr(content, ?4) > 0",
+            )?;
+            let mut origins = BTreeSet::new();
+            for room in rooms {
+                let bounds = (LOOKED_THROUGH_BYTES_MAX, LOOKED_THROUGH_MAX);
+                let of_room = params![origin.as_str(), bounds.0, bounds.1, room.as_bytes()];
+                for name in statement.query_map(of_room, |row| row.get::<_, String>(0))? {
+                    origins.extend(name?.parse::<ServerName>());
+                }
+            }
+            Ok(origins)
+        })
+        .await
 }
 
 fn drop_oldest_forged(connection: &Connection) -> rusqlite::Result<()> {

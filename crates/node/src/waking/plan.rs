@@ -11,6 +11,10 @@ use restante_federation_proto::{ServerName, Timestamp};
 const AGAIN_AFTER: [Duration; 3] =
     [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300)];
 
+/// Between two comebacks that are told: a node that falls over and over, or a line that comes and goes, must not call hundreds
+/// of servers each time.
+const AGAIN_MIN: Duration = Duration::from_secs(15 * 60);
+
 /// Those that are still to be woken after one comeback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -20,10 +24,22 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Everybody of `met`, but for those that were met since `back_at`: they know that we are back.
-    pub(super) fn new(met: Vec<(ServerName, Timestamp)>, back_at: Timestamp) -> Self {
-        let asleep = met.into_iter().filter(|(_, at)| *at < back_at).map(|(server, _)| server);
+    /// Everybody of `met`, but for those that were met between `back_at` and `now`: they know that we are back.
+    pub(super) fn new(
+        met: Vec<(ServerName, Timestamp)>,
+        back_at: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        // What lies ahead was noted by a clock that was wrong.
+        let is_awake = |at: Timestamp| at >= back_at && at <= now;
+        let asleep = met.into_iter().filter(|(_, at)| !is_awake(*at)).map(|(server, _)| server);
         Self { asleep: asleep.collect(), waves: 0 }
+    }
+
+    /// When the first wave begins: now, or [`AGAIN_MIN`] after the last comeback that was told.
+    pub(super) fn begins_at(last: Option<Timestamp>, now: Timestamp) -> Timestamp {
+        let earliest = last.filter(|last| *last <= now).map(|last| last.after(AGAIN_MIN));
+        earliest.map_or(now, |earliest| earliest.max(now))
     }
 
     /// After a wave that did not reach `unreached`: how long to wait for the next; `None` if there is none.
@@ -46,14 +62,26 @@ mod tests {
     #[test]
     fn who_called_since_we_are_back_is_awake() {
         let at = Timestamp::from_millis;
-        let met = vec![(name("b.test"), at(11)), (name("c.test"), at(9)), (name("d.test"), at(10))];
-        assert_eq!(Plan::new(met, at(10)).asleep, [name("c.test")]);
+        let met = ["b.test", "c.test", "d.test", "e.test"].map(name).into_iter();
+        let met = met.zip([11, 9, 10, 99].map(at)).collect();
+        let asleep = [name("c.test"), name("e.test")];
+        assert_eq!(Plan::new(met, at(10), at(12)).asleep, asleep);
+    }
+
+    #[test]
+    fn comebacks_that_follow_each_other_closely_are_told_once_in_a_while() {
+        let at = |minutes: u64| Timestamp::from_millis(minutes * 60_000);
+        assert_eq!(Plan::begins_at(None, at(60)), at(60));
+        assert_eq!(Plan::begins_at(Some(at(50)), at(60)), at(65));
+        assert_eq!(Plan::begins_at(Some(at(40)), at(60)), at(60));
+        // By a clock that was wrong.
+        assert_eq!(Plan::begins_at(Some(at(600)), at(60)), at(60));
     }
 
     #[test]
     fn who_is_not_reached_is_tried_a_few_times_and_then_left_alone() {
         let met = vec![(name("b.test"), Timestamp::from_millis(1))];
-        let mut plan = Plan::new(met, Timestamp::from_millis(2));
+        let mut plan = Plan::new(met, Timestamp::from_millis(2), Timestamp::from_millis(3));
         let mut waves = 0;
         while plan.next_wave(vec![name("b.test")]).is_some() {
             waves += 1;

@@ -1,11 +1,12 @@
 //! Whom a node wakes when it is back, over scripted servers in virtual time.
 
-use restante_federation_proto::XMatrix;
+use restante_federation_proto::{Timestamp, XMatrix};
 use restante_relay_api::Queued;
 
 use super::*;
 use crate::config::InboxSection;
 use crate::inbox::InboxSettings;
+use crate::relay_records::hearsay::Meeting;
 use crate::retriever::{RelayStatus, RetrieverStatus};
 use crate::test_site::{BEGINNING, Reply, TestSite, name};
 
@@ -15,9 +16,9 @@ const NO_KEYS: Reply = Reply::Json(200, r#"{"device_keys":{}}"#);
 async fn met(site: &TestSite, servers: &[&str]) {
     for server in servers {
         let (server, at) = (name(server), BEGINNING.before(Duration::from_secs(3600)));
-        let noted = site
-            .database
-            .write(move |connection| correspondents::note(connection, &server, at, 100));
+        let noted = site.database.write(move |connection| {
+            correspondents::note(connection, &server, (Meeting::Answered, at))
+        });
         noted.await.unwrap();
     }
 }
@@ -89,22 +90,33 @@ async fn many_servers_are_not_asked_all_at_once() {
     assert!((8..=24).contains(&asked), "{asked}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn all_are_woken_again_when_relays_answer_after_a_long_silence() {
+/// How often b.test, which was met before, is woken when the relays answer after two minutes, in which `meanwhile` happens.
+async fn woken_after_a_silence(meanwhile: impl AsyncFnOnce(&TestSite)) -> usize {
     let site = TestSite::new().await;
-    met(&site, &["b.test"]).await;
     site.exchange.answer(&name("b.test"), NO_KEYS);
-    let asked = || site.exchange.targets_of(&name("b.test")).len();
     wake_beside(&site, true, async |_, retriever| {
-        sleep(Duration::from_secs(60)).await;
-        assert_eq!(asked(), 1);
-        retriever.failed(&name("relay.test"), "refused");
+        // Nobody is known yet who could be told of the start.
+        sleep(Duration::from_secs(5)).await;
+        met(&site, &["b.test"]).await;
+        retriever.unreached(&name("relay.test"), "connection refused");
         sleep(Duration::from_secs(130)).await;
+        meanwhile(&site).await;
         answers_again(&retriever);
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_secs(5)).await;
     })
     .await;
-    assert_eq!(asked(), 2);
+    site.exchange.targets_of(&name("b.test")).len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_are_woken_when_relays_answer_after_a_long_silence() {
+    assert_eq!(woken_after_a_silence(async |_| {}).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_was_down_while_others_answered_wakes_nobody() {
+    let answered = async |site: &TestSite| site.destinations.answered(&name("c.test")).await;
+    assert_eq!(woken_after_a_silence(answered).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +152,7 @@ async fn whoever_is_met_is_remembered_over_a_restart() {
     site.run(async {
         let learning = records.run(stop.clone());
         let meeting = async {
-            site.hearsay.met(&name("b.test"));
+            site.hearsay.met(&name("b.test"), Meeting::Called);
             sleep(Duration::from_secs(10)).await;
             stop.cancel();
         };
@@ -156,16 +168,33 @@ async fn whoever_is_met_is_remembered_over_a_restart() {
     assert_eq!(targets[seen_before..], [QUESTION]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_again_and_again_tells_it_once_in_a_while() {
+    let mut site = TestSite::new().await;
+    met(&site, &["b.test"]).await;
+    site.exchange.answer(&name("b.test"), NO_KEYS);
+    for _ in 0..3 {
+        wake_for(&site, Duration::from_secs(10)).await;
+        site = site.restarted().await;
+    }
+    assert_eq!(site.exchange.targets_of(&name("b.test")).len(), 1);
+    site.clock.advance(Duration::from_secs(15 * 60));
+    wake_for(&site, Duration::from_secs(10)).await;
+    assert_eq!(site.exchange.targets_of(&name("b.test")).len(), 2);
+}
+
 #[tokio::test]
-async fn only_those_met_last_are_kept() {
+async fn strangers_who_call_push_out_nobody_who_answered() {
     let site = TestSite::new().await;
     let names = site.database.write(|connection| {
-        for n in 0..10_u64 {
-            let server = format!("s{n}.test").parse().unwrap();
-            correspondents::note(connection, &server, Timestamp::from_millis(n * 10), 4)?;
+        let at = Timestamp::from_millis;
+        correspondents::note(connection, &name("b.test"), (Meeting::Answered, at(1)))?;
+        for n in 0..1500 {
+            let server = name(&format!("s{n}.test"));
+            correspondents::note(connection, &server, (Meeting::Called, at(2 + n)))?;
         }
-        correspondents::met_since(connection, Timestamp::from_millis(70), 10)
+        correspondents::met_since(connection, at(0), 10_000)
     });
     let names: Vec<_> = names.await.unwrap().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["s9.test", "s8.test", "s7.test"].map(name));
+    assert_eq!((names.len(), &names[0], &names[1]), (1025, &name("b.test"), &name("s1499.test")));
 }

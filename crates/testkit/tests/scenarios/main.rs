@@ -25,6 +25,7 @@ mod j_both_online;
 mod l_clock_ten_days_ahead;
 mod m_gap_in_one_room;
 mod mail;
+mod measured;
 mod n_both_come_back;
 mod o_sender_restarts;
 mod p_server_without_a_node;

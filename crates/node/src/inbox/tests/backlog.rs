@@ -345,3 +345,45 @@ async fn of_a_grown_body_nothing_is_lost_and_nothing_comes_twice() {
     assert!(reason.contains("takes each id once: 1 of its EDUs"), "{reason}");
     assert_eq!(site.homeserver.stored(ROOM), writer.written);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_here_of_others_goes_first_though_the_origin_can_be_reached() {
+    let site = InboundSite::with_room().await;
+    let (mut writer, mut other) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.knows(&other).await;
+    let before = other.message(ROOM);
+    let (after, _) = writer.draft_after(ROOM, &[&other.written[0]]);
+    let after = writer.letter(&[after], &[]);
+    site.node.destinations.answered(&name("b.test")).await;
+    site.hold(&[after, before]);
+    site.run_until(|status| status.confirmed_total == 2).await;
+    let expected = [other.written[0].clone(), writer.written[0].clone()];
+    assert_eq!(site.homeserver.stored(ROOM), expected);
+    assert_eq!(site.homeserver.transactions().len(), 2, "nothing was delivered twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_that_wait_for_the_same_room_hold_up_nobody_who_can_be_reached() {
+    let site = InboundSite::with_room().await;
+    let (mut writer, mut other) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.knows(&other).await;
+    let lost = other.message(ROOM);
+    drop(lost);
+    let stuck = other.message(ROOM);
+    let (after, _) = writer.draft_after(ROOM, &["$known to B alone"]);
+    site.hold(&[stuck, writer.letter(&[after], &[])]);
+    site.relays.set("away.test", Manner::Hangs);
+    site.node.site.relays.add(name(OWN_NAME), name("away.test").into()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    site.run_with(async |_| {
+        while site.homeserver.transactions().is_empty() {
+            site.node.destinations.answered(&name("b.test")).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    // The other's mail is behind a hole, for which it waits a minute; then it waits for the room.
+    assert!(began.elapsed() < Duration::from_secs(75), "{:?}", began.elapsed());
+}

@@ -74,6 +74,8 @@ async fn correspondents_are_known(database: &Database) {
     let met = |connection: &_| correspondents::met_since(connection, Timestamp::from_millis(0), 10);
     let met = database.read(met).await.unwrap();
     assert_eq!(met, [(name("b.test"), Timestamp::from_millis(1_700_000_017_000))]);
+    let woken_at = database.read(correspondents::last_woken_at).await.unwrap();
+    assert_eq!(woken_at, Some(Timestamp::from_millis(1_700_000_018_000)));
 }
 
 async fn ledger_goes_on(database: &Database) {
