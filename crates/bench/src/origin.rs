@@ -68,6 +68,7 @@ impl Origin {
         let request = CollectRequest {
             after: 0,
             acknowledge: Vec::new(),
+            have: Vec::new(),
             limit: 50,
             max_bytes: 1 << 20,
             wait_ms,

@@ -40,6 +40,7 @@ pub(super) async fn collect(
     let request = CollectRequest {
         after: ask.after,
         acknowledge: ask.acknowledge.clone(),
+        have: Vec::new(),
         limit: BATCH_MAX,
         max_bytes: COLLECT_BYTES_MAX as u64,
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
