@@ -16,6 +16,8 @@ pub(crate) enum Bench {
     Floods,
     /// The relay's memory under many idle connections and many collects that wait.
     Crowds,
+    /// How fast a node that comes back empties its mailbox, without a line between them and over a slow one.
+    Draining,
 }
 
 /// Runs `bench`; what it prints is its result.
@@ -24,6 +26,7 @@ pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
         Bench::Deposits => in_process("restante-relay", "deposits"),
         Bench::Floods => from_outside("floods"),
         Bench::Crowds => from_outside("crowds"),
+        Bench::Draining => from_outside("draining"),
     }
 }
 
