@@ -23,6 +23,8 @@ pub(crate) enum Bench {
     Bytes,
     /// The relay's memory under many idle connections and many collects that wait.
     Crowds,
+    /// How fast a node that comes back empties its mailbox, without a line between them and over a slow one.
+    Draining,
 }
 
 /// Runs `bench`; what it prints is its result.
@@ -33,6 +35,7 @@ pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
         Bench::Visible => with_homeservers("measured_visible"),
         Bench::Bytes => with_homeservers("measured_bytes"),
         Bench::Crowds => from_outside("crowds"),
+        Bench::Draining => from_outside("draining"),
     }
 }
 

@@ -14,7 +14,7 @@ use restante_mailbox::{
     ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Quotas, envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
-use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
+use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, Receipt, hex};
 
 use crate::admission::{Admission, MailboxKind};
 use crate::callers::CameFrom;
@@ -38,6 +38,14 @@ pub(crate) struct Carrier {
     pub(crate) from: CameFrom,
 }
 
+/// What became of a deposit.
+pub(crate) struct Taken {
+    pub(crate) deposited: Deposited,
+    /// The relay's word for it, which counts only for what is stored or was known: for a duplicate it says how long the same mail
+    /// would be kept.
+    pub(crate) receipt: Receipt,
+}
+
 /// No room at all.
 const NO_ROOM: MailboxLimits = MailboxLimits { envelopes_max: 0, bytes_max: 0 };
 
@@ -47,7 +55,7 @@ pub(crate) async fn deposit(
     carrier: &Carrier,
     address: Address,
     body: Bytes,
-) -> Result<Deposited, Refusal> {
+) -> Result<Taken, Refusal> {
     let rules = relay.rules();
     if address.txn_id.is_empty() || address.txn_id.len() > TXN_ID_BYTES_MAX {
         let text = format!("A transaction id has 1 to {TXN_ID_BYTES_MAX} bytes");
@@ -85,8 +93,21 @@ pub(crate) async fn deposit(
         members: extras.json,
         deposited_at: now,
     };
+    let receipt = receipt(relay, &deposit);
     let quotas = quotas(relay, &rules);
-    storing::store(relay, deposit, quotas).await
+    Ok(Taken { deposited: storing::store(relay, deposit, quotas).await?, receipt })
+}
+
+fn receipt(relay: &RelayState, deposit: &Deposit) -> Receipt {
+    Receipt {
+        relay: relay.server_name().clone(),
+        origin: deposit.origin.clone(),
+        destination: deposit.recipient.clone(),
+        txn_id: deposit.txn_id.clone(),
+        content_sha256: hex(&deposit.content_hash.0),
+        received_at: deposit.deposited_at,
+        expires_at: deposit.expires_at,
+    }
 }
 
 /// Whether the mailbox is served here, takes mail of `origin`, and may be made if it is not there; how long its owner

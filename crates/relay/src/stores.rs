@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use restante_mailbox::{Custody, MailboxStore, Registry, Upkeep};
+use restante_mailbox::{Accounts, Custody, MailboxStore, Registry, Upkeep};
 
-/// The same store four times. A test may put a double in one of the places.
+/// The same store five times. A test may put a double in one of the places.
 #[derive(Clone)]
 pub struct Stores {
     /// Mail.
     pub mail: Arc<dyn MailboxStore>,
+    /// What became of mail.
+    pub accounts: Arc<dyn Accounts>,
     /// Who is served.
     pub registry: Arc<dyn Registry>,
     /// What an operator may do with single mailboxes.
@@ -19,7 +21,13 @@ pub struct Stores {
 
 impl Stores {
     /// All of `store`.
-    pub fn of<S: MailboxStore + Registry + Custody + Upkeep>(store: Arc<S>) -> Self {
-        Self { mail: store.clone(), registry: store.clone(), custody: store.clone(), upkeep: store }
+    pub fn of<S: MailboxStore + Accounts + Registry + Custody + Upkeep>(store: Arc<S>) -> Self {
+        Self {
+            mail: store.clone(),
+            accounts: store.clone(),
+            registry: store.clone(),
+            custody: store.clone(),
+            upkeep: store,
+        }
     }
 }
