@@ -213,6 +213,8 @@ impl Inbox {
         }
         let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
         let stored = rows::arrive(self.database(), rows, self.now()).await;
+        self.site().bells.receipts.notify_one();
+        self.site().bells.copies.notify_one();
         let mut state = self.state();
         let stored = match stored {
             Ok(stored) => stored,

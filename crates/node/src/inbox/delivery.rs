@@ -20,7 +20,7 @@ use super::transaction::Pdu;
 use super::window::{Carrier, Sent};
 use crate::homeserver::{Presence, Replayed, Unavailable};
 use crate::store::checksum::DAMAGED;
-use crate::store::inbox::{self as rows, Envelope, Settled};
+use crate::store::inbox::{self as rows, Envelope, Settled, Settling};
 
 /// How long mail behind a hole waits for other mail of its origin to be verified: one look for a key, and some more.
 const JUDGING_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -85,7 +85,7 @@ impl Inbox {
         };
         if !envelope.is_whole {
             tracing::error!(%origin, id, "an envelope is damaged and parked; check the disk");
-            self.settle(origin, &envelope, Settled::Parked(DAMAGED.to_owned())).await?;
+            self.settle(origin, (&envelope, &[]), Settled::Parked(DAMAGED.to_owned())).await?;
             return Ok(None);
         }
         let pdus = match self.pdus(&envelope.content).await? {
@@ -104,7 +104,7 @@ impl Inbox {
         match grown::delivered(&envelope.content, &twins) {
             grown::Delivered::Whole => {}
             grown::Delivered::WithAnother => {
-                self.settle(origin, &envelope, Settled::Superseded).await?;
+                self.settle(origin, (&envelope, &pdus), Settled::Superseded).await?;
                 return Ok(None);
             }
             grown::Delivered::Apart => {
@@ -222,7 +222,7 @@ impl Inbox {
             Replayed::Keyless { reason } => self.keyless(origin, envelope, reason).await,
             Replayed::Refused { reason } => {
                 tracing::warn!(%origin, txn_id = envelope.txn_id, delivery.id = envelope.request_id.as_deref(), reason, "the homeserver refused mail; it is parked");
-                self.settle(origin, envelope, Settled::Parked(reason)).await?;
+                self.settle(origin, (envelope, &[]), Settled::Parked(reason)).await?;
                 Ok(None)
             }
             Replayed::Later { reason, retry_after } => {
@@ -254,9 +254,10 @@ impl Inbox {
         let events = sent(envelope.id, pdus.into_iter().filter(stored));
         let edus = grown::edu_fingerprints(&envelope.content);
         if events.is_empty() {
-            return self.settle(origin, envelope, Settled::DeliveredWhole(edus)).await;
+            let all = self.pdus_of(&envelope.content).await?;
+            return self.settle(origin, (envelope, &all), Settled::DeliveredWhole(edus)).await;
         }
-        self.settle(origin, envelope, Settled::Delivered(edus)).await?;
+        self.settle(origin, (envelope, &[]), Settled::Delivered(edus)).await?;
         let now = self.elapsed();
         let envelope = (envelope.id, origin.clone());
         self.state().confirmations.sent(envelope, events, now);
@@ -275,14 +276,15 @@ impl Inbox {
     pub(super) async fn settle(
         &self,
         origin: &ServerName,
-        envelope: &Envelope,
+        (envelope, pdus): (&Envelope, &[Pdu]),
         settled: Settled,
     ) -> Result<(), StoreError> {
         let place: Option<StreamPlace> = envelope.place.clone();
         let class = if envelope.proof.is_some() { Class::Proven } else { Class::Unproven };
         let is_gone = !matches!(settled, Settled::Delivered(_) | Settled::Parked(_));
-        let row = (envelope.id, origin.clone(), place);
+        let row = Settling { id: envelope.id, origin: origin.clone(), place, events: named(pdus) };
         let bytes = rows::settle(self.database(), row, settled, self.now()).await?.bytes;
+        self.site().bells.receipts.notify_one();
         let mut state = self.state();
         state.load.waits_no_longer(origin);
         if is_gone {
@@ -310,6 +312,12 @@ pub(super) fn sent(envelope: i64, pdus: impl Iterator<Item = Pdu>) -> Vec<(Strin
         Some((pdu.room_id, Sent { event_id, prev_events: pdu.prev_events, carrier }))
     })
     .collect()
+}
+
+/// The events whose ids are known.
+pub(super) fn named(pdus: &[Pdu]) -> Vec<RoomEvent> {
+    let named = |pdu: &Pdu| Some((pdu.room_id.clone(), pdu.event_id.clone()?));
+    pdus.iter().filter_map(named).collect()
 }
 
 fn counts(pdus: &[Pdu]) -> BTreeMap<String, usize> {

@@ -146,6 +146,8 @@ impl Inbox {
             return Ok(false);
         }
         let stored = rows::judge(self.database(), id, judged.clone(), self.now()).await;
+        self.site().bells.receipts.notify_one();
+        self.site().bells.copies.notify_one();
         let mut state = self.state();
         match stored {
             Ok(Some(is_first)) => {

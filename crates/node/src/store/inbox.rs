@@ -7,15 +7,16 @@ mod unproven;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::{Content, RequestId};
+use restante_relay_api::{ConfirmedOutcome, Content, RequestId};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::number;
-use super::seen::{self, millis};
+use super::seen::{self, TransactionKey, millis};
+use super::{number, outbox, receipts_due};
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::order::{Head, Place};
+use crate::inbox::readiness::RoomEvent;
 
 pub(crate) use overview::{list, shares};
 pub(crate) use twins::{Twins, twins};
@@ -75,6 +76,13 @@ pub(crate) async fn arrive(
 }
 
 fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<bool> {
+    if let Standing::Receipts(receipts) = &mail.standing {
+        let is_first = seen::remember(connection, &mail.key, now)?;
+        if is_first {
+            outbox::confirm(connection, &mail.key.origin, receipts, now)?;
+        }
+        return Ok(is_first);
+    }
     let is_first = if mail.is_proven() {
         seen::remember(connection, &mail.key, now)?
             || mail.is_relayed() && seen::take_copy(connection, &mail.key)?
@@ -83,6 +91,8 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     };
     if is_first {
         insert(connection, mail, now)?;
+    } else if mail.is_proven() && mail.place.is_some() {
+        receipts_due::came_again(connection, &mail.key, now)?;
     }
     Ok(is_first)
 }
@@ -126,6 +136,10 @@ fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Res
     if matches!(mail.standing, Standing::Parked(_)) {
         count(connection, "parked", 1)?;
         advance_past(connection, &mail.key.origin, mail.place.as_ref(), now)?;
+        if mail.place.is_some() {
+            let from = (&mail.key, mail.source.as_str());
+            receipts_due::ended(connection, from, ConfirmedOutcome::Parked, &[], now)?;
+        }
     }
     Ok(())
 }
@@ -261,10 +275,24 @@ pub(crate) struct SettledRow {
     pub(crate) request_id: Option<String>,
 }
 
-/// Settles an envelope and its place in its stream.
+/// An envelope that is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settling {
+    /// Its row.
+    pub(crate) id: i64,
+    /// Its origin.
+    pub(crate) origin: ServerName,
+    /// Its place, if that is to be done with.
+    pub(crate) place: Option<StreamPlace>,
+    /// Its events, of which its origin hears.
+    pub(crate) events: Vec<RoomEvent>,
+}
+
+/// Settles an envelope and its place in its stream. When it has ended and its origin has a node, that this is confirmed is
+/// queued in the same commit.
 pub(crate) async fn settle(
     database: &Database,
-    (id, origin, place): (i64, ServerName, Option<StreamPlace>),
+    Settling { id, origin, place, events }: Settling,
     settled: Settled,
     now: Timestamp,
 ) -> Result<SettledRow, StoreError> {
@@ -277,6 +305,7 @@ pub(crate) async fn settle(
                 Ok(SettledRow { bytes: unsigned(row, 0)?, txn_id, request_id })
             };
             let row = connection.query_row(sql, [id], read).optional()?;
+            confirm(connection, id, &settled, &events, now)?;
             let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
             match &settled {
                 Settled::Delivered(edus) => {
@@ -307,6 +336,39 @@ pub(crate) async fn settle(
             Ok(row.unwrap_or_default())
         })
         .await
+}
+
+/// Queues the confirmation of an envelope that ends so, if its origin has a node.
+fn confirm(
+    connection: &Connection,
+    id: i64,
+    settled: &Settled,
+    events: &[RoomEvent],
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let outcome = match settled {
+        Settled::Delivered(_) => return Ok(()),
+        Settled::DeliveredWhole(_) | Settled::Confirmed | Settled::Superseded => {
+            ConfirmedOutcome::Delivered
+        }
+        Settled::Parked(_) => ConfirmedOutcome::Parked,
+    };
+    let sql =
+        "SELECT origin, txn_id, sha256, source FROM inbox WHERE id = ?1 AND stream IS NOT NULL";
+    let from = |row: &Row<'_>| {
+        let key = TransactionKey {
+            origin: server_name(row, 0)?,
+            txn_id: row.get(1)?,
+            sha256: row.get(2)?,
+        };
+        Ok((key, row.get::<_, String>(3)?))
+    };
+    match connection.prepare_cached(sql)?.query_row([id], from).optional()? {
+        Some((key, source)) => {
+            receipts_due::ended(connection, (&key, &source), outcome, events, now)
+        }
+        None => Ok(()),
+    }
 }
 
 fn note_edus(connection: &Connection, id: i64, edus: &[u8]) -> rusqlite::Result<()> {
