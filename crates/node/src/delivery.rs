@@ -6,6 +6,7 @@
 
 mod again;
 mod ancestors;
+mod answers;
 mod capsules;
 mod codings;
 mod contents;
@@ -20,7 +21,7 @@ mod route;
 pub(crate) mod schedule;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ use crate::site::Site;
 use crate::store::ledger::Ledger;
 use crate::store::outbox::ErrorSummary;
 use crate::store::trust;
+use answers::{errors, refused_events, sent};
 use capsules::{Capsules, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{LedgerState, Line, Place as StreamPlace};
@@ -354,6 +356,9 @@ impl Inner {
         relays: Vec<Peer>,
         unreachable: String,
     ) -> Result<Response, String> {
+        if line.state() == LedgerState::Delivered {
+            return Ok(json_response(StatusCode::OK, SENT));
+        }
         self.leave(mail, (line, id), relays, unreachable).await?;
         self.site.counted.delivery(DeliveryOutcome::Relayed);
         tokio::time::sleep(self.schedule.current().answer_hold()).await;
@@ -441,38 +446,6 @@ fn not_left(unreachable: &str, refusals: &[Refusal]) -> String {
     let each: Vec<String> =
         refusals.iter().map(|refusal| format!("{}: {}", refusal.relay, refusal.reason)).collect();
     format!("{unreachable}, and no relay took the transaction ({})", each.join("; "))
-}
-
-/// The events that the destination did not take.
-fn refused_events(answer: &Answer) -> BTreeSet<String> {
-    errors(answer).into_keys().collect()
-}
-
-/// The events that the destination did not take, with what it said of each.
-fn errors(answer: &Answer) -> BTreeMap<String, String> {
-    #[derive(serde::Deserialize)]
-    struct Taken {
-        pdus: BTreeMap<String, Pdu>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Pdu {
-        error: Option<serde_json::Value>,
-    }
-    let taken = serde_json::from_slice::<Taken>(&answer.body).map(|taken| taken.pdus);
-    let each = taken.unwrap_or_default().into_iter();
-    each.filter_map(|(event_id, pdu)| {
-        let error = pdu.error?;
-        Some((event_id, error.as_str().map_or_else(|| error.to_string(), str::to_owned)))
-    })
-    .collect()
-}
-
-/// The destination's own answer; Synapse can't read one that is no object, as Go servers send it.
-fn sent(answer: Answer) -> Response {
-    if answer.body.trim_ascii_start().starts_with(b"{") {
-        return answer.into_response();
-    }
-    json_response(StatusCode::OK, SENT)
 }
 
 #[cfg(test)]

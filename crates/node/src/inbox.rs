@@ -214,7 +214,9 @@ impl Inbox {
         let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
         let stored = rows::arrive(self.database(), rows, self.now()).await;
         self.site().bells.receipts.notify_one();
-        self.site().bells.copies.notify_one();
+        if admitted.iter().any(|(_, mail)| matches!(mail.standing, Standing::Receipts(_))) {
+            self.site().bells.copies.notify_one();
+        }
         let mut state = self.state();
         let stored = match stored {
             Ok(stored) => stored,

@@ -10,9 +10,10 @@ use restante_relay_api::endpoints::{SEND, send_relay_target};
 use restante_relay_api::{DeliveryReceipt, RequestId, hex};
 use tokio::time::Instant;
 
+use super::answers::refused_events;
 use super::deposits::Deposit;
 use super::mail::{Beside, Mail, Outgoing};
-use super::{Attempt, Delivery, Direct, Inner, first_taken, not_left, refused_events};
+use super::{Attempt, Delivery, Direct, Inner, first_taken, not_left};
 use crate::store::outbox::{self, Left};
 
 /// Begins the ids of the node's own transactions: a homeserver's are numbers.

@@ -275,7 +275,10 @@ impl Deposits {
         let Some(account) = account else { return };
         let now = self.site.clock.now();
         let bytes_max = self.outbox.current().bytes_max;
-        let kept = account.copy().map(|copy| Kept { copy, bytes_max });
+        // Whose word does not count gives the homeserver no cause to let go of its mail.
+        let is_believed = !account.distrusted.contains(&relay.name);
+        let copy = if is_believed { account.copy() } else { None };
+        let kept = copy.map(|copy| Kept { copy, bytes_max });
         // The name is enough, although a record may borrow a name for another place: what is entered concerns mail for the
         // server alone that signed the record and so chose that place.
         let line = (destination.clone(), account.seq);

@@ -231,7 +231,8 @@ impl Memory {
         let interval = outbox.settings.current().audit_interval;
         let (failures, until) = self.resting.entry(relay.clone()).or_insert((0, now));
         *failures += 1;
-        let wait = if error.is_perhaps_unknown() {
+        // What answers in the place of a relay that is away may say 404 as well: only the relay's own word counts for long.
+        let wait = if matches!(error, CallError::Unknown) {
             UNKNOWN_REST
         } else {
             backoff(*failures, RETRY_FIRST.min(interval), interval, site.dice.fraction())

@@ -11,7 +11,7 @@ use restante_sqlite::StoreError;
 use tokio::time::sleep;
 
 use super::Outbox;
-use super::rule::{Outlook, Step, Wanted, look_again, next_step};
+use super::rule::{Failed, Outlook, Step, Wanted, look_again, next_step};
 use crate::delivery::Resent;
 use crate::store::outbox::{self, Waiting};
 
@@ -36,7 +36,7 @@ const PASS_EVERY: Duration = Duration::from_secs(1);
 /// What is known of destinations that did not answer.
 #[derive(Default)]
 struct Silent {
-    by_name: Mutex<HashMap<ServerName, (u32, Timestamp)>>,
+    by_name: Mutex<HashMap<ServerName, (u32, Failed)>>,
 }
 
 pub(super) async fn run(outbox: &Outbox) {
@@ -94,17 +94,16 @@ impl Outbox {
     ) -> Result<Option<Timestamp>, StoreError> {
         let (destination, site) = (&waiting.destination, &self.site);
         let confirm_wait = self.settings.current().confirm_wait;
-        let step = |looked: bool| {
-            let look_at = if looked { None } else { silent.look_at(destination) };
+        let step = || {
             let outlook = Outlook {
                 oldest_at: waiting.oldest_at,
                 wanted: if waiting.wanted > 0 { Wanted::Some } else { Wanted::None },
                 online_since: site.destinations.online_since(destination),
-                look_at,
+                failed: silent.failure(destination),
             };
             next_step(&outlook, confirm_wait, site.clock.now())
         };
-        let mut next = step(false);
+        let mut next = step();
         if next == Step::Look {
             if !site.destinations.reachable(destination).await {
                 let look_at = silent.failed(destination, site.clock.now(), site.dice.fraction());
@@ -112,7 +111,7 @@ impl Outbox {
                 return Ok(Some(look_at));
             }
             silent.answered(destination);
-            next = step(true);
+            next = step();
         }
         match next {
             Step::Wait(until) => Ok(Some(until)),
@@ -133,7 +132,10 @@ impl Outbox {
         let due = outbox::due(database, destination.clone(), left_by, TURN_MAX).await?;
         for seq in due {
             match self.delivery.send_copy(destination, seq).await {
-                Resent::Delivered => sleep(PACE).await,
+                Resent::Delivered => {
+                    silent.answered(destination);
+                    sleep(PACE).await;
+                }
                 Resent::Gone | Resent::Refused => {}
                 Resent::Failed => {
                     let (now, random) = (self.site.clock.now(), self.site.dice.fraction());
@@ -163,17 +165,18 @@ impl Outbox {
 }
 
 impl Silent {
-    fn look_at(&self, server: &ServerName) -> Option<Timestamp> {
-        self.lock().get(server).map(|(_, look_at)| *look_at)
+    fn failure(&self, server: &ServerName) -> Option<Failed> {
+        self.lock().get(server).map(|(_, failed)| *failed)
     }
 
     /// When to look for it again.
     fn failed(&self, server: &ServerName, now: Timestamp, random: f64) -> Timestamp {
         let mut silent = self.lock();
-        let (failures, look_at) = silent.entry(server.clone()).or_insert((0, now));
+        let (failures, failed) =
+            silent.entry(server.clone()).or_insert((0, Failed { at: now, until: now }));
         *failures += 1;
-        *look_at = look_again(*failures, now, random);
-        *look_at
+        *failed = Failed { at: now, until: look_again(*failures, now, random) };
+        failed.until
     }
 
     fn answered(&self, server: &ServerName) {
@@ -185,7 +188,7 @@ impl Silent {
         self.lock().retain(|server, _| waiting.iter().any(|one| one.destination == *server));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ServerName, (u32, Timestamp)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerName, (u32, Failed)>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

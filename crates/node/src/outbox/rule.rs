@@ -32,8 +32,17 @@ pub(crate) struct Outlook {
     pub(crate) wanted: Wanted,
     /// Since when the destination answers us, if it does.
     pub(crate) online_since: Option<Timestamp>,
-    /// When it may be looked for next, if it was in vain.
-    pub(crate) look_at: Option<Timestamp>,
+    /// When the last try failed, if one did, and until when no other is made.
+    pub(crate) failed: Option<Failed>,
+}
+
+/// A try that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// Until when no other is made, unless the destination comes back before.
+    pub(crate) until: Timestamp,
 }
 
 /// Whether copies are due at once.
@@ -63,6 +72,10 @@ pub(crate) enum Step {
 pub(crate) fn next_step(outlook: &Outlook, confirm_wait: Duration, now: Timestamp) -> Step {
     let ripe_at = outlook.oldest_at.after(confirm_wait);
     let is_wanted = outlook.wanted == Wanted::Some;
+    let is_back = |failed: &Failed| outlook.online_since.is_some_and(|since| since > failed.at);
+    if let Some(failed) = outlook.failed.filter(|failed| !is_back(failed) && failed.until > now) {
+        return Step::Wait(failed.until);
+    }
     match outlook.online_since {
         Some(since) => {
             let due_at = ripe_at.max(since.after(confirm_wait));
@@ -74,8 +87,7 @@ pub(crate) fn next_step(outlook: &Outlook, confirm_wait: Duration, now: Timestam
         }
         None => {
             let due_at = if is_wanted { now } else { ripe_at };
-            let look_at = outlook.look_at.map_or(due_at, |look_at| look_at.max(due_at));
-            if look_at <= now { Step::Look } else { Step::Wait(look_at) }
+            if due_at <= now { Step::Look } else { Step::Wait(due_at) }
         }
     }
 }
@@ -139,7 +151,7 @@ mod tests {
 
     fn outlook(oldest_at: u64, online_since: Option<u64>) -> Outlook {
         let online_since = online_since.map(at);
-        Outlook { oldest_at: at(oldest_at), wanted: Wanted::None, online_since, look_at: None }
+        Outlook { oldest_at: at(oldest_at), wanted: Wanted::None, online_since, failed: None }
     }
 
     #[test]
@@ -156,8 +168,14 @@ mod tests {
         assert_eq!(next_step(&wanted, WAIT, at(901)), Step::Send { left_by: None });
         let silent = Outlook { online_since: None, ..wanted };
         assert_eq!(next_step(&silent, WAIT, at(1)), Step::Look);
-        let looked = Outlook { look_at: Some(at(60)), ..silent };
-        assert_eq!(next_step(&looked, WAIT, at(1)), Step::Wait(at(60)));
+        let failed = Some(Failed { at: at(910), until: at(960) });
+        let looked = Outlook { failed, ..silent };
+        assert_eq!(next_step(&looked, WAIT, at(911)), Step::Wait(at(960)));
+        assert_eq!(next_step(&looked, WAIT, at(960)), Step::Look);
+        let busy = Outlook { failed, ..wanted };
+        assert_eq!(next_step(&busy, WAIT, at(911)), Step::Wait(at(960)));
+        let back = Outlook { online_since: Some(at(920)), ..busy };
+        assert_eq!(next_step(&back, WAIT, at(921)), Step::Send { left_by: None });
     }
 
     #[test]
@@ -194,11 +212,11 @@ mod tests {
         #[test]
         fn nothing_is_sent_before_its_time_and_no_wait_ends_in_the_past(
             oldest_at in 0..10_000u64, online in prop::option::of(0..10_000u64), wanted: bool,
-            look in prop::option::of(0..10_000u64), now in 0..20_000u64,
+            failed in prop::option::of((0..10_000u64, 0..10_000u64)), now in 0..20_000u64,
         ) {
             let wanted = if wanted { Wanted::Some } else { Wanted::None };
-            let look_at = look.map(at);
-            let outlook = Outlook { wanted, look_at, ..outlook(oldest_at, online) };
+            let failed = failed.map(|(failed, until)| Failed { at: at(failed), until: at(until) });
+            let outlook = Outlook { wanted, failed, ..outlook(oldest_at, online) };
             match next_step(&outlook, WAIT, at(now)) {
                 Step::Wait(until) => prop_assert!(until > at(now)),
                 Step::Look => prop_assert!(online.is_none()),

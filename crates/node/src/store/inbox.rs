@@ -2,6 +2,7 @@
 
 mod overview;
 pub(crate) mod parked;
+mod settled;
 mod twins;
 mod unproven;
 
@@ -12,13 +13,13 @@ use restante_sqlite::{Database, StoreError};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::seen::{self, TransactionKey, millis};
+use super::seen::{self, millis};
 use super::{number, outbox, receipts_due};
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::order::{Head, Place};
-use crate::inbox::readiness::RoomEvent;
 
 pub(crate) use overview::{list, shares};
+pub(crate) use settled::{Settled, Settling, settle};
 pub(crate) use twins::{Twins, twins};
 pub(crate) use unproven::{Unverified, expire_unproven, judge, unverified};
 
@@ -247,134 +248,6 @@ fn is_whole(content: &Bytes, sha256: &[u8]) -> bool {
 pub(crate) async fn wait(database: &Database, id: i64, reason: String) -> Result<(), StoreError> {
     let sql = "UPDATE inbox SET reason = ?2 WHERE id = ?1 AND state = 'waiting'";
     database.write(move |connection| connection.execute(sql, params![id, reason]).map(drop)).await
-}
-
-/// What becomes of an envelope that the homeserver answered for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// Taken, with these fingerprints of its EDUs; its events are to be confirmed.
-    Delivered(Vec<u8>),
-    /// Taken, with these fingerprints of its EDUs, and there is nothing to be confirmed: the payload goes.
-    DeliveredWhole(Vec<u8>),
-    /// Stored: the payload goes.
-    Confirmed,
-    /// Left out, because another body under the same id holds all of it: the payload goes.
-    Superseded,
-    /// Kept, with the reason.
-    Parked(String),
-}
-
-/// What a row said when it was settled; nothing if it was gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct SettledRow {
-    /// Bytes that it took.
-    pub(crate) bytes: u64,
-    /// Its transaction id.
-    pub(crate) txn_id: String,
-    /// The id by which its sender's logs name it.
-    pub(crate) request_id: Option<String>,
-}
-
-/// An envelope that is settled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Settling {
-    /// Its row.
-    pub(crate) id: i64,
-    /// Its origin.
-    pub(crate) origin: ServerName,
-    /// Its place, if that is to be done with.
-    pub(crate) place: Option<StreamPlace>,
-    /// Its events, of which its origin hears.
-    pub(crate) events: Vec<RoomEvent>,
-}
-
-/// Settles an envelope and its place in its stream. When it has ended and its origin has a node, that this is confirmed is
-/// queued in the same commit.
-pub(crate) async fn settle(
-    database: &Database,
-    Settling { id, origin, place, events }: Settling,
-    settled: Settled,
-    now: Timestamp,
-) -> Result<SettledRow, StoreError> {
-    database
-        .write(move |connection| {
-            advance_past(connection, &origin, place.as_ref(), now)?;
-            let sql = "SELECT bytes, txn_id, request_id FROM inbox WHERE id = ?1";
-            let read = |row: &Row<'_>| {
-                let (txn_id, request_id) = (row.get(1)?, row.get(2)?);
-                Ok(SettledRow { bytes: unsigned(row, 0)?, txn_id, request_id })
-            };
-            let row = connection.query_row(sql, [id], read).optional()?;
-            confirm(connection, id, &settled, &events, now)?;
-            let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
-            match &settled {
-                Settled::Delivered(edus) => {
-                    note_edus(connection, id, edus)?;
-                    connection.execute(update, params![id, "delivered", None::<String>])?;
-                }
-                Settled::Parked(reason) => {
-                    connection.execute(update, params![id, "parked", reason])?;
-                    count(connection, "parked", 1)?;
-                }
-                Settled::Superseded => {
-                    let sql = "UPDATE seen SET is_superseded = 1 WHERE (origin, txn_id, sha256) =
-                               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
-                    connection.execute(sql, [id])?;
-                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
-                    count(connection, "confirmed", 1)?;
-                }
-                Settled::DeliveredWhole(edus) => {
-                    note_edus(connection, id, edus)?;
-                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
-                    count(connection, "confirmed", 1)?;
-                }
-                Settled::Confirmed => {
-                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
-                    count(connection, "confirmed", 1)?;
-                }
-            }
-            Ok(row.unwrap_or_default())
-        })
-        .await
-}
-
-/// Queues the confirmation of an envelope that ends so, if its origin has a node.
-fn confirm(
-    connection: &Connection,
-    id: i64,
-    settled: &Settled,
-    events: &[RoomEvent],
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    let outcome = match settled {
-        Settled::Delivered(_) => return Ok(()),
-        Settled::DeliveredWhole(_) | Settled::Confirmed | Settled::Superseded => {
-            ConfirmedOutcome::Delivered
-        }
-        Settled::Parked(_) => ConfirmedOutcome::Parked,
-    };
-    let sql =
-        "SELECT origin, txn_id, sha256, source FROM inbox WHERE id = ?1 AND stream IS NOT NULL";
-    let from = |row: &Row<'_>| {
-        let key = TransactionKey {
-            origin: server_name(row, 0)?,
-            txn_id: row.get(1)?,
-            sha256: row.get(2)?,
-        };
-        Ok((key, row.get::<_, String>(3)?))
-    };
-    match connection.prepare_cached(sql)?.query_row([id], from).optional()? {
-        Some((key, source)) => {
-            receipts_due::ended(connection, (&key, &source), outcome, events, now)
-        }
-        None => Ok(()),
-    }
-}
-
-fn note_edus(connection: &Connection, id: i64, edus: &[u8]) -> rusqlite::Result<()> {
-    let sql = "UPDATE seen SET edus = ?2 WHERE (origin, txn_id, sha256) =
-               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
-    connection.prepare_cached(sql)?.execute(params![id, edus]).map(drop)
 }
 
 /// What was delivered and not confirmed, in the order of delivery: rows and origins. Their contents together may be

@@ -114,7 +114,7 @@ impl Ledger {
                         number(now.as_millis())
                     ])?;
                 match &kept {
-                    Some(kept) => outbox::keep(connection, (&destination, seq), kept, now),
+                    Some(kept) => outbox::keep(connection, (&destination, seq), &relay, kept, now),
                     None => Ok(()),
                 }
             })
@@ -154,7 +154,7 @@ pub(super) fn line(
         params![transaction.destination.as_str(), transaction.txn_id, transaction.content_sha256];
     let found = connection
         .prepare_cached(
-            "SELECT seq, first_at, delivered_at FROM ledger
+            "SELECT seq, first_at, coalesce(delivered_at, confirmed_at) FROM ledger
              WHERE destination = ?1 AND txn_id = ?2 AND content_sha256 = ?3",
         )?
         .query_row(key, |row| {

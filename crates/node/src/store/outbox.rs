@@ -53,10 +53,12 @@ pub(crate) struct Left {
     pub(crate) copy: KeptCopy,
 }
 
-/// Keeps the copy of what the first relay took just now, unless it has arrived. The oldest copies make room.
+/// Keeps the copy of what `relay` took just now, the first whose word counts, unless it has arrived. The oldest copies make
+/// room.
 pub(super) fn keep(
     connection: &Connection,
     (destination, seq): (&ServerName, u64),
+    relay: &ServerName,
     Kept { copy, bytes_max }: &Kept,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
@@ -64,10 +66,13 @@ pub(super) fn keep(
                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE
                EXISTS (SELECT 1 FROM ledger WHERE destination = ?1 AND seq = ?2
                        AND delivered_at IS NULL AND confirmed_at IS NULL)
-               AND 1 = (SELECT count(*) FROM ledger_holders WHERE destination = ?1 AND seq = ?2)";
+               AND NOT EXISTS (SELECT 1 FROM ledger_holders AS other WHERE destination = ?1 AND seq = ?2 AND relay <> ?8
+                               AND NOT EXISTS (SELECT 1 FROM distrusted_relays AS distrusted
+                                               WHERE distrusted.destination = ?1 AND distrusted.relay = other.relay))";
     let KeptCopy { target, authorization, compressed, sha256 } = copy;
     let (name, seq) = (destination.as_str(), number(seq));
-    let row = params![name, seq, target, authorization, compressed, sha256, millis(now)];
+    let (at, relay) = (millis(now), relay.as_str());
+    let row = params![name, seq, target, authorization, compressed, sha256, at, relay];
     connection.prepare_cached(sql)?.execute(row)?;
     let found = "UPDATE kept_copies SET wanted_at = NULL WHERE destination = ?1 AND seq = ?2";
     connection.prepare_cached(found)?.execute(params![name, seq])?;
@@ -103,6 +108,10 @@ fn drop_copy(
 }
 
 pub(super) fn count(connection: &Connection, name: &str, more: usize) -> rusqlite::Result<()> {
+    if more == 0 {
+        // Else each look at what is too old would be a write that has to reach the disk.
+        return Ok(());
+    }
     let sql = "UPDATE outbox_totals SET value = value + ?2 WHERE name = ?1";
     connection.prepare_cached(sql)?.execute(params![name, number(more as u64)]).map(drop)
 }

@@ -75,7 +75,7 @@ async fn mail_that_comes_again_is_confirmed_again_but_not_each_relays_copy_of_it
     let mut writer = Writer::new("b.test");
     site.knows(&writer).await;
     let letter = writer.edu();
-    site.hold(&[letter.clone()]);
+    site.hold(std::slice::from_ref(&letter));
     site.run_until(|status| status.confirmed_total == 1).await;
     let told = async || {
         let batch = receipts_due::batch(&site.node.database, name("b.test")).await.unwrap();
