@@ -14,6 +14,7 @@ pub(crate) struct RelayLine {
     source: String,
     #[serde(default = "yes")]
     in_force: bool,
+    distrusted_since: Option<i64>,
     priority: Option<u32>,
     learned_from: Option<String>,
     learned_at: Option<i64>,
@@ -63,7 +64,13 @@ fn source(relay: &RelayLine) -> String {
         Some("mail") => "its record, from its mail".to_owned(),
         Some(relay) => format!("its record, from {relay}"),
     };
-    if relay.in_force { source } else { format!("{source} (not used: the operator named others)") }
+    match (relay.in_force, relay.distrusted_since) {
+        (true, None) => source,
+        (true, Some(since)) => {
+            format!("{source} (lost mail: its word does not count since {})", time(since))
+        }
+        (false, _) => format!("{source} (not used: the operator named others)"),
+    }
 }
 
 #[cfg(test)]

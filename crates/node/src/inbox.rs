@@ -101,8 +101,8 @@ struct State {
     delivering: HashSet<i64>,
     woken: BTreeSet<ServerName>,
     progressed: BTreeSet<String>,
-    /// Origins whose next envelope waits for something to happen in these rooms.
-    waits_in: BTreeMap<ServerName, BTreeSet<String>>,
+    /// Origins whose next envelope waits for something to happen in its rooms.
+    waits_for_rooms: BTreeSet<ServerName>,
     to_judge: BTreeSet<ServerName>,
     /// Origins whose unverified mail is judged, since a key of theirs is believed.
     judging: BTreeSet<ServerName>,
@@ -216,6 +216,10 @@ impl Inbox {
         }
         let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
         let stored = rows::arrive(self.database(), rows, self.now()).await;
+        self.site().bells.receipts.notify_one();
+        if admitted.iter().any(|(_, mail)| matches!(mail.standing, Standing::Receipts(_))) {
+            self.site().bells.copies.notify_one();
+        }
         let mut state = self.state();
         let stored = match stored {
             Ok(stored) => stored,

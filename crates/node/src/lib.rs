@@ -17,6 +17,7 @@ mod losses;
 mod metrics;
 mod node;
 mod outbound;
+mod outbox;
 mod own_keys;
 mod own_record;
 mod passed;
@@ -40,7 +41,7 @@ mod witness;
 
 pub use config::{
     AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, MailboxSection,
-    NodeConfig, OutboundSection, RecordsSection,
+    NodeConfig, OutboundSection, OutboxSection, RecordsSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};

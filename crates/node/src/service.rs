@@ -27,6 +27,7 @@ use crate::inbound::{self, DoorSettings, Front};
 use crate::inbox::{self, Inbox};
 use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
+use crate::outbox::{self, Outbox};
 use crate::own_keys::OwnKeys;
 use crate::own_record::{self, OwnRecord};
 use crate::passed::Passed;
@@ -105,6 +106,7 @@ impl Service {
         let delivery = Delivery::open(DeliveryParts {
             site: site.clone(),
             schedule: settings.schedule.clone(),
+            outbox: settings.outbox.clone(),
             records: records.clone(),
             background: background.clone(),
         });
@@ -193,6 +195,8 @@ impl Service {
         let Self { settings, site, inbox, background, retriever, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
+        let outbox = Outbox::new(site.clone(), self.delivery, settings.outbox);
+        tasks.spawn(outbox::run(outbox, shutdown.clone()));
         tasks.spawn(self.registrations.run(shutdown.clone()));
         tasks.spawn(self.records.run(shutdown.clone()));
         tasks.spawn(own_record::publish::run(site.clone(), shutdown.clone()));
@@ -247,6 +251,7 @@ async fn open_site(
         hearsay: Hearsay::new(clock.clone()),
         stand_in,
         counted: Default::default(),
+        bells: Arc::default(),
         passed: Passed::new(database.clone(), clock.clone()),
         identity,
         homeserver,

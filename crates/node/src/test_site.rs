@@ -19,11 +19,12 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use crate::background::Background;
-use crate::config::{DeliverySection, RecordsSection};
+use crate::config::{DeliverySection, OutboxSection, RecordsSection};
 use crate::delivery::DeliveryParts;
 use crate::delivery::schedule::Schedule;
 use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
 use crate::homeserver::Homeserver;
+use crate::outbox::OutboxSettings;
 use crate::own_keys::OwnKeys;
 use crate::own_record::OwnRecord;
 use crate::passed::Passed;
@@ -117,6 +118,7 @@ impl TestSite {
         let site = Site {
             stand_in,
             counted: Default::default(),
+            bells: Arc::default(),
             passed: Passed::new(database.clone(), clock.clone()),
             identity,
             homeserver,
@@ -142,6 +144,7 @@ impl TestSite {
         DeliveryParts {
             site: self.site.clone(),
             schedule: Schedule::from(section).into(),
+            outbox: OutboxSettings::from(&OutboxSection::default()).into(),
             records: self.records(),
             background: self.background.clone(),
         }

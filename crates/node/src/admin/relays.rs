@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::AdminState;
 use crate::relay_book::{KnownRelay, RelaySource, RelaysByServer};
 use crate::relay_records::Recorded;
+use crate::store::trust::{self, Distrusted};
 
 /// Bytes of a request's body: one URL.
 const BODY_BYTES_MAX: usize = 4096;
@@ -39,6 +40,10 @@ pub(super) struct RelayEntry {
     source: &'static str,
     /// Whether mail is left there. A record counts for nothing where the operator has named relays.
     in_force: bool,
+    /// Since when its word does not count as sent, because it lost mail again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    distrusted_since: Option<Timestamp>,
     #[serde(flatten)]
     record: Option<OfRecord>,
 }
@@ -89,6 +94,13 @@ pub(super) async fn list(
     let is_wanted = |server: &ServerName| wanted.as_ref().is_none_or(|wanted| wanted == server);
     for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
         entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
+    }
+    for Distrusted { destination, relay, since, .. } in
+        trust::all(&state.site.database).await.map_err(unavailable)?
+    {
+        let of_it =
+            |entry: &&mut RelayEntry| entry.server == destination && entry.server_name == relay;
+        entries.iter_mut().filter(of_it).for_each(|entry| entry.distrusted_since = Some(since));
     }
     // Within one server the order stays: those come first that the server prefers.
     entries
@@ -155,6 +167,7 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
         url: relay.peer.url.map(|url| url.to_string()),
         source,
         in_force: true,
+        distrusted_since: None,
         record: None,
     }
 }
@@ -170,6 +183,7 @@ fn of_record(recorded: &Recorded, named: &RelaysByServer) -> impl Iterator<Item 
         url: relay.url.clone(),
         source: "record",
         in_force,
+        distrusted_since: None,
         record: Some(OfRecord {
             priority: relay.priority,
             learned_from: learned_from.to_string(),

@@ -14,7 +14,7 @@ use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
 use restante_relay_api::limits::EXTRAS_BYTES_MAX;
 use restante_relay_api::{Content, REQUEST_ID_HEADER, RequestId, Waybill};
 
-use super::{Door, json, pass, refuse};
+use super::{Door, json, pass, receipts, refuse};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{DIRECT, Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
@@ -39,6 +39,9 @@ pub(super) async fn send(State(door): State<Door>, request: Request) -> Response
     let Some(origin) = claimed_origin(&parts.headers) else {
         return pass_on(&door, &parts, body).await.unwrap_or_else(|_| refuse(&unreachable()));
     };
+    if let Some(answer) = receipts::take(&door, &parts, &body).await {
+        return answer;
+    }
     let is_behind_hole = is_behind_hole(&door, &origin, &parts).await;
     if !is_behind_hole && let Some(answer) = pass_straight(&door, &origin, &parts, &body).await {
         return answer;

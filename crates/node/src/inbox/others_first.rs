@@ -24,15 +24,20 @@ const RELAYS_WAIT_MAX: Duration = Duration::from_secs(10);
 enum Others {
     /// Nobody's that could be delivered before.
     None,
-    /// Somebody's mail for the same room waits here.
+    /// Somebody's mail for the same room is on its way into the homeserver.
+    Deliver,
+    /// All who have mail for the room wait for something themselves, perhaps for us: transactions hold several events, and may
+    /// wait for each other in a circle.
     Wait,
 }
 
 /// What comes of a room that is not ready for mail of an origin that can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
+pub(super) enum First {
     /// Others' mail goes first.
     Others,
+    /// The room's events are set aside until what they follow has come, so that nobody waits for them.
+    Aside,
     /// Nobody can still bring what is missing but the origin itself.
     This,
     /// The relays may; they must be asked at this time or later.
@@ -48,36 +53,38 @@ fn first(arrived_at: Timestamp, heard: RelaysHeard, others: Others, now: Timesta
     match others {
         _ if arrived_at > now || waited >= OTHERS_WAIT_MAX => First::This,
         _ if !are_drained && waited < RELAYS_WAIT_MAX => First::Relays(since),
-        Others::Wait => First::Others,
+        Others::Deliver => First::Others,
+        Others::Wait => First::Aside,
         Others::None => First::This,
     }
 }
 
 impl Inbox {
-    /// Whether mail of `origin` waits until others' mail for these rooms, which are not ready for it, is delivered.
-    pub(super) async fn waits_for_others(
+    /// What goes first, mail of `origin` or others' mail for these rooms, which are not ready for it.
+    pub(super) async fn first(
         &self,
         origin: &ServerName,
         envelope: &Envelope,
         rooms: &BTreeSet<String>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<First, StoreError> {
         let others = rows::origins_in_rooms(self.database(), origin.clone(), rooms.clone()).await?;
-        let others = self.others(&others, rooms);
-        let first = first(envelope.arrived_at, self.relays_heard(), others, self.now());
+        let first =
+            first(envelope.arrived_at, self.relays_heard(), self.others(&others), self.now());
         if let First::Relays(ask_since) = first {
             self.ask_relays(ask_since);
         }
-        Ok(first != First::This)
+        Ok(first)
     }
 
-    /// Whoever waits for the same rooms brings nothing before us.
-    fn others(&self, origins: &BTreeSet<ServerName>, rooms: &BTreeSet<String>) -> Others {
+    fn others(&self, origins: &BTreeSet<ServerName>) -> Others {
         let state = self.state();
-        let waits = |origin: &ServerName| {
-            let waited = state.waits_in.get(origin);
-            waited.is_some_and(|waited| !waited.is_disjoint(rooms))
-        };
-        if origins.iter().all(waits) { Others::None } else { Others::Wait }
+        if origins.is_empty() {
+            Others::None
+        } else if origins.iter().all(|origin| state.waits_for_rooms.contains(origin)) {
+            Others::Wait
+        } else {
+            Others::Deliver
+        }
     }
 }
 
@@ -97,7 +104,8 @@ mod tests {
     #[test]
     fn mail_goes_when_relays_are_drained_and_nobody_else_has_mail_for_the_room() {
         assert_eq!(decided(Some(100), Others::None, 101), First::This);
-        assert_eq!(decided(Some(100), Others::Wait, 101), First::Others);
+        assert_eq!(decided(Some(100), Others::Deliver, 101), First::Others);
+        assert_eq!(decided(Some(100), Others::Wait, 101), First::Aside);
     }
 
     #[test]
@@ -105,17 +113,17 @@ mod tests {
         assert_eq!(decided(Some(99), Others::None, 100), First::Relays(at(100)));
         assert_eq!(decided(None, Others::None, 109), First::Relays(at(100)));
         assert_eq!(decided(None, Others::None, 110), First::This);
-        assert_eq!(decided(None, Others::Wait, 110), First::Others);
+        assert_eq!(decided(None, Others::Deliver, 110), First::Others);
     }
 
     #[test]
     fn nobody_holds_mail_up_for_ever() {
-        assert_eq!(decided(Some(100), Others::Wait, 219), First::Others);
-        assert_eq!(decided(Some(100), Others::Wait, 220), First::This);
+        assert_eq!(decided(Some(100), Others::Deliver, 219), First::Others);
+        assert_eq!(decided(Some(100), Others::Deliver, 220), First::This);
     }
 
     #[test]
     fn a_clock_that_was_set_back_does_not_prolong_it() {
-        assert_eq!(decided(None, Others::Wait, 20), First::This);
+        assert_eq!(decided(None, Others::Deliver, 20), First::This);
     }
 }
