@@ -312,7 +312,8 @@ mod tests {
 
     proptest! {
         /// A relay with any mailbox, some of whose answers are lost or can't be kept, is emptied of what is taken, and every
-        /// entry is seen, with the next request on its way before the last answer is worked off.
+        /// entry is seen, with the next request on its way before the last answer
+        /// is worked off, and acknowledgements beside it.
         #[test]
         fn every_entry_is_seen_and_what_is_durable_leaves_the_relay(
             entries in proptest::collection::btree_set(1u64..1000, 0..40),
@@ -345,7 +346,8 @@ mod tests {
                 let last = batch.last().copied();
                 course.answered(&ask, Given { last, envelopes, queued, took: Duration::ZERO });
                 if last.is_some() && course.has_backlog() {
-                    ahead = Some(course.next(INTERVAL, now));
+                    let ask = course.next(INTERVAL, now);
+                    ahead = Some(Ask { acknowledge: Vec::new(), ..ask });
                 }
                 if matches!(fate, Some(Fate::TurnedBack)) {
                     course.turn_back(&ask);
@@ -355,6 +357,18 @@ mod tests {
                 seen.extend(batch.iter().copied());
                 let durable = batch.iter().filter(|id| !refused.contains(id));
                 course.durable(durable.map(|id| acknowledgement(*id)).collect());
+                if ahead.is_some() {
+                    let errand = course.errand();
+                    for acknowledged in &errand.acknowledge {
+                        mailbox.remove(&acknowledged.id);
+                    }
+                    if !matches!(fates.next(), Some(Fate::Lost)) {
+                        let queued = mailbox.len() as u64;
+                        let took = Duration::ZERO;
+                        let given = Given { last: None, envelopes: 0, queued, took };
+                        course.answered(&errand, given);
+                    }
+                }
             }
             prop_assert_eq!(&seen, &entries);
             let left: BTreeSet<u64> = entries.intersection(&refused).copied().collect();

@@ -71,7 +71,7 @@ async fn collect_batches(retriever: &Retriever, relay: &OwnRelay) {
     let mut under_way: Option<BoxFuture<'_, Asked>> = None;
     loop {
         let asked = match under_way.take() {
-            Some(asked) => asked.await,
+            Some(next) => acknowledge_beside(retriever, relay, &mut course, (next, offset)).await,
             None => {
                 let ask = next_ask(retriever, relay, &mut course, &mut wanted).await;
                 let waits = ask.waits;
@@ -136,6 +136,27 @@ fn mail_ask(retriever: &Retriever, seat: &super::company::Seat, course: &mut Cou
     Ask { have, ..ask }
 }
 
+/// The answer that is under way. Meanwhile what is durable is acknowledged by a request of its own: the one for mail is short
+/// without, and over a slow line a hundred acknowledgements take longer than the way there and back.
+async fn acknowledge_beside(
+    retriever: &Retriever,
+    relay: &OwnRelay,
+    course: &mut Course,
+    (next, offset): (BoxFuture<'_, Asked>, ClockOffset),
+) -> Asked {
+    let errand = course.errand();
+    if errand.acknowledge.is_empty() {
+        return next.await;
+    }
+    let (done, next) = beside(put(retriever, relay, errand, offset), next).await;
+    // Without an answer they are acknowledged again, and what became of the line shows in the answer that is under way.
+    if let Ok(CollectResponse { queued, .. }) = done.answer {
+        let given = Given { last: None, envelopes: 0, queued: queued.count, took: done.took };
+        course.answered(&done.ask, given);
+    }
+    next.await
+}
+
 /// A request that was answered, or not.
 struct Asked {
     ask: Ask,
@@ -181,7 +202,7 @@ struct Round<'a> {
 }
 
 /// Takes in what the relay gave. If there is more, it is asked for meanwhile, so that the line is not idle while this is judged
-/// and stored; it is acknowledged with the request after.
+/// and stored.
 async fn work_off<'a>(
     retriever: &'a Retriever,
     relay: &'a OwnRelay,
@@ -206,10 +227,17 @@ async fn work_off<'a>(
     let drained = course.answered(&ask, given);
     let goes_on = last.is_some() && course.has_backlog() && seat.ask() == Turn::Yours;
     let next = goes_on.then(|| {
-        let ask = mail_ask(retriever, seat, course);
+        let ask = Ask { acknowledge: Vec::new(), ..mail_ask(retriever, seat, course) };
         put(retriever, relay, ask, offset).boxed()
     });
-    let (taken, under_way) = beside(take(retriever, relay, envelopes), next).await;
+    let taking = take(retriever, relay, envelopes);
+    let (taken, under_way) = match next {
+        Some(next) => {
+            let (taken, next) = beside(taking, next).await;
+            (taken, Some(next))
+        }
+        None => (taking.await, None),
+    };
     let Taken { durable, is_anything_new } = taken.inspect_err(|_| course.turn_back(&ask))?;
     course.durable(durable);
     if drained {
@@ -235,13 +263,12 @@ fn check_order(ask: &Ask, response: &CollectResponse) -> Result<(), RoundError> 
 /// Ends with `work`; what is under way beside it goes on, and stays under way.
 async fn beside<'a, T>(
     work: impl Future<Output = T>,
-    under_way: Option<BoxFuture<'a, Asked>>,
-) -> (T, Option<BoxFuture<'a, Asked>>) {
+    under_way: BoxFuture<'a, Asked>,
+) -> (T, BoxFuture<'a, Asked>) {
     let work = std::pin::pin!(work);
-    let Some(under_way) = under_way else { return (work.await, None) };
     match select(under_way, work).await {
-        Either::Left((asked, work)) => (work.await, Some(ready(asked).boxed())),
-        Either::Right((done, under_way)) => (done, Some(under_way)),
+        Either::Left((asked, work)) => (work.await, ready(asked).boxed()),
+        Either::Right((done, under_way)) => (done, under_way),
     }
 }
 
