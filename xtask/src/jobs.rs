@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::stream::lines_of;
 use crate::tally::Tally;
 
-/// One for each processor: whole systems wait for each other half of the time, and their deadlines are for a machine that
-/// is not overrun.
+/// One for each processor, and one for two more: whole systems wait for each other half of the time, and their deadlines are for
+/// a machine that is not overrun.
 fn at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors + processors / 2
 }
 
 /// One test program, or one test of it.

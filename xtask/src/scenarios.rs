@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(420);
 
 /// Those that took more than a minute when they were last looked at begin first, so that none of them is left alone at
 /// the end.
-const SLOW: [&str; 5] = ["h_", "s_", "q_", "m_", "o_"];
+const SLOW: [&str; 6] = ["h_", "s_", "q_", "m_", "o_", "ai_"];
 
 /// What the tests of whole systems run.
 pub(crate) struct Programs {
