@@ -53,6 +53,7 @@ pub(super) async fn run(outbox: &Outbox) {
         };
         let due = sleep(wait.clamp(PASS_EVERY, SLEEP_MAX));
         tokio::select! {
+            biased;
             () = due => continue,
             () = outbox.site.bells.copies.notified() => {}
             // Whoever missed one finds out by the time.

@@ -44,6 +44,7 @@ pub(super) async fn run(outbox: &Outbox) {
             }
         };
         tokio::select! {
+            biased;
             () = due => {}
             () = outbox.site.bells.receipts.notified() => sleep(BATCH_DELAY).await,
         }
