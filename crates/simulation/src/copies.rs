@@ -34,6 +34,9 @@ pub(crate) struct Taken {
 
 pub(crate) struct Copies {
     versions: BTreeMap<String, RoomVersion>,
+    /// Servers whose nodes keep what they leave with relays until it has arrived, and are there in the end: what a relay
+    /// loses of theirs arrives all the same.
+    accountable: BTreeSet<ServerName>,
     taken: Mutex<BTreeMap<ServerName, Taken>>,
     /// Transactions that a homeserver itself answered with 200, by origin and id.
     at_homeservers: Mutex<BTreeSet<(ServerName, ServerName, String)>>,
@@ -41,8 +44,11 @@ pub(crate) struct Copies {
 
 impl Copies {
     /// Of rooms with these versions.
-    pub(crate) fn new(versions: BTreeMap<String, RoomVersion>) -> Self {
-        Self { versions, taken: Mutex::default(), at_homeservers: Mutex::default() }
+    pub(crate) fn new(
+        versions: BTreeMap<String, RoomVersion>,
+        accountable: BTreeSet<ServerName>,
+    ) -> Self {
+        Self { versions, accountable, taken: Mutex::default(), at_homeservers: Mutex::default() }
     }
 
     /// The homeserver of `server` said 200 to `cargo`.
@@ -99,6 +105,7 @@ impl Copies {
     pub(crate) fn took(&self, destination: &ServerName, cargo: Cargo, is_kept: bool) {
         let is_direct = cargo.destination.is_none();
         let Some(origin) = cargo.origin else { return };
+        let is_kept = is_kept || (!is_direct && self.accountable.contains(&origin));
         let mut taken = self.taken();
         let taken = taken.entry(destination.clone()).or_default();
         taken.transactions.insert((origin.clone(), cargo.txn_id));

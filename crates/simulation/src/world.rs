@@ -37,7 +37,8 @@ impl World {
         let chance = Chance::new(plan.seed ^ 0x0077_6f72_6c64);
         let story = Arc::new(Story::new());
         let versions = plan.rooms.iter().map(|room| (room.id.clone(), room.version)).collect();
-        let network = Network::new(&plan, story.clone(), Copies::new(versions), sabotage);
+        let copies = Copies::new(versions, accountable(&plan));
+        let network = Network::new(&plan, story.clone(), copies, sabotage);
         let network = Arc::new(network);
         let rooms: Vec<Room> = plan.rooms.iter().map(|room| found(&plan, room)).collect();
         let machine = |server: &crate::ServerPlan| {
@@ -218,6 +219,14 @@ impl World {
             }
         }
     }
+}
+
+/// The servers with a node that do not leave for good.
+fn accountable(plan: &Plan) -> BTreeSet<ServerName> {
+    let servers = plan.servers.iter().enumerate();
+    let staying = servers
+        .filter(|(number, server)| server.has_node && plan.ending != Ending::Without(*number));
+    staying.filter_map(|(_, server)| server.name.parse().ok()).collect()
 }
 
 fn found(plan: &Plan, room: &crate::RoomPlan) -> Room {

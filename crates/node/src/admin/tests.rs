@@ -1,5 +1,7 @@
 //! The admin API's commands on keys and parked mail, over a node with a homeserver and a relay in memory.
 
+mod outbox;
+
 use std::collections::BTreeSet;
 
 use axum::Router;

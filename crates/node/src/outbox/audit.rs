@@ -10,7 +10,7 @@ use restante_relay_api::endpoints::LEFT;
 use restante_relay_api::limits::LEFT_MAX;
 use restante_relay_api::{LeftAnswer, LeftRequest, LeftTransaction, hex};
 use restante_sqlite::StoreError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Outbox;
 use super::rule::{Blame, HolderStep, holder_step};
@@ -25,6 +25,9 @@ const PATIENCE: Patience =
 
 /// Bytes of an answer: a word for each transaction.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long one relay is asked in one round: whoever answers slowly holds up the others' questions no longer.
+const TURN_TIME: Duration = Duration::from_secs(60);
 
 /// The wait before a relay that did not answer is asked again; the longest is the interval of audits.
 const RETRY_FIRST: Duration = Duration::from_secs(60);
@@ -92,7 +95,8 @@ impl Outbox {
         let settings = self.settings.current();
         let begun = self.site.clock.now();
         let mut asked_since = begun.before(settings.audit_interval.mul_f64(0.8));
-        loop {
+        let turn = Instant::now();
+        while turn.elapsed() < TURN_TIME {
             let page = audit::to_ask(&self.site.database, relay.clone(), asked_since, LEFT_MAX);
             let page = page.await?;
             if page.is_empty() {
@@ -117,6 +121,8 @@ impl Outbox {
                 }
             }
         }
+        // The rest is due as before.
+        Ok(())
     }
 
     /// The transactions by where the relay of that name is for their destination: a record may borrow a name. Where it is no

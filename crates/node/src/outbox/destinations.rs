@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Outbox;
 use super::rule::{Failed, Outlook, Step, Wanted, look_again, next_step};
@@ -20,6 +20,9 @@ const AT_ONCE: usize = 8;
 
 /// Copies of one destination that are sent or left before the others are looked at anew.
 const TURN_MAX: u32 = 50;
+
+/// How long one destination is served before the others are looked at anew: whoever answers slowly holds up nobody else.
+const TURN_TIME: Duration = Duration::from_secs(30);
 
 /// Between two copies for one destination: a homeserver that was away has other mail to take as well.
 const PACE: Duration = Duration::from_millis(200);
@@ -53,6 +56,7 @@ pub(super) async fn run(outbox: &Outbox) {
         };
         let due = sleep(wait.clamp(PASS_EVERY, SLEEP_MAX));
         tokio::select! {
+            biased;
             () = due => continue,
             () = outbox.site.bells.copies.notified() => {}
             // Whoever missed one finds out by the time.
@@ -130,7 +134,8 @@ impl Outbox {
     ) -> Result<Option<Timestamp>, StoreError> {
         let database = &self.site.database;
         let due = outbox::due(database, destination.clone(), left_by, TURN_MAX).await?;
-        for seq in due {
+        let begun = Instant::now();
+        for seq in due.into_iter().take_while(|_| begun.elapsed() < TURN_TIME) {
             match self.delivery.send_copy(destination, seq).await {
                 Resent::Delivered => {
                     silent.answered(destination);
@@ -153,7 +158,9 @@ impl Outbox {
             return Ok(());
         }
         let (database, destination) = (&self.site.database, &waiting.destination);
-        for seq in outbox::due(database, destination.clone(), None, TURN_MAX).await? {
+        let due = outbox::due(database, destination.clone(), None, TURN_MAX).await?;
+        let begun = Instant::now();
+        for seq in due.into_iter().take_while(|_| begun.elapsed() < TURN_TIME) {
             if let Err(reason) = self.delivery.leave_copy(destination, seq).await {
                 tracing::warn!(%destination, seq, reason, "mail that its relays lost could not be left again; it is tried later");
                 return Ok(());
