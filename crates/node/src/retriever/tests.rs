@@ -301,9 +301,9 @@ async fn after_a_sleep_of_the_machine_neither_a_pause_nor_a_dead_connection_keep
         let second = Duration::from_secs(1);
         site.run_watched(async |inbox, status| {
             let begun = tokio::time::Instant::now();
-            // A hanging request is given up some minutes later, and pauses have become as long by then.
-            let beginning = if manner == Manner::Hangs { 10 } else { 2000 };
-            status_when(&inbox, |_| begun.elapsed() >= beginning * second).await;
+            // A hanging request is given up some minutes later, and pauses have become as long as this.
+            let beginning = if manner == Manner::Hangs { 10 * second } else { 100 * second };
+            status_when(&inbox, |_| begun.elapsed() >= beginning).await;
             site.relays.hold(FIRST, &writer.message(ROOM));
             for relay in [FIRST, SECOND] {
                 site.relays.set(relay, Manner::Honest);
