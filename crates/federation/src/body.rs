@@ -1,8 +1,11 @@
 //! Bodies: streamed, or read whole up to a limit.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+use tokio::time::timeout;
 
 /// An error of a body, whatever made it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -43,6 +46,23 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
+    collect(body, max, None).await
+}
+
+/// The same, unless nothing comes for as long as `stall`: such a connection is dead, however long the whole may take.
+pub async fn collect_steadily<B>(body: B, max: usize, stall: Duration) -> Result<Bytes, BodyError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    collect(body, max, Some(stall)).await
+}
+
+async fn collect<B>(body: B, max: usize, stall: Option<Duration>) -> Result<Bytes, BodyError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > max {
         return Err(BodyError::TooLarge { max });
@@ -50,7 +70,14 @@ where
     let mut body = std::pin::pin!(body);
     // What a peer announces but has not sent is not worth memory yet.
     let mut whole = BytesMut::with_capacity(announced.min(FIRST_BUFFER_BYTES));
-    while let Some(frame) = body.frame().await {
+    loop {
+        let next = match stall {
+            Some(stall) => timeout(stall, body.frame()).await.map_err(|_| {
+                BodyError::Broken(format!("nothing came for {} s", stall.as_secs()).into())
+            })?,
+            None => body.frame().await,
+        };
+        let Some(frame) = next else { return Ok(whole.freeze()) };
         let frame = frame.map_err(|error| BodyError::Broken(error.into()))?;
         // Frames that are no data are trailers, which nothing here uses.
         let Ok(data) = frame.into_data() else { continue };
@@ -59,7 +86,6 @@ where
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
 }
 
 #[cfg(test)]
@@ -97,5 +123,23 @@ mod tests {
     async fn a_body_that_breaks_off_is_told_from_one_that_is_too_long() {
         let body = StreamBody::new(stream::iter([Err::<Frame<Bytes>, BoxError>("cut".into())]));
         assert!(matches!(collect_limited(body, 4).await, Err(BodyError::Broken(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_is_given_up_and_one_that_is_slow_is_not() {
+        let second = Duration::from_secs(1);
+        let slowly = |pauses: [u64; 3]| {
+            let frames = stream::unfold(0, move |number| async move {
+                tokio::time::sleep(second * u32::try_from(*pauses.get(number)?).ok()?).await;
+                let frame = Frame::data(Bytes::from_static(b"12"));
+                Some((Ok::<_, BoxError>(frame), number + 1))
+            });
+            StreamBody::new(frames).boxed_unsync()
+        };
+        let steady = collect_steadily(slowly([9, 9, 9]), 10, 10 * second).await;
+        assert_eq!(steady.unwrap(), "121212");
+        let stalled = collect_steadily(slowly([1, 11, 1]), 10, 10 * second).await;
+        assert!(matches!(stalled, Err(BodyError::Broken(_))), "{stalled:?}");
+        assert!(collect_limited(slowly([1, 1000, 1]), 10).await.is_ok());
     }
 }

@@ -18,7 +18,7 @@ mod sign;
 pub use authenticate::{
     Authenticated, VerifiedOrigin, authenticate, is_signed_by_key_of, x_matrix_headers,
 };
-pub use body::{Body, BodyError, BoxError, collect_limited, empty, full};
+pub use body::{Body, BodyError, BoxError, collect_limited, collect_steadily, empty, full};
 pub use bounded_map::BoundedMap;
 pub use client::{
     AddressPolicy, ClientConfig, ClientConfigError, DnsConfig, FederationClient, Way,

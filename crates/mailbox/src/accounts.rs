@@ -6,7 +6,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use crate::{Acknowledged, ContentHash, StoreError};
 
 /// Names of mail that a mailbox does not hold and its owner has, which are remembered for each mailbox: a day of a busy
-/// server, and less than a megabyte.
+/// server.
 pub const NAMES_AHEAD_MAX: u64 = 10_000;
 
 /// What tells mail from other mail in the mailbox of one recipient.
@@ -36,7 +36,8 @@ pub enum Whereabouts {
 #[async_trait]
 pub trait Accounts: Send + Sync + 'static {
     /// What became of mail, each given with its recipient, at `now`; one answer for each, in the same order. Acknowledged
-    /// mail is known for as long as its duplicate key is remembered.
+    /// mail is known for as long as its duplicate key is remembered. Mail that never came is unknown, whatever its recipient
+    /// says to have from elsewhere: that would tell of a registration. What is damaged is unknown, and hides nothing else.
     async fn whereabouts(
         &self,
         mail: &[(ServerName, MailName)],
@@ -44,9 +45,10 @@ pub trait Accounts: Send + Sync + 'static {
     ) -> Result<Vec<Whereabouts>, StoreError>;
 
     /// Takes note that `recipient` has this mail from elsewhere. What its mailbox holds of it is removed and remembered, as
-    /// by an acknowledgement (promises 2 and 3). The rest is remembered as if it had been deposited and acknowledged at
-    /// `now`, so that a late copy is a duplicate: if `recipient` is registered, there is room on the disk, and no more than
-    /// [`NAMES_AHEAD_MAX`] are remembered so for its mailbox. What is not remembered costs its owner one more download.
+    /// by an acknowledgement (promises 2 and 3); what is damaged stays, and hinders nothing else (promise 10). The rest is
+    /// remembered in memory, so that a late copy is a duplicate: if `recipient` is registered, for two days at most, no more than
+    /// [`NAMES_AHEAD_MAX`] for its mailbox, and a bounded number for all, of which the oldest makes room. What is not
+    /// remembered costs its owner one more download. A copy that comes counts as deposited and acknowledged.
     async fn acknowledge_copies(
         &self,
         recipient: &ServerName,

@@ -69,6 +69,15 @@ pub const CHECKS: &[Check] = &[
     check("a mailbox that holds its bytes refuses and loses nothing", |s| {
         Box::pin(deposit::too_large(s))
     }),
+    check("of mail that is left again it is said since when and until when it is held", |s| {
+        Box::pin(deposit::left_again(s))
+    }),
+    check("mail past its time that is left again expires, counted, and is stored", |s| {
+        Box::pin(deposit::past_its_time(s))
+    }),
+    check("in a held mailbox mail past its time stays, and is a duplicate", |s| {
+        Box::pin(deposit::past_its_time_and_held(s))
+    }),
     check("a full mailbox still knows a duplicate", |s| Box::pin(deposit::duplicate_when_full(s))),
     check("a full mailbox hinders no other", |s| Box::pin(deposit::full_alone(s))),
     check("a refused first envelope creates no mailbox", |s| Box::pin(deposit::refused_first(s))),
@@ -115,6 +124,12 @@ pub const CHECKS: &[Check] = &[
     }),
     check("a late copy of what a registered owner has is a duplicate until its time", |s| {
         Box::pin(accounts::late_copy(s))
+    }),
+    check("what its owner has from elsewhere is not waited for longer than two days", |s| {
+        Box::pin(accounts::too_late(s))
+    }),
+    check("what who left has from elsewhere is forgotten", |s| {
+        Box::pin(accounts::ahead_of_who_leaves(s))
     }),
     check("names ahead of mail are bounded, and those that were taken stay", |s| {
         Box::pin(accounts::bounded(s))

@@ -12,6 +12,14 @@ const KEY_BYTES: usize = 16;
 /// A key that is remembered ahead of its mail: the hash of the mailbox's owner, and the key.
 pub(crate) type AheadKey = [u8; 2 * KEY_BYTES];
 
+/// The part of such a key that stands for the mailbox's owner.
+pub(crate) type OwnerKey = [u8; KEY_BYTES];
+
+/// Whose mail that key stands for.
+pub(crate) fn owner_of(key: &AheadKey) -> OwnerKey {
+    *key.first_chunk().expect("32 bytes begin with 16")
+}
+
 /// Stands for recipient, origin, txn id and content hash together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct DuplicateKey(pub(crate) [u8; KEY_BYTES]);

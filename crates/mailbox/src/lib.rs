@@ -3,6 +3,7 @@
 //! Knows no HTTP and reads no clock.
 
 mod accounts;
+mod ahead;
 mod at_rest;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -35,7 +36,7 @@ pub use registry::{
 pub use rules::{EnvelopeAge, EnvelopeAgeError, Full, MailboxLimits, Quotas, envelope_age};
 pub use sqlite::{RestoreError, Restored, SqliteStore};
 pub use store::{
-    Acknowledged, Acknowledgement, Collected, Deposited, Depth, Due, Expired, Hold, MailboxStore,
-    MailboxSummary, Page, Registered, StoreError,
+    Acknowledged, Acknowledgement, Collected, Deposited, Depth, Due, Expired, Hold, Known,
+    MailboxStore, MailboxSummary, Page, Registered, StoreError,
 };
 pub use upkeep::{Backup, BackupError, KeyUse, Resealed, Totals, Upkeep};

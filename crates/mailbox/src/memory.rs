@@ -5,17 +5,19 @@ mod custody;
 mod mailbox;
 mod registry;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use restante_federation_proto::{Dice, ServerName, SystemDice, Timestamp};
 
+use crate::ahead::Ahead;
 use crate::duplicate::DuplicateKey;
 use crate::rules::{Held, Load};
 use crate::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
-    Full, HOLD_GRACE, Hold, Loss, LossKind, MailboxStore, MailboxSummary, Page, Quotas, StoreError,
+    Full, HOLD_GRACE, Hold, Known, Loss, LossKind, MailboxStore, MailboxSummary, Page, Quotas,
+    StoreError,
 };
 use mailbox::Mailbox;
 use registry::Registers;
@@ -38,10 +40,10 @@ struct State {
     /// Keys of what was acknowledged.
     acknowledged: HashMap<DuplicateKey, Timestamp>,
     /// Keys of mail that its recipient has and that never came.
-    ahead: HashMap<ServerName, HashSet<DuplicateKey>>,
+    ahead: Ahead,
     /// What expires, first to last: envelopes, then keys.
     envelopes_by_expiry: BTreeSet<(Timestamp, u64, ServerName, EntryId)>,
-    keys_by_age: BTreeSet<(Timestamp, DuplicateKey, Option<ServerName>)>,
+    keys_by_age: BTreeSet<(Timestamp, DuplicateKey)>,
     registers: Registers,
 }
 
@@ -138,8 +140,8 @@ impl MailboxStore for MemoryStore {
 
 impl State {
     fn deposit(&mut self, deposit: Deposit, quotas: Quotas, random: u64) -> Deposited {
-        if self.knows(&deposit) {
-            return Deposited::Duplicate;
+        if let Some(known) = self.known(&deposit) {
+            return Deposited::Duplicate(known);
         }
         if let Some(full) = quotas.full(self.load_for(&deposit), deposit.bytes()) {
             return self.turn_away(&deposit, full);
@@ -150,9 +152,34 @@ impl State {
         }
     }
 
+    /// What is known of it, once it has expired if it is past its time.
+    fn known(&mut self, deposit: &Deposit) -> Option<Known> {
+        let (key, recipient, now) =
+            (DuplicateKey::of(deposit), &deposit.recipient, deposit.deposited_at);
+        if let Some(id) = self.held.get(&key).copied() {
+            let mailbox = self.mailboxes.get(recipient)?;
+            let (since, until) = mailbox.times(id)?;
+            if mailbox.hold == Hold::Held || until >= now {
+                return Some(Known::Held { since, until });
+            }
+            self.lose(recipient, id, LossKind::Expired, now);
+            return None;
+        }
+        if self.ahead.meet(&key.ahead_of(recipient), now) {
+            self.remember(key, now);
+        }
+        self.acknowledged.contains_key(&key).then_some(Known::Acknowledged)
+    }
+
+    fn remember(&mut self, key: DuplicateKey, at: Timestamp) {
+        self.acknowledged.insert(key, at);
+        self.keys_by_age.insert((at, key));
+    }
+
+    /// Whether it is held or was acknowledged.
     fn knows(&self, deposit: &Deposit) -> bool {
         let key = DuplicateKey::of(deposit);
-        self.held.contains_key(&key) || self.has_acknowledged(&deposit.recipient, key)
+        self.held.contains_key(&key) || self.acknowledged.contains_key(&key)
     }
 
     fn load_for(&self, deposit: &Deposit) -> Held {
@@ -203,9 +230,7 @@ impl State {
             }
             mailbox.acknowledged_total += 1;
             let Some(deposit) = self.remove(recipient, *id) else { continue };
-            let (key, at) = (DuplicateKey::of(&deposit), deposit.deposited_at);
-            self.acknowledged.insert(key, at);
-            self.keys_by_age.insert((at, key, None));
+            self.remember(DuplicateKey::of(&deposit), deposit.deposited_at);
             acknowledged.removed += 1;
         }
         acknowledged
@@ -255,10 +280,10 @@ impl State {
     fn expire_keys(&mut self, remembered_from: Timestamp, batch_max: usize) -> u64 {
         let mut count = 0;
         while count < batch_max
-            && let Some((_, key, ahead_of)) =
-                pop_first_if(&mut self.keys_by_age, |(at, ..)| *at < remembered_from)
+            && let Some((_, key)) =
+                pop_first_if(&mut self.keys_by_age, |(at, _)| *at < remembered_from)
         {
-            self.forget(key, ahead_of);
+            self.acknowledged.remove(&key);
             count += 1;
         }
         count as u64

@@ -4,6 +4,7 @@ mod accounts;
 mod acknowledge;
 mod body;
 mod collect;
+mod copies;
 mod custody;
 mod departures;
 mod deposit;
@@ -20,8 +21,8 @@ mod summary;
 mod upkeep;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ use restante_sqlite::{Database, Limits, OpenError};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::ahead::Ahead;
 use crate::at_rest::Keys;
 use crate::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
@@ -57,6 +59,7 @@ pub struct SqliteStore {
     waiting_bytes: Arc<Semaphore>,
     reserve: Arc<Reserve>,
     seals: Arc<Seals>,
+    ahead: Arc<Mutex<Ahead>>,
     /// The last row that sealing anew looked at.
     resealed_row: Arc<AtomicI64>,
 }
@@ -88,10 +91,10 @@ impl SqliteStore {
             Seals::take(path, connection, keys)
         };
         let (database, seals) = Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
-        let (seals, resealed_row) = (Arc::new(seals), Arc::default());
+        let (seals, ahead, resealed_row) = (Arc::new(seals), Arc::default(), Arc::default());
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
         let reserve = Arc::new(Reserve::open(path));
-        Ok(Self { database, waiting_bytes, reserve, seals, resealed_row })
+        Ok(Self { database, waiting_bytes, reserve, seals, ahead, resealed_row })
     }
 
     /// Makes the database at `path`, where there is none, of a backup; no relay may use either meanwhile. Ids begin anew, far above
@@ -142,9 +145,9 @@ impl MailboxStore for SqliteStore {
         let reserved = self.reserve_memory(deposit.bytes())?;
         let seals = self.seals.clone();
         let row = pack(deposit.bytes(), move || Row::of(deposit, &seals)).await?;
-        let random = rand::random();
+        let (ahead, random) = (self.ahead.clone(), rand::random());
         self.add(move |connection| {
-            let deposited = deposit::deposit(connection, &row, quotas, random);
+            let deposited = deposit::deposit(connection, &row, quotas, (&ahead, random));
             // The bytes wait until the writer has them, whether or not the caller does.
             drop((row, reserved));
             deposited
@@ -229,6 +232,11 @@ impl MailboxStore for SqliteStore {
         self.database.write(write).await?;
         Ok(())
     }
+}
+
+/// Names of mail that its recipient has from elsewhere; no lock is held while one waits.
+fn names(ahead: &Mutex<Ahead>) -> MutexGuard<'_, Ahead> {
+    ahead.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work`, which packs `bytes`, on a thread of its own if it takes long.

@@ -26,10 +26,25 @@ pub enum Deposited {
     /// It is durable under this id.
     Stored(EntryId),
     /// The same recipient, origin, txn id and content hash is held or was acknowledged before: nothing was stored.
-    /// A quarantined envelope is not held in this sense: the same left again takes its place under an id of its own.
-    Duplicate,
+    /// A quarantined envelope is not held in this sense: the same left again takes its place under an id of its own. Neither
+    /// is one past its time in a mailbox that is not held: it expires first.
+    Duplicate(Known),
     /// There is no room: nothing was stored, nothing removed.
     Full(Full),
+}
+
+/// What is known of mail that is left again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It is held.
+    Held {
+        /// When it was deposited.
+        since: Timestamp,
+        /// When it expires.
+        until: Timestamp,
+    },
+    /// Its recipient has it.
+    Acknowledged,
 }
 
 /// How much one collect may return.
@@ -146,7 +161,8 @@ pub trait MailboxStore: Send + Sync + 'static {
     /// The duplicate key is recipient, origin, txn id and content hash; it is remembered after acknowledgement,
     /// and forgotten with expiry.
     ///
-    /// What finds no room is counted as a loss of its mailbox, in the same step, if there is such a mailbox.
+    /// What finds no room is counted as a loss of its mailbox, in the same step, if there is such a mailbox. So is the same
+    /// mail that is past its time at `deposited_at` and expires to be stored anew.
     async fn deposit(&self, deposit: Deposit, quotas: Quotas) -> Result<Deposited, StoreError>;
 
     /// The envelopes of `recipient` with ids above `after`, in the order of their deposit (promise 4); none while the

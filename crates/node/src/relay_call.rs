@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use restante_federation::{
-    BodyError, ContentCoding, ExchangeError, Patience, Peer, collect_limited, signed_request,
+    BodyError, ContentCoding, ExchangeError, Patience, Peer, collect_steadily, signed_request,
 };
 use restante_federation_proto::{ErrorCode, RequestTarget, Timestamp};
 use restante_relay_api::{REQUEST_ID_HEADER, RequestId};
@@ -18,6 +18,9 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer's body that come in a second over the slowest line that is provided for: 1 Mbit/s, less a fifth.
 const BODY_BYTES_PER_SECOND: usize = 100_000;
+
+/// An answer's body of which nothing comes for so long does not go on.
+const STALL: Duration = Duration::from_secs(20);
 
 /// Characters of a relay's text that are kept.
 const TEXT_CHARS_MAX: usize = 300;
@@ -112,7 +115,7 @@ pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<By
         let coding = ContentCoding::of(&head.headers);
         let coding = coding.map_err(|error| CallError::Unreadable(error.to_string()))?;
         let broken = |error: BodyError| CallError::Broken(error.to_string());
-        let body = collect_limited(body, answer_bytes_max).await.map_err(broken)?;
+        let body = collect_steadily(body, answer_bytes_max, STALL).await.map_err(broken)?;
         let body = coding.decode(body, answer_bytes_max, |_| Ok(())).map_err(broken)?;
         Ok::<_, CallError>((head.status, body))
     };

@@ -12,7 +12,7 @@ use crate::endpoints::RECEIPT_MEMBER;
 use crate::hex::hex;
 use crate::limits::RECEIPT_BYTES_MAX;
 
-/// What a relay says of a transaction that it answered 200 for.
+/// What a relay says of a transaction that it holds, in its answer to a deposit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Who holds it.
@@ -25,9 +25,9 @@ pub struct Receipt {
     pub txn_id: String,
     /// SHA-256 of the transaction's canonical content, lower-case hex.
     pub content_sha256: String,
-    /// When the relay gave its word.
+    /// Since when it holds it; of what is left again, since the first time.
     pub received_at: Timestamp,
-    /// Until when it keeps a transaction that it took at that time.
+    /// Until when.
     pub expires_at: Timestamp,
 }
 

@@ -11,7 +11,7 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Quotas, envelope_age,
+    ContentHash, Deposit, Deposited, EnvelopeAge, Full, Known, MailboxLimits, Quotas, envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
 use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, Receipt, hex};
@@ -41,9 +41,9 @@ pub(crate) struct Carrier {
 /// What became of a deposit.
 pub(crate) struct Taken {
     pub(crate) deposited: Deposited,
-    /// The relay's word for it, which counts only for what is stored or was known: for a duplicate it says how long the same mail
-    /// would be kept.
-    pub(crate) receipt: Receipt,
+    /// The relay's word that it holds it: of mail that was there before, since when and until when that is held. What its
+    /// recipient has is not held.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// No room at all.
@@ -95,9 +95,22 @@ pub(crate) async fn deposit(
     };
     let receipt = receipt(relay, &deposit);
     let quotas = quotas(relay, &rules);
-    Ok(Taken { deposited: storing::store(relay, deposit, quotas).await?, receipt })
+    let deposited = storing::store(relay, deposit, quotas).await?;
+    Ok(Taken { deposited, receipt: word_for(deposited, receipt) })
 }
 
+/// The receipt for what became of a deposit, from that for the deposit if it is stored.
+fn word_for(deposited: Deposited, stored: Receipt) -> Option<Receipt> {
+    match deposited {
+        Deposited::Stored(_) => Some(stored),
+        Deposited::Duplicate(Known::Held { since, until }) => {
+            Some(Receipt { received_at: since, expires_at: until, ..stored })
+        }
+        Deposited::Duplicate(Known::Acknowledged) | Deposited::Full(_) => None,
+    }
+}
+
+/// For a deposit that is stored.
 fn receipt(relay: &RelayState, deposit: &Deposit) -> Receipt {
     Receipt {
         relay: relay.server_name().clone(),

@@ -73,7 +73,7 @@ impl Counted {
     fn deposit(&self, outcome: Option<Deposited>) {
         let outcome = match outcome {
             Some(Deposited::Stored(_)) => "stored",
-            Some(Deposited::Duplicate) => "duplicate",
+            Some(Deposited::Duplicate(_)) => "duplicate",
             Some(Deposited::Full(Full::Mailbox)) => "mailbox_full",
             Some(Deposited::Full(Full::Share)) => "share_full",
             Some(Deposited::Full(Full::Relay)) => "relay_full",

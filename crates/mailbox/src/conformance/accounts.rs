@@ -1,12 +1,16 @@
 //! What became of mail, and what its owner has from elsewhere.
 
+use std::sync::Arc;
+
 use super::Store;
 use super::fixtures::{
-    TIME_TO_LIVE, acknowledge, deposit, expire_deposited_before, held_ids, leave, leave_all, mail,
-    mail_at, server, summary, time,
+    acknowledge, deposit, expire_deposited_before, held_ids, leave, leave_all, mail, mail_at,
+    server, summary, time,
 };
 use super::registry::registration;
-use crate::{ContentHash, Deposit, Deposited, Due, MailName, NAMES_AHEAD_MAX, Whereabouts};
+use crate::{
+    ContentHash, Deposit, Deposited, Known, Lapse, LeftMail, MailName, NAMES_AHEAD_MAX, Whereabouts,
+};
 
 fn name(deposit: &Deposit) -> MailName {
     let Deposit { origin, txn_id, content_hash, .. } = deposit.clone();
@@ -67,7 +71,7 @@ pub(super) async fn copies(store: Store) {
     let mailbox = summary(&store, "b.example").await;
     assert_eq!((mailbox.acknowledged_total, mailbox.depth.count), (2, 1));
     assert_eq!(mailbox.depth.bytes, all[1].bytes());
-    assert_eq!(deposit(&store, all[0].clone()).await, Deposited::Duplicate);
+    assert!(matches!(deposit(&store, all[0].clone()).await, Deposited::Duplicate(_)));
     assert_eq!(has(&store, "b.example", &all[..1]).await, 0);
 }
 
@@ -91,9 +95,13 @@ pub(super) async fn late_copy(store: Store) {
     has(&store, "b.example", std::slice::from_ref(&registered)).await;
     has(&store, "c.example", std::slice::from_ref(&stranger)).await;
 
-    assert_eq!(deposit(&store, registered.clone()).await, Deposited::Duplicate);
-    let known = whereabouts_at(&store, std::slice::from_ref(&registered), 1000).await;
-    assert_eq!(known, [Whereabouts::Acknowledged]);
+    let at_1000 = async |mail| whereabouts_at(&store, std::slice::from_ref(mail), 1000).await[0];
+    assert_eq!(at_1000(&registered).await, Whereabouts::Unknown, "it never came");
+    for _ in 0..2 {
+        let known = Deposited::Duplicate(Known::Acknowledged);
+        assert_eq!(deposit(&store, registered.clone()).await, known);
+        assert_eq!(at_1000(&registered).await, Whereabouts::Acknowledged);
+    }
     assert_eq!(summary(&store, "b.example").await.acknowledged_total, 0);
     leave(&store, stranger).await;
 
@@ -102,38 +110,52 @@ pub(super) async fn late_copy(store: Store) {
     leave(&store, mail_at("b.example", "1", 2000)).await;
 }
 
+pub(super) async fn too_late(store: Store) {
+    register(&store, "b.example").await;
+    let two_days = 2 * 24 * 3600 * 1000;
+    let late =
+        [mail_at("b.example", "1", 1000 + two_days), mail_at("b.example", "2", 1001 + two_days)];
+    has(&store, "b.example", &late).await;
+
+    let known = Deposited::Duplicate(Known::Acknowledged);
+    assert_eq!(deposit(&store, late[0].clone()).await, known);
+    leave(&store, late[1].clone()).await;
+}
+
+pub(super) async fn ahead_of_who_leaves(store: Store) {
+    register(&store, "b.example").await;
+    register(&store, "c.example").await;
+    for recipient in ["b.example", "c.example"] {
+        has(&store, recipient, &[mail(recipient, "1")]).await;
+    }
+    store.leave(&server("b.example"), LeftMail::Keep, time(1000)).await.unwrap();
+    let lapse = Lapse {
+        now: time(9000),
+        called_before: time(9000),
+        unused_before: time(0),
+        spared: Arc::new([]),
+    };
+    let lapsed = store.lapse(&lapse, None, 10).await.unwrap();
+    assert_eq!(lapsed.registrations, [server("c.example")]);
+
+    leave(&store, mail("b.example", "1")).await;
+    leave(&store, mail("c.example", "1")).await;
+}
+
 pub(super) async fn bounded(store: Store) {
     register(&store, "b.example").await;
     register(&store, "c.example").await;
-    let named = |n: u64| MailName {
-        origin: server("a.example"),
-        txn_id: n.to_string(),
-        content_hash: ContentHash([0; 32]),
-    };
-    let all: Vec<_> = (0..NAMES_AHEAD_MAX + 3).map(named).collect();
+    let all: Vec<_> = (0..=NAMES_AHEAD_MAX).map(|n| mail("b.example", &n.to_string())).collect();
     for some in all.chunks(1000) {
-        for recipient in ["b.example", "c.example"] {
-            store.acknowledge_copies(&server(recipient), some, time(1000)).await.unwrap();
-        }
+        has(&store, "b.example", some).await;
     }
-    let known = async |recipient: &str| {
-        let mail: Vec<_> = all.iter().map(|name| (server(recipient), name.clone())).collect();
-        let all = store.whereabouts(&mail, time(1000)).await.unwrap();
-        all.iter().take_while(|one| **one == Whereabouts::Acknowledged).count() as u64
-    };
-    assert_eq!(known("b.example").await, NAMES_AHEAD_MAX);
-    assert_eq!(known("c.example").await, NAMES_AHEAD_MAX);
+    let last = NAMES_AHEAD_MAX as usize;
+    let others = mail("c.example", "1");
+    has(&store, "c.example", std::slice::from_ref(&others)).await;
 
-    let due = Due { now: time(1000).after(TIME_TO_LIVE), remembered_from: time(1001) };
-    assert_eq!(store.expire(due, 2).await.unwrap().remembered, 2);
-    let more = [named(NAMES_AHEAD_MAX + 4), named(NAMES_AHEAD_MAX + 5), named(NAMES_AHEAD_MAX + 6)];
-    store.acknowledge_copies(&server("b.example"), &more, time(2000)).await.unwrap();
-    store.acknowledge_copies(&server("c.example"), &more, time(2000)).await.unwrap();
-    let mut taken = 0;
-    for recipient in ["b.example", "c.example"] {
-        let mail = more.clone().map(|name| (server(recipient), name));
-        let found = store.whereabouts(&mail, time(2000)).await.unwrap();
-        taken += found.iter().filter(|one| **one == Whereabouts::Acknowledged).count();
+    let known = Deposited::Duplicate(Known::Acknowledged);
+    for taken in [&all[0], &all[last - 1], &others] {
+        assert_eq!(deposit(&store, taken.clone()).await, known);
     }
-    assert_eq!(taken, 2, "as many as were forgotten, whoever's they were");
+    leave(&store, all[last].clone()).await;
 }

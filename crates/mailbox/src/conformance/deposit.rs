@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::Store;
 use super::fixtures::{
     HUNDRED_BYTES, THREE_ENVELOPES, acknowledge, deposit, hash, held, held_ids, leave, leave_all,
-    mail, mail_at, mail_of, server,
+    losses, mail, mail_at, mail_of, server, summary, time,
 };
-use crate::{Deposit, Deposited, Full};
+use crate::{Deposit, Deposited, Full, Hold, Known, LossKind};
 
 pub(super) async fn whole(store: Store) {
     let noise: Vec<u8> =
@@ -39,12 +39,55 @@ pub(super) async fn once(store: Store) {
 
     let later = Deposit { members: Bytes::from_static(b"{}"), ..mail_at("b.example", "1", 5000) };
     for again in [first.clone(), later] {
-        assert_eq!(deposit(&store, again).await, Deposited::Duplicate);
+        assert!(matches!(deposit(&store, again).await, Deposited::Duplicate(_)));
     }
 
     let held = held(&store, "b.example").await;
     assert_eq!(held.len(), 1);
     assert_eq!((held[0].id, &held[0].deposit), (id, &first));
+}
+
+pub(super) async fn left_again(store: Store) {
+    let first = mail("b.example", "1");
+    let id = leave(&store, first.clone()).await;
+    let (since, until) = (first.deposited_at, first.expires_at);
+    let again = Deposit { deposited_at: until, expires_at: time(u64::MAX >> 12), ..first.clone() };
+    let known = deposit(&store, again.clone()).await;
+    assert_eq!(known, Deposited::Duplicate(Known::Held { since, until }));
+    acknowledge(&store, "b.example", &[id]).await;
+    let known = deposit(&store, again).await;
+    assert_eq!(known, Deposited::Duplicate(Known::Acknowledged));
+}
+
+pub(super) async fn past_its_time(store: Store) {
+    let first = mail("b.example", "1");
+    let kept = mail("b.example", "2");
+    let ids = leave_all(&store, &[first.clone(), kept]).await;
+    let later = mail_at("b.example", "1", first.expires_at.as_millis() + 1);
+    let anew = leave(&store, later.clone()).await;
+    assert_eq!(held_ids(&store, "b.example").await, [ids[1], anew]);
+    let mailbox = summary(&store, "b.example").await;
+    assert_eq!((mailbox.expired_total, mailbox.depth.count), (1, 2));
+    let losses = losses(&store, "b.example").await;
+    assert_eq!(
+        losses.iter().map(|loss| (loss.kind, loss.count)).collect::<Vec<_>>(),
+        [(LossKind::Expired, 1)]
+    );
+    assert!(matches!(deposit(&store, later).await, Deposited::Duplicate(_)));
+}
+
+pub(super) async fn past_its_time_and_held(store: Store) {
+    let first = mail("b.example", "1");
+    let id = leave(&store, first.clone()).await;
+    store.hold(&server("b.example")).await.unwrap();
+    let (since, until) = (first.deposited_at, first.expires_at);
+    let later = mail_at("b.example", "1", until.as_millis() + 1);
+    let known = deposit(&store, later).await;
+    assert_eq!(known, Deposited::Duplicate(Known::Held { since, until }));
+    let mailbox = summary(&store, "b.example").await;
+    assert_eq!((mailbox.hold, mailbox.expired_total), (Hold::Held, 0));
+    store.release(&server("b.example")).await.unwrap();
+    assert_eq!(held_ids(&store, "b.example").await, [id]);
 }
 
 pub(super) async fn grown(store: Store) {
@@ -102,7 +145,7 @@ pub(super) async fn duplicate_when_full(store: Store) {
 
     let again = store.deposit(mail("b.example", "2"), THREE_ENVELOPES).await.unwrap();
 
-    assert_eq!(again, Deposited::Duplicate);
+    assert!(matches!(again, Deposited::Duplicate(_)));
 }
 
 pub(super) async fn full_alone(store: Store) {

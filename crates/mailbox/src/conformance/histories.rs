@@ -141,7 +141,7 @@ async fn replay(store: Store, steps: Vec<Step>) {
                 let copies = [mail.at(age, number).1];
                 let now = time(age, number);
                 let done = store.acknowledge_copies(&recipient, &copies, now).await.unwrap();
-                assert_eq!(done, model.acknowledge_copies(&recipient, &copies, now));
+                assert_eq!(done, model.acknowledge_copies(&recipient, &copies));
             }
             Step::Ask { mail, age } => {
                 let (deposit, name) = mail.at(age, number);
@@ -219,7 +219,10 @@ async fn deposit(model: &mut Model, store: &Store, deposit: Deposit) {
             assert_eq!(expected, Verdict::Stored);
             model.store(id, deposit).unwrap();
         }
-        Deposited::Duplicate => assert_eq!(expected, Verdict::Duplicate),
+        Deposited::Duplicate(_) => {
+            assert_eq!(expected, Verdict::Duplicate);
+            model.meet(&deposit);
+        }
         Deposited::Full(full) => {
             assert_eq!(expected, Verdict::Full(full));
             model.turn_away(&deposit, full);

@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Model {
     held: Vec<StoredEnvelope>,
     remembered: Vec<(Timestamp, Key)>,
+    /// What never came, and its recipient has.
+    ahead: BTreeSet<Key>,
     ids: Vec<(ServerName, EntryId, ContentHash)>,
     known: BTreeSet<ServerName>,
     on_hold: BTreeSet<ServerName>,
@@ -93,7 +95,21 @@ impl Model {
 
     fn knows(&self, deposit: &Deposit) -> bool {
         let sought = key(deposit);
-        self.holds(&sought).is_some() || self.remembers(&sought)
+        self.holds(&sought).is_some() || self.remembers(&sought) || self.ahead.contains(&sought)
+    }
+
+    /// It was a duplicate: if its recipient had it ahead, it counts as come and acknowledged.
+    pub(crate) fn meet(&mut self, deposit: &Deposit) {
+        let key = key(deposit);
+        if self.ahead.remove(&key) {
+            self.remembered.push((deposit.deposited_at, key));
+        }
+    }
+
+    /// The store was started anew.
+    #[cfg(test)]
+    pub(crate) fn restart(&mut self) {
+        self.ahead.clear();
     }
 
     fn holds(&self, sought: &Key) -> Option<&StoredEnvelope> {
@@ -127,7 +143,6 @@ impl Model {
         &mut self,
         recipient: &ServerName,
         copies: &[MailName],
-        now: Timestamp,
     ) -> Acknowledged {
         let mut acknowledged = Acknowledged::default();
         for name in copies {
@@ -136,7 +151,7 @@ impl Model {
                 let one = [Acknowledgement { id, content_hash: None }];
                 acknowledged.removed += self.acknowledge(recipient, &one).removed;
             } else if self.registered.contains(recipient) && !self.remembers(&sought) {
-                self.remembered.push((now, sought));
+                self.ahead.insert(sought);
             }
         }
         acknowledged
@@ -282,14 +297,14 @@ impl Model {
     }
 
     /// It leaves, and its mail stays.
-    #[cfg(test)]
     pub(crate) fn unregister(&mut self, recipient: &ServerName) {
         self.registered.remove(recipient);
+        self.ahead.retain(|(whose, ..)| whose != recipient);
     }
 
     /// It leaves, and its mail with it.
     pub(crate) fn leave(&mut self, recipient: &ServerName) -> u64 {
-        self.registered.remove(recipient);
+        self.unregister(recipient);
         let dropped = self.drop_mail(recipient, &Selection::All);
         self.forget_losses(recipient);
         dropped

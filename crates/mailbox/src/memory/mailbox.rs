@@ -89,9 +89,10 @@ impl Mailbox {
         self.envelopes.get(&id).map(|kept| kept.deposit.content_hash)
     }
 
-    /// When the envelope under that id expires.
-    pub(super) fn expires_at(&self, id: EntryId) -> Option<Timestamp> {
-        self.envelopes.get(&id).map(|kept| kept.deposit.expires_at)
+    /// When the envelope under that id was deposited, and when it expires.
+    pub(super) fn times(&self, id: EntryId) -> Option<(Timestamp, Timestamp)> {
+        let Kept { deposit, .. } = self.envelopes.get(&id)?;
+        Some((deposit.deposited_at, deposit.expires_at))
     }
 
     /// The ids of all envelopes that `chosen` chooses.

@@ -102,6 +102,7 @@ impl State {
         for name in names.into_iter().filter(|name| !lapse.spares(name)) {
             if self.registers.has_lapsed(&name, lapse) {
                 self.registers.registrations.remove(&name);
+                self.ahead.forget_all_of(&name);
                 lapsed.registrations.push(name.clone());
             }
             let is_unused = self.registers.registered(&name) == Registered::No
@@ -149,6 +150,7 @@ impl Registry for MemoryStore {
     ) -> Result<Left, StoreError> {
         let mut state = self.state();
         state.registers.registrations.remove(recipient);
+        state.ahead.forget_all_of(recipient);
         if mail == LeftMail::Keep {
             return Ok(Left::default());
         }

@@ -1,14 +1,18 @@
 //! Leaving an envelope.
 
+use std::sync::Mutex;
+
 use restante_federation_proto::{ServerName, Timestamp};
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::body::{self, Body, Stored};
+use super::departures::{Departures, Leaving};
 use super::seals::{self, Seals};
-use super::{losses, signed, unsigned};
+use super::{losses, names, signed, summary, unsigned};
+use crate::ahead::Ahead;
 use crate::duplicate::{AheadKey, DuplicateKey};
 use crate::rules::{Held, Load};
-use crate::{Deposit, Deposited, EntryId, Full, Imported, Quotas};
+use crate::{Deposit, Deposited, EntryId, Full, Imported, Known, LossKind, Quotas};
 
 /// All that is written for an envelope, made ready before the writer's turn.
 #[derive(Debug)]
@@ -75,15 +79,16 @@ impl Row {
     }
 }
 
-/// Stores the row in its mailbox, which `random` gives its first id if there is none.
+/// Stores the row in its mailbox, which `random` gives its first id if there is none. `ahead` has what its recipient has from
+/// elsewhere.
 pub(super) fn deposit(
     connection: &Connection,
     row: &Row,
     quotas: Quotas,
-    random: u64,
+    (ahead, random): (&Mutex<Ahead>, u64),
 ) -> rusqlite::Result<Deposited> {
-    if is_known(connection, row.duplicate_key, row.ahead_key)? {
-        return Ok(Deposited::Duplicate);
+    if let Some(known) = known(connection, row, ahead)? {
+        return Ok(Deposited::Duplicate(known));
     }
     let place = Place::find(connection, row)?;
     if let Some(full) = quotas.full(place.held, unsigned(row.bytes())) {
@@ -122,7 +127,7 @@ pub(super) fn import(
 ) -> rusqlite::Result<Imported> {
     let mut imported = Imported::default();
     for row in rows {
-        if is_known(connection, row.duplicate_key, row.ahead_key)? {
+        if is_known(connection, row.duplicate_key)? {
             imported.duplicates += 1;
             continue;
         }
@@ -135,15 +140,79 @@ pub(super) fn import(
 
 pub(super) const KNOWN: &str = "
     SELECT 1 FROM envelopes WHERE duplicate_key = ?1
-    UNION ALL SELECT 1 FROM acknowledged WHERE duplicate_key IN (?1, ?2)";
+    UNION ALL SELECT 1 FROM acknowledged WHERE duplicate_key = ?1";
 
-/// Whether mail of that key is held, was acknowledged, or is what its recipient has from elsewhere.
-pub(super) fn is_known(
+/// Whether mail of that key is held or was acknowledged.
+fn is_known(connection: &Connection, key: DuplicateKey) -> rusqlite::Result<bool> {
+    connection.prepare_cached(KNOWN)?.exists([key.0])
+}
+
+pub(super) const ACKNOWLEDGED: &str = "SELECT 1 FROM acknowledged WHERE duplicate_key = ?1";
+
+/// Whether mail of that key was acknowledged.
+pub(super) fn is_acknowledged(
     connection: &Connection,
     key: DuplicateKey,
-    ahead: AheadKey,
 ) -> rusqlite::Result<bool> {
-    connection.prepare_cached(KNOWN)?.exists(params![key.0, ahead])
+    connection.prepare_cached(ACKNOWLEDGED)?.exists([key.0])
+}
+
+/// What is known of mail that is left, once it has expired if it is past its time.
+fn known(
+    connection: &Connection,
+    row: &Row,
+    ahead: &Mutex<Ahead>,
+) -> rusqlite::Result<Option<Known>> {
+    let now = Timestamp::from_millis(unsigned(row.deposited_at));
+    if let Some(standing) = Standing::find(connection, row.duplicate_key)? {
+        if standing.is_held || standing.until >= now {
+            let Standing { since, until, .. } = standing;
+            return Ok(Some(Known::Held { since, until }));
+        }
+        let mut departures = Departures::default();
+        departures.lose(connection, &standing.leaving)?;
+        departures.settle_losses(connection, LossKind::Expired, now)?;
+        return Ok(None);
+    }
+    if is_acknowledged(connection, row.duplicate_key)? {
+        return Ok(Some(Known::Acknowledged));
+    }
+    // If this is undone, the name is forgotten all the same: that costs a download.
+    if !names(ahead).meet(&row.ahead_key, now) {
+        return Ok(None);
+    }
+    connection
+        .prepare_cached("INSERT INTO acknowledged (duplicate_key, deposited_at) VALUES (?1, ?2)")?
+        .execute(params![row.duplicate_key.0, row.deposited_at])?;
+    Ok(Some(Known::Acknowledged))
+}
+
+/// An envelope that stands where the same is left again.
+struct Standing {
+    leaving: Leaving,
+    since: Timestamp,
+    until: Timestamp,
+    is_held: bool,
+}
+
+pub(super) const STANDING: &str = "
+    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal,
+        deposited_at, expires_at, EXISTS (
+            SELECT 1 FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox AND held <> 0)
+    FROM envelopes WHERE duplicate_key = ?1";
+
+impl Standing {
+    fn find(connection: &Connection, key: DuplicateKey) -> rusqlite::Result<Option<Self>> {
+        let standing = |row: &rusqlite::Row<'_>| {
+            Ok(Self {
+                leaving: Leaving::of(row)?,
+                since: summary::time(row, 6)?,
+                until: summary::time(row, 7)?,
+                is_held: row.get(8)?,
+            })
+        };
+        connection.prepare_cached(STANDING)?.query_row([key.0], standing).optional()
+    }
 }
 
 /// Where a row goes, and what stands there already.

@@ -90,10 +90,24 @@ fn is_still_due(connection: &Connection, row: i64, due: Due) -> rusqlite::Result
     connection.prepare_cached(STILL_DUE)?.exists(params![row, before])
 }
 
-/// Whether pages contradict each other.
+/// Whether pages contradict each other, or values what they are.
 pub(super) fn is_damage(error: &StoreError) -> bool {
-    let StoreError::Sqlite(source) = error else { return false };
-    source.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+    matches!(error, StoreError::Sqlite(source) if is_damaged(source))
+}
+
+/// The same of one statement.
+pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    let is_of_value = matches!(
+        error,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    );
+    is_of_value || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 struct PastItsTime {

@@ -7,7 +7,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteStore, deposit, lapse, losses, signed, summary, unsigned};
+use super::{SqliteStore, deposit, lapse, losses, names, signed, summary, unsigned};
 use crate::registry::{check_invite, check_registration};
 use crate::{
     AdmittedBy, Custody, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed,
@@ -49,6 +49,7 @@ impl Registry for SqliteStore {
             move |connection: &_| unregister(connection, &recipient)
         };
         self.make_room(end).await?;
+        names(&self.ahead).forget_all_of(recipient);
         if mail == LeftMail::Keep {
             return Ok(Left::default());
         }
@@ -87,7 +88,10 @@ impl Registry for SqliteStore {
             let (lapse, page) = (lapse.clone(), page.clone());
             move |connection: &_| lapse::end(connection, &lapse, page)
         };
-        Ok(self.make_room(end).await?)
+        let lapsed = self.make_room(end).await?;
+        let mut ahead = names(&self.ahead);
+        lapsed.registrations.iter().for_each(|recipient| ahead.forget_all_of(recipient));
+        Ok(lapsed)
     }
 
     async fn invite(&self, invite: Invite) -> Result<InviteOutcome, StoreError> {

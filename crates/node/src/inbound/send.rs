@@ -148,6 +148,7 @@ async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError>
         proof: Some(proof),
         place,
         extras: Bytes::new(),
+        is_entire: false,
         source: DIRECT.to_owned(),
         request_id: request_id(&parts.headers),
         standing: Standing::Waiting,

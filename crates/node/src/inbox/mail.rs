@@ -52,6 +52,8 @@ pub(crate) struct Mail {
     /// The members that came along, while they are not judged; then the capsule among them, if the origin's node vouches
     /// for it.
     pub(crate) extras: Bytes,
+    /// Whether all is there that its origin's node left with it: the waybill, which verifies, and the capsule that it names.
+    pub(crate) is_entire: bool,
     /// The relay that gave it, or `direct`.
     pub(crate) source: String,
     /// The id by which its sender's logs name it.

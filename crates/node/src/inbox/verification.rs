@@ -108,6 +108,9 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
         match waybill {
             Ok(waybill) => {
                 mail.extras = capsule(site, waybill.as_ref(), &extras, &mail.source).await;
+                mail.is_entire = waybill.as_ref().is_some_and(|waybill| {
+                    waybill.capsule_sha256.is_none() || !mail.extras.is_empty()
+                });
                 mail.place = waybill.map(StreamPlace::from);
             }
             Err(OutOfTime) => {
@@ -303,6 +306,7 @@ fn mail(incoming: Incoming, content: &Content, proof: Option<Proof>, standing: S
         content: content.raw().clone(),
         proof: proof.map(|proof| (proof.uri, proof.authorization)),
         place: None,
+        is_entire: false,
         extras: incoming.extras,
         source: incoming.source,
         request_id: None,
@@ -321,6 +325,7 @@ fn unreadable(incoming: Incoming, reason: &str) -> Mail {
         content: incoming.content,
         proof: None,
         place: None,
+        is_entire: false,
         extras: incoming.extras,
         source: incoming.source,
         request_id: None,

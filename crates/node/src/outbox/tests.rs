@@ -337,6 +337,7 @@ async fn ended(node: &Node, txn_id: &str) {
         proof: Some(("/send/1".to_owned(), "X-Matrix".to_owned())),
         place: Some(place),
         extras: Bytes::new(),
+        is_entire: true,
         source: "r9.test".to_owned(),
         request_id: None,
         standing: Standing::Parked("too old".to_owned()),

@@ -6,6 +6,7 @@ use futures_util::future::{BoxFuture, Either, FutureExt, ready, select};
 use restante_federation_proto::Timestamp;
 use restante_relay_api::{CollectResponse, Told};
 use restante_sqlite::StoreError;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use super::taking::{Taken, take};
 use super::turns::Turn;
 use super::{OwnRelay, RelayStatus, Retriever};
 use crate::backoff::backoff;
+use crate::comeback::Comeback;
 use crate::inbox::RelaysWantedListener;
 use crate::losses;
 use crate::relay_call::{CallError, ClockOffset};
@@ -45,21 +47,42 @@ pub(super) enum RoundError {
 
 /// Collects from `relay` until `stop`.
 pub(super) async fn collect(retriever: &Retriever, relay: &OwnRelay, stop: &CancellationToken) {
-    let collecting = async {
-        loop {
-            collect_batches(retriever, relay).await;
-            relay.seat.release();
-            let name = &relay.peer.name;
-            tracing::info!(relay = %name, "the relay does not know collect; mail is fetched one by one, as from a Dendrite relay");
-            relay_txn::collect(retriever, &relay.peer).await;
-        }
-    };
     // What is cut off here was either not stored, and stays at the relay, or stored, and is a duplicate next time.
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = collecting => {}
+        () = collect_awake(retriever, relay) => {}
     }
+}
+
+/// Begins anew whenever the machine has slept: what is under way then is on a connection that leads nowhere, and what
+/// failed before tells nothing of the relay.
+async fn collect_awake(retriever: &Retriever, relay: &OwnRelay) {
+    let mut comebacks = retriever.status.comebacks().watch();
+    loop {
+        tokio::select! {
+            biased;
+            () = slept(&mut comebacks) => relay.seat.release(),
+            () = collect_either_way(retriever, relay) => {}
+        }
+    }
+}
+
+async fn slept(comebacks: &mut watch::Receiver<Comeback>) {
+    while comebacks.changed().await.is_ok() {
+        if *comebacks.borrow_and_update() == Comeback::Slept {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn collect_either_way(retriever: &Retriever, relay: &OwnRelay) {
+    collect_batches(retriever, relay).await;
+    relay.seat.release();
+    let name = &relay.peer.name;
+    tracing::info!(relay = %name, "the relay does not know collect; mail is fetched one by one, as from a Dendrite relay");
+    relay_txn::collect(retriever, &relay.peer).await;
 }
 
 /// Collects for as long as the relay knows `collect`.

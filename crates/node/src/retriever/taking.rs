@@ -1,6 +1,6 @@
 //! Takes what a relay gave into the inbox: each envelope judged, and durable before it is acknowledged anywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -103,7 +103,7 @@ async fn store(
     let mails: Vec<Mail> = judged.into_iter().map(|judged| judged.mail).collect();
     let names: Vec<_> =
         mails.iter().map(|mail| (mail.key.clone(), mail.request_id.clone())).collect();
-    let proven: Vec<bool> = mails.iter().map(Mail::is_proven).collect();
+    let entire: Vec<bool> = mails.iter().map(|mail| mail.is_entire).collect();
     let arrivals = retriever.inbox.arrive(mails).await?;
     for ((key, id), arrival) in names.iter().zip(&arrivals) {
         if *arrival == Arrival::Stored {
@@ -111,13 +111,10 @@ async fn store(
             tracing::info!(relay = %relay.name, %origin, txn_id = key.txn_id, delivery.id = id, "collected");
         }
     }
-    // Only what is proven keeps copies away: another relay may hold the true one of what this one altered or stripped.
-    let all = names.iter().zip(proven).map(|((key, _), proven)| proven.then(|| elsewhere(key)));
-    let all: Vec<_> = all.collect();
-    let is_new = |arrival: &Arrival| *arrival == Arrival::Stored;
-    let new = all.iter().zip(&arrivals).filter(|(_, arrival)| is_new(arrival));
-    let new = new.filter_map(|(name, _)| name.clone()).collect();
-    seat.gave(&all.into_iter().flatten().collect(), new);
+    let here = names.iter().map(|(key, _)| key).zip(entire).zip(arrivals.iter().copied());
+    let Here { all, new } =
+        Here::of(here.map(|((key, is_entire), arrival)| (key, is_entire, arrival)));
+    seat.gave(&all, new);
     let full = arrivals.iter().filter(|arrival| **arrival == Arrival::Full).count();
     if full > 0 {
         tracing::warn!(relay = %relay.name, full, "the inbox has no room; this mail stays at the relay");
@@ -133,8 +130,61 @@ async fn store(
     Ok(())
 }
 
+/// What is durable here as its origin's node left it. Only such mail keeps copies away: another relay may hold the true or the
+/// whole one of what this one altered or stripped.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Here {
+    all: BTreeSet<HeldElsewhere>,
+    /// What was not there before.
+    new: Vec<HeldElsewhere>,
+}
+
+impl Here {
+    /// Of mail, each with whether it is entire, and what became of it.
+    fn of<'a>(mail: impl Iterator<Item = (&'a TransactionKey, bool, Arrival)>) -> Self {
+        let mut here = Self::default();
+        for (key, is_entire, arrival) in mail {
+            if !is_entire || arrival == Arrival::Full {
+                continue;
+            }
+            if arrival == Arrival::Stored {
+                here.new.push(elsewhere(key));
+            }
+            here.all.insert(elsewhere(key));
+        }
+        here
+    }
+}
+
 /// The name of mail, as other relays are told that it is here.
 fn elsewhere(key: &TransactionKey) -> HeldElsewhere {
     let (origin, txn_id) = (key.origin.clone(), key.txn_id.clone());
     HeldElsewhere { origin, txn_id, sha256: hex(&key.sha256) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_here_whole_and_durably_is_told_to_nobody() {
+        let key = |txn_id: &str| TransactionKey {
+            origin: "a.test".parse().unwrap(),
+            txn_id: txn_id.to_owned(),
+            sha256: [1; 32],
+        };
+        let keys = ["new", "known", "full", "stripped"].map(key);
+        let became = [
+            (true, Arrival::Stored),
+            (true, Arrival::Duplicate),
+            (true, Arrival::Full),
+            (false, Arrival::Stored),
+        ];
+        let mail = keys.iter().zip(became).map(|(key, (entire, arrival))| (key, entire, arrival));
+
+        let here = Here::of(mail);
+
+        assert_eq!(here.new, [elsewhere(&keys[0])]);
+        assert_eq!(here.all, keys[..2].iter().map(elsewhere).collect());
+    }
 }

@@ -288,3 +288,33 @@ async fn a_mailbox_that_the_relays_operator_holds_is_shown_as_held() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_sleep_of_the_machine_neither_a_pause_nor_a_dead_connection_keeps_a_relay_from_being_asked()
+ {
+    for manner in [Manner::Hangs, Manner::Refuses] {
+        let site = site().await;
+        let mut writer = Writer::new("b.test");
+        site.knows(&writer).await;
+        site.relays.set(FIRST, manner);
+        site.relays.set(SECOND, manner);
+        let second = Duration::from_secs(1);
+        site.run_watched(async |inbox, status| {
+            let begun = tokio::time::Instant::now();
+            // A hanging request is given up some minutes later, and pauses have become as long as this.
+            let beginning = if manner == Manner::Hangs { 10 * second } else { 100 * second };
+            status_when(&inbox, |_| begun.elapsed() >= beginning).await;
+            site.relays.hold(FIRST, &writer.message(ROOM));
+            for relay in [FIRST, SECOND] {
+                site.relays.set(relay, Manner::Honest);
+            }
+            let morning = crate::test_site::BEGINNING;
+            status.comebacks().read_clocks(morning);
+            status.comebacks().read_clocks(morning.after(3600 * second));
+            let woken = tokio::time::Instant::now();
+            status_when(&inbox, confirmed(1)).await;
+            assert!(woken.elapsed() < 5 * second, "{manner:?}: {:?}", woken.elapsed());
+        })
+        .await;
+    }
+}

@@ -95,9 +95,30 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     if is_first {
         insert(connection, mail, now)?;
     } else if mail.is_proven() && mail.place.is_some() {
+        complete(connection, mail)?;
         receipts_due::came_again(connection, &mail.key, now)?;
     }
     Ok(is_first)
+}
+
+/// A relay may have given it without its waybill, and the next one with it. A capsule is not added: its bytes were not admitted.
+fn complete(connection: &Connection, mail: &Mail) -> rusqlite::Result<()> {
+    let Some(place) = &mail.place else { return Ok(()) };
+    let key = &mail.key;
+    connection
+        .prepare_cached(
+            "UPDATE inbox SET stream = ?4, seq = ?5, deposited_at = ?6
+             WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3 AND state = 'waiting' AND stream IS NULL",
+        )?
+        .execute(params![
+            key.origin.as_str(),
+            key.txn_id,
+            key.sha256,
+            place.stream,
+            number(place.seq),
+            millis(place.deposited_at)
+        ])
+        .map(drop)
 }
 
 /// Unproven mail does not count as seen, or an altered proof would keep the good one out.

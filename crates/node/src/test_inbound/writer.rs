@@ -50,6 +50,16 @@ impl Letter {
         Self { envelope }
     }
 
+    /// The same, without its waybill, or its capsule.
+    pub(crate) fn without(&self, member: &str) -> Self {
+        let mut envelope = self.envelope.clone();
+        let mut extras: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&envelope.extras).unwrap();
+        assert!(extras.remove(member).is_some(), "{extras:?}");
+        envelope.extras = serde_json::to_vec(&extras).unwrap().into();
+        Self { envelope }
+    }
+
     pub(crate) fn without_proof(&self) -> Self {
         let mut envelope = self.envelope.clone();
         envelope.extras = Bytes::new();

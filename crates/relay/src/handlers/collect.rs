@@ -48,9 +48,7 @@ pub(crate) async fn handle(
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
     }
     if !copies.is_empty() {
-        let copies = relay.stores.accounts.acknowledge_copies(owner, &copies, now).await?;
-        relay.counted.acknowledged(copies.removed);
-        tracing::info!(mailbox = %owner, envelopes.removed = copies.removed, "acknowledge copies");
+        acknowledge_copies(&relay, owner, &copies).await;
     }
     let (envelopes, turn) = wait_for_mail(&relay, owner, question.from, &request).await?;
     log(owner, &envelopes);
@@ -63,6 +61,21 @@ pub(crate) async fn handle(
         answer.headers_mut().insert(CONTENT_ENCODING, coding);
     }
     Ok(answer)
+}
+
+/// What fails here costs a download, and must not keep the mailbox from being collected.
+async fn acknowledge_copies(relay: &RelayState, owner: &ServerName, copies: &[MailName]) {
+    let now = relay.clock.now();
+    match relay.stores.accounts.acknowledge_copies(owner, copies, now).await {
+        Ok(copies) => {
+            relay.counted.acknowledged(copies.removed);
+            tracing::info!(mailbox = %owner, envelopes.removed = copies.removed, "acknowledge copies");
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(mailbox = %owner, error, "copies can't be acknowledged");
+        }
+    }
 }
 
 /// The envelopes, what else is there, and what never came.

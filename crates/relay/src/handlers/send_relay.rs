@@ -3,6 +3,7 @@
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::StatusCode;
 use restante_federation::ContentCoding;
 use restante_federation_proto::{ErrorCode, UserId};
@@ -28,9 +29,11 @@ pub(crate) async fn handle(
     let Taken { deposited, receipt } =
         intake::deposit(&relay, &carrier, address, deposit.body).await?;
     match deposited {
-        Deposited::Stored(_) | Deposited::Duplicate => {
-            let signed = receipt.signed(&relay.identity.key);
-            let mut answer = json(StatusCode::OK, Receipt::to_answer(&signed));
+        Deposited::Stored(_) | Deposited::Duplicate(_) => {
+            let receipted =
+                |receipt: Receipt| Receipt::to_answer(&receipt.signed(&relay.identity.key));
+            let body = receipt.map_or(Bytes::from_static(b"{}"), receipted);
+            let mut answer = json(StatusCode::OK, body);
             // The next deposit may be compressed.
             ContentCoding::offer(answer.headers_mut());
             Ok(answer)

@@ -55,7 +55,7 @@ impl DepositLine {
     fn log(&self, outcome: Deposited) {
         let (entry, outcome) = match outcome {
             Deposited::Stored(id) => (Some(id.get()), "stored"),
-            Deposited::Duplicate => (None, "duplicate"),
+            Deposited::Duplicate(_) => (None, "duplicate"),
             Deposited::Full(Full::Mailbox) => (None, "mailbox_full"),
             Deposited::Full(Full::Share) => (None, "share_full"),
             Deposited::Full(Full::Relay) => (None, "relay_full"),

@@ -7,7 +7,7 @@ use restante_sqlite_faults::{Campaign, Disk, Fault, Lasts, Operation, Tally, Tro
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::StoredEnvelope;
+use crate::{Accounts as _, MailName, StoredEnvelope, Whereabouts};
 
 const RECIPIENTS: [&str; 3] = ["b.example", "c.example", "d.example"];
 
@@ -106,6 +106,53 @@ async fn an_envelope_whose_pages_are_lost_holds_up_neither_mail_nor_expiry() {
     let expired = store.expire(due(u64::MAX), 100).await.unwrap();
     assert_eq!((expired.envelopes as usize, expired.remembered), (mail.len() - 2, 1));
     leave(&store, &["after"]).await;
+}
+
+/// Breaks the first page of that sort which holds envelopes.
+fn lose_page(folder: &Folder, sort: &str) {
+    let first =
+        "SELECT min(pageno) FROM dbstat WHERE name = 'envelopes' AND pagetype = ?1 AND path IN
+                 (SELECT min(path) FROM dbstat WHERE name = 'envelopes' AND pagetype = ?1)";
+    let outside = Connection::open(folder.path()).unwrap();
+    let page: u32 = outside.query_row(first, [sort], |row| row.get(0)).unwrap();
+    drop(outside);
+    let mut bytes = std::fs::read(folder.path()).unwrap();
+    bytes[(page as usize - 1) * 4096..][..4].fill(0xff);
+    std::fs::write(folder.path(), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn lost_pages_under_what_its_owner_has_or_its_sender_asks_for_hide_nothing_else() {
+    for (sort, is_readable) in [("overflow", true), ("leaf", false)] {
+        let (folder, mail) = filled().await;
+        lose_page(&folder, sort);
+        let store = folder.open();
+
+        let (mut held, mut removed) = (0, 0);
+        for recipient in RECIPIENTS {
+            let recipient: ServerName = recipient.parse().unwrap();
+            let own = mail[1..].iter().filter(|mail| mail.recipient == recipient);
+            let name = |mail: &Deposit| MailName {
+                origin: mail.origin.clone(),
+                txn_id: mail.txn_id.clone(),
+                content_hash: mail.content_hash,
+            };
+            let names: Vec<_> = own.map(name).collect();
+            let asked = names.iter().map(|name| (recipient.clone(), name.clone()));
+            let asked: Vec<_> = asked.collect();
+            let found = store.whereabouts(&asked, Timestamp::EPOCH).await.unwrap();
+            held += found.iter().filter(|one| **one == Whereabouts::Held).count();
+            let now = Timestamp::from_millis(1000);
+            let done = store.acknowledge_copies(&recipient, &names, now).await.unwrap();
+            removed += done.removed as usize;
+        }
+
+        let all = mail.len() - 1;
+        assert!((all / 2..all).contains(&removed), "{sort}: {removed} of {all}");
+        // What lies beside a lost page can be read, and perhaps not be taken away.
+        let known = if is_readable { all..=all } else { removed..=all - 1 };
+        assert!(known.contains(&held), "{sort}: {held} of {all} held, {removed} removed");
+    }
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl Call {
         match self {
             Self::Acknowledge(recipient, named) => drop(model.acknowledge(&recipient, &named)),
             Self::Have(recipient, copies) => {
-                model.acknowledge_copies(&recipient, &copies, Timestamp::EPOCH);
+                model.acknowledge_copies(&recipient, &copies);
             }
             Self::Expire(before, batch_max) => drop(model.expire(before, batch_max)),
             Self::Refused(deposit) => model.turn_away(&deposit, Full::Mailbox),

@@ -130,6 +130,7 @@ impl Trial {
         let opened = SqliteStore::open_sealed(&path, &self.keys());
         self.tell(format!("start: {:?}", opened.as_ref().map(drop)));
         let Ok(store) = opened else { return false };
+        self.model.restart();
         // So that losses and faults fall into the moving of the log as well.
         let pages = self.rng.random_range(4..40);
         let often = store.database.write(move |connection| {
@@ -222,8 +223,8 @@ impl Trial {
                 let expected = self.model.verdict(&deposit, ROOMY);
                 match (deposited, expected) {
                     (Deposited::Stored(id), Verdict::Stored) => self.model.store(id, deposit)?,
-                    (Deposited::Duplicate, Verdict::Duplicate)
-                    | (Deposited::Full(_), Verdict::Full(_)) => {}
+                    (Deposited::Duplicate(_), Verdict::Duplicate) => self.model.meet(&deposit),
+                    (Deposited::Full(_), Verdict::Full(_)) => {}
                     _ => return Err(format!("{deposited:?} where it is {expected:?}")),
                 }
             }
@@ -244,8 +245,7 @@ impl Trial {
                 ensure(acknowledged == expected, &format!("{acknowledged:?}, not {expected:?}"))?;
             }
             (Call::Have(recipient, copies), Answer::Acknowledge(acknowledged)) => {
-                let now = Timestamp::EPOCH;
-                let expected = self.model.acknowledge_copies(&recipient, &copies, now);
+                let expected = self.model.acknowledge_copies(&recipient, &copies);
                 ensure(acknowledged == expected, &format!("{acknowledged:?}, not {expected:?}"))?;
             }
             (Call::Expire(before, batch_max), Answer::Expire(expired)) => {
@@ -358,7 +358,10 @@ impl Trial {
                 again = store.deposit(held.deposit.clone(), ROOMY).await;
             }
             let again = again.map_err(|error| format!("{error:?}"))?;
-            ensure(again == Deposited::Duplicate, &format!("{:?} left anew", key(&held.deposit)))?;
+            ensure(
+                matches!(again, Deposited::Duplicate(_)),
+                &format!("{:?} left anew", key(&held.deposit)),
+            )?;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         assert!(held[0].deposit.content.ends_with(br#""note":"the first"}"#), "schema {version}");
         for known in held.iter().map(|held| &held.deposit) {
             let again = store.deposit(known.clone(), ROOMY).await.unwrap();
-            assert_eq!(again, Deposited::Duplicate, "schema {version}");
+            assert!(matches!(again, Deposited::Duplicate(_)), "schema {version}");
         }
         let shares = store.shares(&recipient(), None, 10).await.unwrap();
         let shares =

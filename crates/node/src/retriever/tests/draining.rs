@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use restante_relay_api::endpoints::{CAPSULE_MEMBER, WAYBILL_MEMBER};
 use tokio::time::Instant;
 
 use super::{FIRST, ROOM, SECOND, confirmed, site};
@@ -70,6 +71,46 @@ async fn what_one_relay_altered_keeps_no_true_copy_away() {
         emptied(&inbox, &site, &[FIRST, SECOND]).await;
         assert_eq!((site.relays.given(SECOND), site.relays.told_of(SECOND)), (3, 0));
         status_when(&inbox, |_| site.relays.told_of(FIRST) == 3).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_relay_stripped_keeps_no_whole_copy_away() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let bare = writer.edu();
+    let pdus = [writer.draft(ROOM), writer.draft(ROOM)];
+    let with_capsule = writer.letter_with(&pdus[1..], &pdus[..1]);
+    let stripped = [bare.without(WAYBILL_MEMBER), with_capsule.without(CAPSULE_MEMBER)];
+    hold(&site, &[FIRST], &stripped);
+    hold(&site, &[SECOND], &[bare, with_capsule]);
+    site.run_with(async |inbox| {
+        emptied(&inbox, &site, &[FIRST, SECOND]).await;
+        assert_eq!((site.relays.given(FIRST), site.relays.given(SECOND)), (2, 2));
+        assert_eq!(site.relays.told_of(SECOND), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_copy_completes_what_waits_without_its_waybill() {
+    let (site, letters) = with_letters(1).await;
+    site.homeserver.is_down(true);
+    hold(&site, &[FIRST], &[letters[0].without(WAYBILL_MEMBER)]);
+    site.run_with(async |inbox| {
+        emptied(&inbox, &site, &[FIRST]).await;
+        let has_place = || {
+            site.node.site.database.read(|connection| {
+                let sql = "SELECT stream IS NOT NULL FROM inbox";
+                connection.query_row(sql, [], |row| row.get::<_, bool>(0))
+            })
+        };
+        assert!(!has_place().await.unwrap());
+        hold(&site, &[SECOND], &letters);
+        emptied(&inbox, &site, &[SECOND]).await;
+        assert!(has_place().await.unwrap());
     })
     .await;
 }

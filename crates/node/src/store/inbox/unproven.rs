@@ -49,6 +49,7 @@ fn unverified_row(row: &Row<'_>) -> rusqlite::Result<Unverified> {
         source: row.get(6)?,
         proof,
         place: None,
+        is_entire: false,
         request_id: row.get::<_, Option<String>>(10)?.and_then(|id| id.parse().ok()),
         standing: Standing::Unverified(row.get::<_, Option<String>>(9)?.unwrap_or_default()),
     };

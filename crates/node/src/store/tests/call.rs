@@ -148,6 +148,7 @@ fn mail(rng: &mut StdRng, now: Timestamp) -> Mail {
         proof: (standing != Standing::Proofless).then(|| ("/send/1".into(), "X-Matrix".into())),
         place: Some(place(rng, now)),
         extras: Bytes::new(),
+        is_entire: false,
         source: "relay.test".into(),
         request_id: None,
         standing,

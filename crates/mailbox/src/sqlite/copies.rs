@@ -1,0 +1,117 @@
+//! Mail that its owner has from elsewhere.
+
+use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::StoreError;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::acknowledge::{self, Held};
+use super::departures::Departures;
+use super::{SqliteStore, deposit, expire, names, summary};
+use crate::Acknowledged;
+use crate::duplicate::DuplicateKey;
+
+/// What there was of some mail.
+#[derive(Debug, Default)]
+struct Looked {
+    acknowledged: Acknowledged,
+    /// What never came, where the owner is registered.
+    never_came: Vec<DuplicateKey>,
+}
+
+impl Looked {
+    fn add(&mut self, other: Self) {
+        self.acknowledged.removed += other.acknowledged.removed;
+        self.never_came.extend(other.never_came);
+    }
+}
+
+/// Removes what the mailbox holds of `keys`, and remembers what never came.
+pub(super) async fn acknowledge(
+    store: &SqliteStore,
+    recipient: &ServerName,
+    keys: Vec<DuplicateKey>,
+    now: Timestamp,
+) -> Result<Acknowledged, StoreError> {
+    let looked = match look_for(store, recipient, &keys).await {
+        Err(error) if expire::is_damage(&error) => one_by_one(store, recipient, &keys).await?,
+        looked => looked?,
+    };
+    let mut ahead = names(&store.ahead);
+    looked.never_came.iter().for_each(|key| ahead.remember(key.ahead_of(recipient), now));
+    Ok(looked.acknowledged)
+}
+
+async fn look_for(
+    store: &SqliteStore,
+    recipient: &ServerName,
+    keys: &[DuplicateKey],
+) -> Result<Looked, StoreError> {
+    let remove = || {
+        let (recipient, keys) = (recipient.clone(), keys.to_vec());
+        move |connection: &Connection| remove(connection, &recipient, &keys)
+    };
+    store.make_room(remove).await
+}
+
+/// The same, each in a commit of its own: what is damaged can't be removed, and takes all else of its commit with it. It stays,
+/// and the rest goes.
+async fn one_by_one(
+    store: &SqliteStore,
+    recipient: &ServerName,
+    keys: &[DuplicateKey],
+) -> Result<Looked, StoreError> {
+    let mut all = Looked::default();
+    for key in keys {
+        match look_for(store, recipient, std::slice::from_ref(key)).await {
+            Ok(one) => all.add(one),
+            Err(error) if expire::is_damage(&error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    mailbox = %recipient,
+                    error,
+                    "a damaged envelope that its owner has can't be removed; check the disk"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+pub(super) const FIND: &str = "
+    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal, duplicate_key,
+        deposited_at
+    FROM envelopes WHERE duplicate_key = ?1 AND mailbox = ?2";
+
+fn remove(
+    connection: &Connection,
+    recipient: &ServerName,
+    keys: &[DuplicateKey],
+) -> rusqlite::Result<Looked> {
+    let mut looked = Looked::default();
+    let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(looked) };
+    let is_registered = connection.prepare_cached(IS_REGISTERED)?.exists([recipient.as_str()])?;
+    let mut departures = Departures::default();
+    for key in keys {
+        let held = connection
+            .prepare_cached(FIND)?
+            .query_row(params![key.0, mailbox.mailbox], Held::of)
+            .optional()?;
+        if let Some(held) = held {
+            acknowledge::remember(connection, &held)?;
+            departures.remove(connection, &held.leaving)?;
+            looked.acknowledged.removed += 1;
+        } else if is_registered && !deposit::is_acknowledged(connection, *key)? {
+            looked.never_came.push(*key);
+        }
+    }
+    // On a full disk nothing is written in vain.
+    if looked.acknowledged.removed > 0 {
+        departures.settle(connection)?;
+        acknowledge::count(connection, mailbox.mailbox, looked.acknowledged)?;
+    }
+    Ok(looked)
+}
+
+pub(super) const IS_REGISTERED: &str = "
+    SELECT 1 FROM registrations JOIN mailboxes USING (mailbox) WHERE recipient = ?1";
