@@ -224,9 +224,8 @@ impl World {
 /// The servers with a node that do not leave for good.
 fn accountable(plan: &Plan) -> BTreeSet<ServerName> {
     let servers = plan.servers.iter().enumerate();
-    let staying = servers.filter(|(number, server)| {
-        server.has_node && plan.ending != Ending::Without(*number)
-    });
+    let staying = servers
+        .filter(|(number, server)| server.has_node && plan.ending != Ending::Without(*number));
     staying.filter_map(|(_, server)| server.name.parse().ok()).collect()
 }
 

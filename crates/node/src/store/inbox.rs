@@ -93,7 +93,7 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     if is_first {
         insert(connection, mail, now)?;
     } else if mail.is_proven() && mail.place.is_some() {
-        receipts_due::came_again(connection, &mail.key, now)?;
+        receipts_due::came_again(connection, (&mail.key, &mail.source), now)?;
     }
     Ok(is_first)
 }
