@@ -124,7 +124,8 @@ pub(crate) fn distrusted(lines: &[DistrustedLine]) -> String {
         let DistrustedLine { destination, relay, reason, .. } = line;
         let text = format!(
             "relay {relay} lost mail for {destination} again and again ({reason}): since {} its word does not count as sent, \
-             until mail arrives through it. Ask its operator, or name another: restante relays add {destination} RELAY",
+             until mail arrives through it, or it keeps what it gets a day later. Ask its operator, name another \
+             (restante relays add {destination} RELAY), or say that its word counts: restante relays trust {destination} {relay}",
             time(line.since)
         );
         printable(&text) + "\n"

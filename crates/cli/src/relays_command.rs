@@ -36,6 +36,13 @@ pub(crate) async fn run(action: RelaysAction) -> anyhow::Result<()> {
             println!("{relay} gets no further mail of {server}");
             Ok(())
         }
+        RelaysAction::Trust { server, relay, config } => {
+            let client = AdminClient::of_node(&config)?;
+            let target = format!("{}/trust", target(&server, &relay));
+            client.call(Method::POST, &target, Vec::new()).await?;
+            println!("the word of {relay} counts as sent for mail of {server} again");
+            Ok(())
+        }
     }
 }
 

@@ -51,6 +51,7 @@ fn routes() -> Routes<AdminState> {
         .get("/relays", relays::list)
         .put("/relays/{server}/{relay}", relays::add)
         .delete("/relays/{server}/{relay}", relays::remove)
+        .post("/relays/{server}/{relay}/trust", relays::trust)
         .post("/relays/join", membership::join)
         .post("/relays/{relay}/leave", membership::leave)
         .get("/keys", keys::list)

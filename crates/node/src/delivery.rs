@@ -35,7 +35,7 @@ use restante_relay_api::{RequestId, hex};
 use restante_sqlite::StoreError;
 use tokio::time::Instant;
 
-pub(crate) use again::Resent;
+pub(crate) use again::{Releft, Resent};
 pub(crate) use deposits::{Lasting, Refusal};
 use mail::Beside;
 pub(crate) use mail::{Mail, Outgoing};
@@ -56,7 +56,7 @@ use crate::store::trust;
 use answers::{errors, refused_events, sent};
 use capsules::{Capsules, Packed};
 use deposits::{Deposit, Deposits};
-use ledger::{LedgerState, Line, Place as StreamPlace};
+use ledger::{CopyState, LedgerState, Line, Place as StreamPlace};
 use outcome::Outcome;
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
@@ -366,7 +366,8 @@ impl Inner {
         Ok(json_response(StatusCode::OK, SENT))
     }
 
-    /// Leaves it with those of `relays` that do not hold it; an error says why nobody whose word counts has it then.
+    /// Leaves it with those of `relays` that do not hold it; an error says why nobody whose word counts has it then. Where no
+    /// copy is kept of what a relay holds, that is not enough: the homeserver lets go of its own.
     async fn leave(
         &self,
         mail: &Mail,
@@ -381,9 +382,11 @@ impl Inner {
             LedgerState::Relayed(holders) => holders,
             LedgerState::Pending => BTreeSet::new(),
         };
-        let (holding, missing): (Vec<Peer>, Vec<Peer>) = relays
-            .into_iter()
-            .partition(|relay| holders.contains(&relay.name) && !distrusted.contains(&relay.name));
+        let is_kept = line.copy == CopyState::Kept || !mail.is_lasting();
+        let counts = |relay: &Peer| {
+            is_kept && holders.contains(&relay.name) && !distrusted.contains(&relay.name)
+        };
+        let (holding, missing): (Vec<Peer>, Vec<Peer>) = relays.into_iter().partition(counts);
         if holding.is_empty() && missing.is_empty() {
             return Err(format!(
                 "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
@@ -420,7 +423,9 @@ impl Inner {
 
     /// Relays whose word does not count for mail of `destination`.
     async fn distrusted(&self, destination: &ServerName) -> BTreeSet<ServerName> {
-        let distrusted = trust::distrusted(&self.site.database, destination.clone()).await;
+        let distrusted =
+            trust::distrusted(&self.site.database, destination.clone(), self.site.clock.now())
+                .await;
         distrusted.unwrap_or_else(|error| {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, %destination, "which of its relays lost mail can't be read; all count");

@@ -177,6 +177,11 @@ impl ClockOffset {
         if ahead.max(behind) < CLOCK_TOLERANCE { Self::default() } else { Self { ahead, behind } }
     }
 
+    /// Whether the clocks show the same.
+    pub(crate) fn is_none(self) -> bool {
+        self.ahead.is_zero() && self.behind.is_zero()
+    }
+
     /// The relay's time.
     pub(crate) fn apply(self, ours: Timestamp) -> Timestamp {
         ours.after(self.ahead).before(self.behind)

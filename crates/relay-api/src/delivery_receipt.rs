@@ -13,8 +13,11 @@ use serde_json::value::RawValue;
 /// The EDU's type.
 pub const DELIVERY_RECEIPT_EDU: &str = "org.restante.delivery_receipt";
 
-/// Transactions that one EDU speaks of: as many as a relay hands over at once.
+/// Transactions and ranges of numbers that one transaction speaks of: as many as a relay hands over at once.
 pub const DELIVERIES_MAX: usize = 500;
+
+/// Bytes of a transaction that holds receipts: [`DELIVERIES_MAX`] deliveries with 50 events each.
+pub const RECEIPTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of one PDU's error.
 pub const PDU_ERROR_BYTES_MAX: usize = 300;
@@ -117,23 +120,29 @@ impl DeliveryReceipt {
     }
 
     /// The receipts in a transaction's content that holds nothing else: so its recipient's node keeps it, and hands nothing on.
-    /// `None` for all other mail. What is too long or does not read says nothing.
+    /// `None` for all other mail, and for what is longer than [`RECEIPTS_BYTES_MAX`]. What goes beyond [`DELIVERIES_MAX`] in
+    /// all, or does not read, says nothing.
     pub fn in_transaction(content: &[u8]) -> Option<Vec<Self>> {
+        if content.len() > RECEIPTS_BYTES_MAX {
+            return None;
+        }
         let shape: TransactionShape<'_> = serde_json::from_slice(content).ok()?;
         let edus = shape.edus.unwrap_or_default();
         if edus.is_empty() || shape.pdus.is_some_and(|pdus| !pdus.is_empty()) {
             return None;
         }
-        let mut receipts = Vec::new();
+        let (mut receipts, mut room) = (Vec::new(), DELIVERIES_MAX);
         for edu in edus {
             let edu: EduShape<'_> = serde_json::from_str(edu.get()).ok()?;
             if edu.edu_type != DELIVERY_RECEIPT_EDU {
                 return None;
             }
-            if let Ok(receipt) = serde_json::from_str::<Self>(edu.content.get())
-                && receipt.deliveries.len() + receipt.missing.len() <= DELIVERIES_MAX
+            if room > 0
+                && let Ok(receipt) = serde_json::from_str::<Self>(edu.content.get())
             {
-                receipts.push(receipt);
+                let left = room.checked_sub(receipt.deliveries.len() + receipt.missing.len());
+                room = left.unwrap_or(0);
+                receipts.extend(left.map(|_| receipt));
             }
         }
         Some(receipts)
@@ -184,6 +193,27 @@ mod tests {
         ] {
             assert_eq!(DeliveryReceipt::in_transaction(content.as_bytes()), None, "{content}");
         }
+    }
+
+    #[test]
+    fn a_transaction_says_no_more_in_many_receipts_than_in_one() {
+        let range = r#"{"stream":"s","from":1,"through":9}"#;
+        let ranges = |count: usize| vec![range; count].join(",");
+        let edu = |count| {
+            format!(
+                r#"{{"edu_type":"org.restante.delivery_receipt","content":{{"missing":[{}]}}}}"#,
+                ranges(count)
+            )
+        };
+        let said = |counts: &[usize]| {
+            let edus: Vec<_> = counts.iter().map(|count| edu(*count)).collect();
+            let content = format!(r#"{{"edus":[{}]}}"#, edus.join(","));
+            let receipts = DeliveryReceipt::in_transaction(content.as_bytes()).unwrap();
+            receipts.iter().map(|receipt| receipt.missing.len()).sum::<usize>()
+        };
+        assert_eq!(said(&[200, 300]), DELIVERIES_MAX);
+        assert_eq!(said(&[500, 500, 1]), DELIVERIES_MAX);
+        assert_eq!(said(&[501]), 0);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use collect::{
 };
 pub use delivery_receipt::{
     ConfirmedDelivery, ConfirmedOutcome, DELIVERIES_MAX, DELIVERY_RECEIPT_EDU, DeliveryReceipt,
-    MissingNumbers, PDU_ERROR_BYTES_MAX, PduResult,
+    MissingNumbers, PDU_ERROR_BYTES_MAX, PduResult, RECEIPTS_BYTES_MAX,
 };
 pub use deposit_body::{Content, DepositBody, DepositBodyError, Extras};
 pub use fullness::{FULL_MEMBER, Fullness};

@@ -64,6 +64,15 @@ pub(crate) enum RelaysAction {
         #[command(flatten)]
         config: NodeConfigOption,
     },
+    /// Let the word of a relay count again that lost mail; takes effect at once
+    Trust {
+        /// Whose mail it lost
+        server: ServerName,
+        /// The relay's server name
+        relay: ServerName,
+        #[command(flatten)]
+        config: NodeConfigOption,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -19,6 +19,7 @@ use super::{keys, membership, outbox, parked, relays, reload, status};
         relays::list,
         relays::add,
         relays::remove,
+        relays::trust,
         membership::join,
         membership::leave,
         keys::list,

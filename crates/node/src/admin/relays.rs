@@ -156,6 +156,23 @@ pub(super) async fn remove(
     Err(not_found(text))
 }
 
+/// Lets the word of a relay count again that lost mail, and forgets what it lost; takes effect at once.
+#[utoipa::path(post, path = "/_restante/admin/v1/relays/{server}/{relay}/trust", tag = "relays",
+    params(("server" = String, Path, description = "Whose mail it holds"), ("relay" = String, Path)),
+    security(("token" = []), ("matrix" = [])),
+    responses((status = 200), (status = 404, body = RefusalBody)))]
+pub(super) async fn trust(
+    State(state): State<AdminState>,
+    names: Result<Path<(ServerName, ServerName)>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let Path((server, relay)) = names?;
+    let trusted = trust::trust(&state.site.database, server.clone(), relay.clone()).await;
+    if trusted.map_err(unavailable)? {
+        return Ok(done());
+    }
+    Err(not_found(format!("the word of {relay} counts for mail of {server} already")))
+}
+
 fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
     let source = match relay.source {
         RelaySource::Configuration => "configuration",

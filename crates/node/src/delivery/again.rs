@@ -7,42 +7,65 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use restante_federation_proto::{RequestTarget, ServerName, SignableRequest, canonicalise};
 use restante_relay_api::endpoints::{SEND, send_relay_target};
+use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_relay_api::{DeliveryReceipt, RequestId, hex};
 use tokio::time::Instant;
 
 use super::answers::refused_events;
 use super::deposits::Deposit;
+use super::ledger::LedgerState;
 use super::mail::{Beside, Mail, Outgoing};
+use super::outcome::is_about_content;
 use super::{Attempt, Delivery, Direct, Inner, first_taken, not_left};
-use crate::store::outbox::{self, Left};
+use crate::store::outbox::{self, Left, Vain};
 
 /// Begins the ids of the node's own transactions: a homeserver's are numbers.
 const OWN_TXN_ID: &str = "restante-";
 
+/// How long nobody leaves a copy again that is at all relays, or at none that is known.
+const NOWHERE: Duration = Duration::from_secs(3600);
+
+/// How long nobody leaves a copy again that could not be left.
+const IN_VAIN: Duration = Duration::from_secs(600);
+
 /// What became of a copy that was sent directly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resent {
     /// The destination took it.
     Delivered,
-    /// It will not take it.
-    Refused,
-    /// The copy is gone: it was confirmed meanwhile, or made room.
+    /// It did not.
+    InVain(Vain),
+    /// The destination wants to be left alone for a while.
+    Busy,
+    /// The copy is gone: it was confirmed meanwhile, made room, or is damaged.
     Gone,
-    /// Not now.
-    Failed,
+}
+
+/// What became of a copy that was to be left again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Releft {
+    /// A relay took it that did not hold it before.
+    Left,
+    /// Every relay has it, or none is known.
+    Nowhere,
+    /// The copy is gone: it was confirmed meanwhile, made room, or is damaged.
+    Gone,
+    /// No relay took it, for this reason.
+    InVain(String),
 }
 
 impl Delivery {
     /// Sends the copy of number `seq` to its destination itself, in its turn, with the number that it has.
     pub(crate) async fn send_copy(&self, destination: &ServerName, seq: u64) -> Resent {
         let inner = &*self.shared;
-        let _turn = inner.turns.take(destination).await;
         let Some((mail, left)) = inner.copy(destination, seq).await else { return Resent::Gone };
         let id = RequestId::of(inner.site.dice.number());
         let waybill = mail.waybill(inner.ledger.stream(), &left.place, None, &inner.site.identity);
         let patience = inner.schedule.current().attempt(0, Duration::ZERO);
-        let Some(patience) = patience else { return Resent::Failed };
-        match inner.attempt(&mail, (Some(&waybill), &id), patience).await {
+        let Some(patience) = patience else { return Resent::Busy };
+        let turn = inner.turns.take(destination).await;
+        let attempt = inner.attempt(&mail, (Some(&waybill), &id), patience).await;
+        let resent = match attempt {
             Attempt::Ended(Direct::Delivered(answer)) => {
                 let refused = refused_events(&answer);
                 tokio::join!(
@@ -54,35 +77,45 @@ impl Delivery {
             }
             Attempt::Ended(Direct::Answered(answer)) => {
                 let reason = answer.summary();
-                tracing::warn!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, reason, "the destination refuses what was left for it");
-                inner.give_up(destination, seq, reason).await;
-                Resent::Refused
+                tracing::warn!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, reason, "the destination refuses what was left for it; it is sent again later");
+                let is_unfit = is_about_content(&answer.refusal());
+                let vain = if is_unfit { Vain::Unfit(reason) } else { Vain::Refused(reason) };
+                Resent::InVain(vain)
             }
-            Attempt::Ended(Direct::Unreachable(_)) | Attempt::Busy(..) => Resent::Failed,
-            Attempt::Failed(reason) => {
+            Attempt::Busy(..) => Resent::Busy,
+            Attempt::Ended(Direct::Unreachable(reason)) | Attempt::Failed(reason) => {
                 tracing::debug!(%destination, txn_id = mail.txn_id(), delivery.id = %id, reason, "a copy was sent in vain");
                 inner.count_failure(destination).await;
-                Resent::Failed
+                Resent::InVain(Vain::Failed)
             }
+        };
+        drop(turn);
+        if let Resent::InVain(vain) = &resent {
+            inner.note_vain(destination, seq, vain.clone()).await;
         }
+        resent
     }
 
-    /// Leaves the copy of number `seq` with those relays of its destination that are not known to hold it; an error says
-    /// why none whose word counts has it.
-    pub(crate) async fn leave_copy(
-        &self,
-        destination: &ServerName,
-        seq: u64,
-    ) -> Result<(), String> {
-        let (inner, begun) = (&*self.shared, Instant::now());
-        let _turn = inner.turns.take(destination).await;
-        let Some((mail, _)) = inner.copy(destination, seq).await else { return Ok(()) };
-        let line = inner.ledger.enter(mail.transaction(), inner.site.clock.now()).await;
-        let line = line.map_err(|error| format!("the ledger can't be read ({error})"))?;
-        let relays = inner.relays_of(destination, begun).await;
-        let id = RequestId::of(inner.site.dice.number());
-        tracing::info!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, "left again, since no relay is known to hold it");
-        inner.leave(&mail, (&line, &id), relays, format!("{destination} does not answer")).await
+    /// Leaves the copy of number `seq` with those relays of its destination that are not known to hold it. It has its number,
+    /// and so needs no turn: whoever sends new mail does not wait for relays.
+    pub(crate) async fn leave_copy(&self, destination: &ServerName, seq: u64) -> Releft {
+        let inner = &*self.shared;
+        let Some((mail, _)) = inner.copy(destination, seq).await else { return Releft::Gone };
+        let (releft, wait) = match inner.leave_again(&mail).await {
+            // Entered as held, unless the disk is full: then not again and again.
+            Ok(Releft::Left) => (Releft::Left, IN_VAIN),
+            Ok(releft) => (releft, NOWHERE),
+            Err(reason) => (Releft::InVain(reason), IN_VAIN),
+        };
+        let until = inner.site.clock.now().after(wait);
+        let left = usize::from(releft == Releft::Left);
+        let of = (destination.clone(), seq);
+        let entered = outbox::leaves_again(&inner.site.database, of, until, left).await;
+        if let Err(error) = entered {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, %destination, seq, "when a copy is left again can't be kept");
+        }
+        releft
     }
 
     /// Tells `origin` what became of its mail: directly, else by its relays. It has no line in the ledger and no copy: what
@@ -131,6 +164,31 @@ impl Delivery {
 }
 
 impl Inner {
+    async fn leave_again(&self, mail: &Mail) -> Result<Releft, String> {
+        let (destination, begun) = (mail.destination(), Instant::now());
+        let unread = |error| format!("the ledger can't be read ({error})");
+        let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
+        let line = line.map_err(unread)?;
+        if line.state() == LedgerState::Delivered {
+            return Ok(Releft::Gone);
+        }
+        let mut relays = self.relays_of(destination, begun).await;
+        relays.retain(|relay| !line.holders.contains(&relay.name));
+        if relays.is_empty() {
+            return Ok(Releft::Nowhere);
+        }
+        let id = RequestId::of(self.site.dice.number());
+        tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "left again, since no relay is known to hold it");
+        let unreachable = format!("{destination} does not answer");
+        let Err(reason) = self.leave(mail, (&line, &id), relays, unreachable).await else {
+            return Ok(Releft::Left);
+        };
+        // One whose word does not count may have it now.
+        let after = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
+        let is_more = after.map_err(unread)?.holders.len() > line.holders.len();
+        if is_more { Ok(Releft::Left) } else { Err(reason) }
+    }
+
     /// A copy as the mail that it was; one that the disk has altered is given up.
     async fn copy(&self, destination: &ServerName, seq: u64) -> Option<(Mail, Left)> {
         let loaded = outbox::load(&self.site.database, destination.clone(), seq).await;
@@ -142,8 +200,7 @@ impl Inner {
         let mail = left.copy.content().and_then(|content| self.mail_of(&left, content));
         if mail.is_none() {
             tracing::error!(%destination, seq, "a copy of what was left is damaged; check the disk");
-            self.give_up(destination, seq, "the copy was altered on this node's disk".to_owned())
-                .await;
+            self.give_up(destination, seq).await;
         }
         Some((mail?, left))
     }
@@ -158,14 +215,25 @@ impl Inner {
             authorization: left.copy.authorization.clone(),
             body,
         };
-        Mail::read(outgoing, &self.site.identity).ok()
+        Mail::of_copy(outgoing).ok()
     }
 
-    async fn give_up(&self, destination: &ServerName, seq: u64, reason: String) {
-        let refused = outbox::refused(&self.site.database, destination.clone(), seq, reason);
-        if let Err(error) = refused.await {
+    async fn note_vain(&self, destination: &ServerName, seq: u64, vain: Vain) {
+        let (now, random) = (self.site.clock.now(), self.site.dice.fraction());
+        let of = (destination.clone(), seq);
+        let noted = outbox::sent_in_vain(&self.site.database, of, vain, (now, random)).await;
+        if let Err(error) = noted {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, %destination, seq, "that a copy was refused can't be kept");
+            tracing::warn!(error, %destination, seq, "that a copy was sent in vain can't be kept");
+        }
+    }
+
+    async fn give_up(&self, destination: &ServerName, seq: u64) {
+        let until = self.site.clock.now().after(TIME_TO_LIVE);
+        let damaged = outbox::damaged(&self.site.database, destination.clone(), seq, until);
+        if let Err(error) = damaged.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, %destination, seq, "that a copy is damaged can't be kept");
         }
     }
 

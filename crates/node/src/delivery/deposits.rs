@@ -26,7 +26,7 @@ use crate::outbox::copy::is_lasting;
 use crate::outbox::{KeptCopy, OutboxSettings};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
-use crate::store::outbox::Kept;
+use crate::store::outbox::{Kept, Word};
 
 /// Bytes of a relay's answer: a receipt, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -275,10 +275,10 @@ impl Deposits {
         let Some(account) = account else { return };
         let now = self.site.clock.now();
         let bytes_max = self.outbox.current().bytes_max;
-        // Whose word does not count gives the homeserver no cause to let go of its mail.
-        let is_believed = !account.distrusted.contains(&relay.name);
-        let copy = if is_believed { account.copy() } else { None };
-        let kept = copy.map(|copy| Kept { copy, bytes_max });
+        // Whose word does not count is asked all the same what became of the mail: so it can show that it keeps it.
+        let is_distrusted = account.distrusted.contains(&relay.name);
+        let word = if is_distrusted { Word::DoesNotCount } else { Word::Counts };
+        let kept = account.copy().map(|copy| Kept { copy, bytes_max, word });
         // The name is enough, although a record may borrow a name for another place: what is entered concerns mail for the
         // server alone that signed the record and so chose that place.
         let line = (destination.clone(), account.seq);
@@ -302,9 +302,11 @@ impl Deposits {
         Err(Refusal {
             relay: relay.name.clone(),
             destination: deposit.destination.clone(),
-            reason: "it says that it took it, but it lost mail again and again, so that its word does not count until mail \
-                     arrives through it"
-                .to_owned(),
+            reason: format!(
+                "it says that it took it, but it lost mail again and again, so that its word does not count until mail \
+                 arrives through it, a day passes, or you say so: restante relays trust {} {}",
+                deposit.destination, relay.name
+            ),
             full: None,
             rests_until: None,
             lasting: Lasting::Temporary,

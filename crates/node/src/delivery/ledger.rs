@@ -38,6 +38,17 @@ pub(crate) struct Line {
     pub(crate) delivered_at: Option<Timestamp>,
     /// Who holds it.
     pub(crate) holders: BTreeSet<ServerName>,
+    /// Whether a copy of it is kept.
+    pub(crate) copy: CopyState,
+}
+
+/// Whether a copy of a transaction is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CopyState {
+    /// It is.
+    Kept,
+    /// None was made, or it is gone.
+    None,
 }
 
 impl Line {
@@ -83,8 +94,12 @@ mod tests {
 
     #[test]
     fn an_own_delivery_says_more_than_a_relay() {
-        let mut line =
-            Line { place: place(None, 0, NOW), delivered_at: None, holders: BTreeSet::new() };
+        let mut line = Line {
+            place: place(None, 0, NOW),
+            delivered_at: None,
+            holders: BTreeSet::new(),
+            copy: CopyState::None,
+        };
         assert_eq!(line.state(), LedgerState::Pending);
         line.holders.insert("r.test".parse().unwrap());
         assert_eq!(line.state(), LedgerState::Relayed(line.holders.clone()));

@@ -11,12 +11,13 @@ use restante_federation_proto::{
 };
 use restante_relay_api::endpoints::{MEMBER_PREFIX, WAYBILL_HEADER};
 use restante_relay_api::{
-    Capsule, Content, DepositBodyError, Extras, Proof, ProofError, REQUEST_ID_HEADER, RequestId,
-    Waybill, hex,
+    Capsule, Content, DepositBodyError, Extras, Proof, ProofClaim, ProofError, REQUEST_ID_HEADER,
+    RequestId, Waybill, hex,
 };
 
 use super::deposits::Account;
 use super::ledger::Place;
+use crate::outbox::copy::is_lasting;
 use crate::store::ledger::Transaction;
 
 /// A `PUT /send` as it came from the homeserver.
@@ -76,6 +77,19 @@ impl Mail {
         let content = Content::parse(outgoing.body.clone())?;
         let proof = proof(&outgoing, &content, identity);
         Ok(Self { outgoing, content, proof })
+    }
+
+    /// Reads a copy of what was read so before. Its signature was the homeserver's then: that its key has changed since is
+    /// for its recipient to judge.
+    pub(crate) fn of_copy(outgoing: Outgoing) -> Result<Self, DepositBodyError> {
+        let content = Content::parse(outgoing.body.clone())?;
+        let proof = fitting_proof(&outgoing, &content).map(|(proof, _)| proof);
+        Ok(Self { outgoing, content, proof })
+    }
+
+    /// Whether a copy of it is worth keeping.
+    pub(super) fn is_lasting(&self) -> bool {
+        is_lasting(&self.outgoing.body)
     }
 
     /// Whom it is for.
@@ -200,6 +214,16 @@ fn proof(
     content: &Content,
     identity: &Identity,
 ) -> Result<Proof, NotRelayable> {
+    let (proof, claim) = fitting_proof(outgoing, content)?;
+    claim.verify(content, &identity.key.public_key())?;
+    Ok(proof)
+}
+
+/// The signature as a proof of this content for this destination, by whatever key.
+fn fitting_proof(
+    outgoing: &Outgoing,
+    content: &Content,
+) -> Result<(Proof, ProofClaim), NotRelayable> {
     let own_members = members(content.canonical()).unwrap_or_default();
     if own_members.iter().any(|member| member.name.starts_with(MEMBER_PREFIX)) {
         return Err(NotRelayable::OwnMembers);
@@ -210,6 +234,5 @@ fn proof(
     };
     let claim = proof.claim()?;
     claim.check_fit(&outgoing.destination, &outgoing.txn_id, content)?;
-    claim.verify(content, &identity.key.public_key())?;
-    Ok(proof)
+    Ok((proof, claim))
 }

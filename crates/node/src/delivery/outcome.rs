@@ -65,6 +65,13 @@ pub(crate) fn outcome(
     }
 }
 
+/// Whether a refusal is about what is in the transaction, so that the same is refused whenever it comes. What concerns keys
+/// and permissions passes: the destination may lack our key for a moment, and a page is not its word.
+pub(crate) fn is_about_content(refusal: &MatrixRefusal) -> bool {
+    let codes = ["M_TOO_LARGE", "M_BAD_JSON", "M_NOT_JSON"];
+    refusal.errcode.as_deref().is_some_and(|code| codes.contains(&code))
+}
+
 /// Whether an answer shows that a Matrix server is up.
 pub(crate) fn is_sign_of_life(outcome: Outcome) -> bool {
     match outcome {
@@ -112,6 +119,15 @@ mod tests {
         assert_eq!(of(429, "slow down"), busy(7));
         let silent = outcome(StatusCode::TOO_MANY_REQUESTS, &MatrixRefusal::default(), None);
         assert_eq!(silent, Outcome::Busy { retry_after: BUSY_WAIT_DEFAULT });
+    }
+
+    #[test]
+    fn only_what_concerns_the_content_is_refused_for_good() {
+        let about = |body: &str| is_about_content(&MatrixRefusal::parse(body.as_bytes()));
+        assert!(about(r#"{"errcode":"M_TOO_LARGE"}"#) && about(r#"{"errcode":"M_BAD_JSON"}"#));
+        for body in ["<html>", r#"{"errcode":"M_FORBIDDEN"}"#, r#"{"errcode":"M_UNAUTHORIZED"}"#] {
+            assert!(!about(body), "{body}");
+        }
     }
 
     #[test]

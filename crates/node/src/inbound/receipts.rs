@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::request::Parts;
 use restante_federation::authenticate;
 use restante_federation_proto::{ErrorCode, MatrixError};
-use restante_relay_api::{DELIVERY_RECEIPT_EDU, DeliveryReceipt};
+use restante_relay_api::{DELIVERY_RECEIPT_EDU, DeliveryReceipt, RECEIPTS_BYTES_MAX};
 
 use super::{Door, json, refuse};
 use crate::relay_records::hearsay::Meeting;
@@ -17,12 +17,9 @@ use crate::store::outbox;
 /// When a sender may try again whose receipt could not be kept.
 const STORE_RETRY: Duration = Duration::from_secs(60);
 
-/// Bytes of a transaction that holds receipts and nothing else: 500 deliveries with 50 events each.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// The answer to a transaction of receipts, once what they say is durable; `None` for all other mail.
 pub(super) async fn take(door: &Door, parts: &Parts, body: &Bytes) -> Option<Response> {
-    if body.len() > BYTES_MAX || !mentions(body) {
+    if body.len() > RECEIPTS_BYTES_MAX || !mentions(body) {
         return None;
     }
     let receipts = DeliveryReceipt::in_transaction(body)?;

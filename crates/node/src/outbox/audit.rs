@@ -1,8 +1,10 @@
 //! Asks relays what became of what they took.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use http::Method;
 use restante_federation::{Patience, Peer};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
@@ -17,7 +19,7 @@ use super::rule::{Blame, HolderStep, holder_step};
 use super::trust::Judgement;
 use crate::backoff::backoff;
 use crate::relay_call::{Call, CallError, ClockOffset, call};
-use crate::store::outbox::audit::{self, Intervals, ToAsk};
+use crate::store::outbox::audit::{self, Holding, Intervals, ToAsk};
 
 /// How long a relay may take: it looks up a few hundred keys.
 const PATIENCE: Patience =
@@ -41,18 +43,45 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// How long a relay without the endpoint is not asked: it may be upgraded.
 const UNKNOWN_REST: Duration = Duration::from_secs(24 * 3600);
 
-/// What is remembered of relays while the node runs.
+/// How long one relay is asked in one round: whoever answers slowly holds up the others' questions no longer.
+const TURN_TIME: Duration = Duration::from_secs(60);
+
+/// Relays of which something is remembered before those that do not rest are forgotten.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// Relays that are asked at once.
+const AT_ONCE: usize = 8;
+
+/// How long a relay may be silent before what it holds is left elsewhere as well: longer than a reboot or an upgrade, and
+/// short beside the time that its recipient may be away.
+const SILENT_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// What is remembered of relays while the node runs, by where they are: a record may borrow a name.
 #[derive(Default)]
 struct Memory {
-    /// Relays that did not answer, or know no such question: failures, and until when they are left alone.
-    resting: HashMap<ServerName, (u32, Timestamp)>,
-    offsets: HashMap<ServerName, ClockOffset>,
+    of: Mutex<HashMap<Peer, Known>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// Questions in a row that it did not answer, and since when.
+    failures: u32,
+    failing_since: Option<Timestamp>,
+    /// Until when it is not asked.
+    rests_until: Option<Timestamp>,
+    offset: ClockOffset,
+}
+
+/// A relay with those whose mail it is to be asked about.
+struct Visit {
+    relay: Peer,
+    destinations: Vec<ServerName>,
 }
 
 pub(super) async fn run(outbox: &Outbox) {
-    let mut memory = Memory::default();
+    let memory = Memory::default();
     loop {
-        let wait = match outbox.round(&mut memory).await {
+        let wait = match outbox.round(&memory).await {
             Ok(next) => next.map_or(SLEEP_MAX, |next| next.since(outbox.site.clock.now())),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -68,56 +97,79 @@ pub(super) async fn run(outbox: &Outbox) {
 
 impl Outbox {
     /// Asks each relay whose time has come; when the next one's does.
-    async fn round(&self, memory: &mut Memory) -> Result<Option<Timestamp>, StoreError> {
+    async fn round(&self, memory: &Memory) -> Result<Option<Timestamp>, StoreError> {
         let settings = self.settings.current();
         // Not all nodes that left mail at one time ask at one time.
         let then = settings.audit_interval.mul_f64(0.8 + 0.2 * self.site.dice.fraction());
         let intervals = Intervals { first: settings.audit_after, then };
-        let relays = audit::relays(&self.site.database, intervals).await?;
-        memory.retain(&relays);
-        let mut next = None;
-        for (relay, due_at) in relays {
-            let now = self.site.clock.now();
-            let rests_until = memory.resting.get(&relay).map(|(_, until)| *until);
-            let at = rests_until.map_or(due_at, |until| until.max(due_at));
-            if at > now {
-                next = Some(next.map_or(at, |next: Timestamp| next.min(at)));
-            } else {
-                self.audit(&relay, memory).await?;
+        let holdings = audit::holdings(&self.site.database, intervals).await?;
+        let now = self.site.clock.now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            holdings.into_iter().partition(|holding| holding.ask_at <= now);
+        let mut next = later.into_iter().map(|holding| holding.ask_at).min();
+        let mut visits = Vec::new();
+        for visit in self.visits(due).await? {
+            match memory.of(&visit.relay).rests_until.filter(|until| *until > now) {
+                Some(until) => next = Some(next.map_or(until, |next| next.min(until))),
+                None => visits.push(visit),
             }
         }
+        let asking = stream::iter(visits).map(|visit| self.audit(visit, memory));
+        let asked: Vec<Result<(), StoreError>> = asking.buffer_unordered(AT_ONCE).collect().await;
+        asked.into_iter().collect::<Result<(), _>>()?;
         Ok(next)
+    }
+
+    /// Where these relays are for their destinations. Who is no relay of the destination any longer is nobody to ask, and the
+    /// destination looks for its mail elsewhere: so what it holds is left elsewhere as well.
+    async fn visits(&self, due: Vec<Holding>) -> Result<Vec<Visit>, StoreError> {
+        let mut visits: Vec<Visit> = Vec::new();
+        for Holding { relay, destination, .. } in due {
+            // What can't be read says nothing against the relay, which is asked in another round.
+            let Ok(holding) = self.site.relays.holding(&destination).await else { continue };
+            let Some(peer) = holding.into_iter().find(|peer| peer.name == relay) else {
+                self.doubt(&relay, &destination, "its recipient names it no longer").await?;
+                let now = self.site.clock.now();
+                audit::not_asked(&self.site.database, (relay, destination), now).await?;
+                continue;
+            };
+            match visits.iter_mut().find(|visit| visit.relay == peer) {
+                Some(visit) => visit.destinations.push(destination),
+                None => visits.push(Visit { relay: peer, destinations: vec![destination] }),
+            }
+        }
+        Ok(visits)
     }
 
     /// Asks one relay about all that it was not asked about since the interval, and about everything as soon as it does not
     /// know something.
-    async fn audit(&self, relay: &ServerName, memory: &mut Memory) -> Result<(), StoreError> {
+    async fn audit(&self, visit: Visit, memory: &Memory) -> Result<(), StoreError> {
+        let Visit { relay, destinations } = visit;
         let settings = self.settings.current();
-        let begun = self.site.clock.now();
+        let (begun, turn) = (self.site.clock.now(), Instant::now());
         let mut asked_since = begun.before(settings.audit_interval.mul_f64(0.8));
-        let turn = Instant::now();
+        let database = &self.site.database;
         while turn.elapsed() < TURN_TIME {
-            let page = audit::to_ask(&self.site.database, relay.clone(), asked_since, LEFT_MAX);
-            let page = page.await?;
+            let name = relay.name.clone();
+            let page = audit::to_ask(database, name, &destinations, asked_since, LEFT_MAX).await?;
             if page.is_empty() {
-                memory.resting.remove(relay);
                 return Ok(());
             }
-            for (peer, asked) in self.by_place(relay, page).await {
-                let Some(peer) = peer else {
-                    self.enter(relay, asked.into_iter().map(unasked).collect()).await?;
-                    continue;
-                };
-                match self.ask(&peer, &asked, memory).await {
-                    Ok(answers) => {
-                        if self.enter(relay, answers).await? {
-                            asked_since = begun;
+            match self.ask(&relay, &page, memory).await {
+                Ok(answers) => {
+                    memory.answered(&relay);
+                    if self.enter(&relay.name, answers).await? {
+                        asked_since = begun;
+                    }
+                }
+                Err(error) => {
+                    let silent_for = memory.rest(&relay, &error, self);
+                    if silent_for >= SILENT_MAX {
+                        for destination in &destinations {
+                            self.doubt(&relay.name, destination, "it does not answer").await?;
                         }
                     }
-                    Err(error) => {
-                        memory.rest(relay, &error, self);
-                        return Ok(());
-                    }
+                    return Ok(());
                 }
             }
         }
@@ -125,41 +177,39 @@ impl Outbox {
         Ok(())
     }
 
-    /// The transactions by where the relay of that name is for their destination: a record may borrow a name. Where it is no
-    /// longer known as a relay, there is nobody to ask.
-    async fn by_place(
+    /// Counts what `relay` holds for `destination` as held by nobody, so that it is left with the others too.
+    async fn doubt(
         &self,
         relay: &ServerName,
-        page: Vec<ToAsk>,
-    ) -> Vec<(Option<Peer>, Vec<ToAsk>)> {
-        let mut peers: BTreeMap<ServerName, Option<Peer>> = BTreeMap::new();
-        let mut places: Vec<(Option<Peer>, Vec<ToAsk>)> = Vec::new();
-        for asked in page {
-            let destination = &asked.destination;
-            if !peers.contains_key(destination) {
-                let holding = self.site.relays.holding(destination).await.unwrap_or_default();
-                let peer = holding.into_iter().find(|peer| peer.name == *relay);
-                peers.insert(destination.clone(), peer);
-            }
-            let peer = peers.get(destination).cloned().flatten();
-            match places.iter_mut().find(|(there, _)| *there == peer) {
-                Some((_, all)) => all.push(asked),
-                None => places.push((peer, vec![asked])),
+        destination: &ServerName,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let mut doubted = 0;
+        loop {
+            let of = (relay.clone(), destination.clone());
+            let now = self.site.clock.now();
+            match audit::doubt(&self.site.database, of, now).await? {
+                0 => break,
+                more => doubted += more,
             }
         }
-        places
+        if doubted > 0 {
+            tracing::warn!(%relay, %destination, doubted, why, "what the relay holds is left with the other relays as well");
+            self.site.bells.copies.notify_one();
+        }
+        Ok(())
     }
 
     async fn ask(
         &self,
         relay: &Peer,
         asked: &[ToAsk],
-        memory: &mut Memory,
+        memory: &Memory,
     ) -> Result<Vec<(ToAsk, HolderStep)>, CallError> {
         let answer = match self.call(relay, asked, memory).await {
             Err(CallError::Clock { theirs }) => {
                 let offset = ClockOffset::between(self.site.clock.now(), theirs);
-                memory.offsets.insert(relay.name.clone(), offset);
+                memory.keep_offset(relay, offset);
                 self.call(relay, asked, memory).await?
             }
             answer => answer?,
@@ -183,7 +233,7 @@ impl Outbox {
         asked: &[ToAsk],
         memory: &Memory,
     ) -> Result<bytes::Bytes, CallError> {
-        let offset = memory.offsets.get(&relay.name).copied().unwrap_or_default();
+        let offset = memory.of(relay).offset;
         let ask = asked.iter().map(|asked| LeftTransaction {
             destination: asked.destination.clone(),
             txn_id: asked.txn_id.clone(),
@@ -211,7 +261,8 @@ impl Outbox {
         relay: &ServerName,
         answers: Vec<(ToAsk, HolderStep)>,
     ) -> Result<bool, StoreError> {
-        let lost = answers.iter().filter(|(_, step)| matches!(step, HolderStep::Lost(_))).count();
+        let is_lost = |step: &HolderStep| matches!(step, HolderStep::Lost(_) | HolderStep::RanOut);
+        let lost = answers.iter().filter(|(_, step)| is_lost(step)).count();
         let is_blamed = answers.iter().any(|(_, step)| *step == HolderStep::Lost(Blame::Relays));
         let (asked, now) = (answers.len(), self.site.clock.now());
         let worst = audit::answered(&self.site.database, relay.clone(), answers, now).await?;
@@ -220,37 +271,59 @@ impl Outbox {
             self.site.bells.copies.notify_one();
         }
         if let Some((Judgement::Distrusted, destination)) = worst {
-            tracing::error!(%relay, %destination, "the relay lost mail again and again: its word does not count as sent for this destination until mail arrives through it; ask its operator, or leave mail elsewhere with `restante relays add`");
+            tracing::error!(%relay, %destination, "the relay lost mail again and again: its word does not count as sent for this destination until mail arrives through it, or it keeps what it gets a day later; ask its operator, leave mail elsewhere with `restante relays add`, or say that its word counts with `restante relays trust`");
         }
         Ok(is_blamed)
     }
 }
 
-/// There is nobody to ask: as if it had not answered.
-fn unasked(asked: ToAsk) -> (ToAsk, HolderStep) {
-    (asked, HolderStep::AskAgain)
-}
-
 impl Memory {
-    fn rest(&mut self, relay: &ServerName, error: &CallError, outbox: &Outbox) {
-        let (now, site) = (outbox.site.clock.now(), &outbox.site);
+    fn of(&self, relay: &Peer) -> Known {
+        self.lock().get(relay).copied().unwrap_or_default()
+    }
+
+    fn keep_offset(&self, relay: &Peer, offset: ClockOffset) {
+        self.lock().entry(relay.clone()).or_default().offset = offset;
+    }
+
+    fn answered(&self, relay: &Peer) {
+        let mut known = self.lock();
+        // What is as it is with everybody is not remembered: there are names without end.
+        if let Some(one) = known.remove(relay)
+            && !one.offset.is_none()
+        {
+            known.insert(relay.clone(), Known { offset: one.offset, ..Known::default() });
+        }
+    }
+
+    /// The relay is left alone for a while; for how long it has been silent.
+    fn rest(&self, relay: &Peer, error: &CallError, outbox: &Outbox) -> Duration {
+        let (now, random) = (outbox.site.clock.now(), outbox.site.dice.fraction());
         let interval = outbox.settings.current().audit_interval;
-        let (failures, until) = self.resting.entry(relay.clone()).or_insert((0, now));
-        *failures += 1;
+        let mut all = self.lock();
+        let known = all.entry(relay.clone()).or_default();
+        known.failures = known.failures.saturating_add(1);
         // What answers in the place of a relay that is away may say 404 as well: only the relay's own word counts for long.
         let wait = if matches!(error, CallError::Unknown) {
             UNKNOWN_REST
         } else {
-            backoff(*failures, RETRY_FIRST.min(interval), interval, site.dice.fraction())
+            backoff(known.failures, RETRY_FIRST.min(interval), interval, random)
         };
-        *until = now.after(wait);
-        tracing::debug!(%relay, %error, "the relay was asked in vain what became of mail");
+        known.rests_until = Some(now.after(wait));
+        tracing::debug!(relay = %relay.name, %error, "the relay was asked in vain what became of mail");
+        if error.is_perhaps_unknown() {
+            // Relays without the question answer so for ever, and hold what they took.
+            known.failing_since = None;
+        }
+        let since = *known.failing_since.get_or_insert(now);
+        // Relays of destinations for which nothing is left are forgotten when they have rested.
+        if all.len() > REMEMBERED_MAX {
+            all.retain(|_, known| known.rests_until.is_some_and(|until| until > now));
+        }
+        now.since(since)
     }
 
-    /// Forgets relays that hold nothing.
-    fn retain(&mut self, relays: &[(ServerName, Timestamp)]) {
-        let holds = |relay: &ServerName| relays.iter().any(|(name, _)| name == relay);
-        self.resting.retain(|relay, _| holds(relay));
-        self.offsets.retain(|relay, _| holds(relay));
+    fn lock(&self) -> MutexGuard<'_, HashMap<Peer, Known>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

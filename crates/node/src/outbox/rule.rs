@@ -16,6 +16,24 @@ const LOOK_FIRST: Duration = Duration::from_secs(60);
 /// ... up to this: some thirty requests a day to a server that stays dark.
 const LOOK_MAX: Duration = Duration::from_secs(3600);
 
+/// The longest wait after a destination refused a copy: others may be taken, and each refusal is one copy's.
+const REFUSED_MAX: Duration = Duration::from_secs(300);
+
+/// A copy that was sent in vain so often stands back for those behind it, ...
+const STANDS_BACK_AFTER: u32 = 3;
+
+/// ... first for this long, ...
+const BACK_FIRST: Duration = Duration::from_secs(300);
+
+/// ... one that was refused for this long: whoever lacks our key for a moment has it an hour later, ...
+const BACK_REFUSED: Duration = Duration::from_secs(3600);
+
+/// ... and none for longer.
+const BACK_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// By how much a relay's clock and ours may differ at the end of the time that it named.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
 /// A relay that does not know what it took less than this ago is asked once more: its 200 and our question may have
 /// crossed.
 const CROSSING: Duration = Duration::from_secs(2);
@@ -26,8 +44,8 @@ const KEPT_MIN: Duration = Duration::from_secs(3600);
 /// What is known of a destination with copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outlook {
-    /// When the oldest copy was left.
-    pub(crate) oldest_at: Timestamp,
+    /// When the oldest copy was left of those that may be sent.
+    pub(crate) oldest_at: Option<Timestamp>,
     /// Whether copies are due before their time: nobody is known to hold them, or they are missed.
     pub(crate) wanted: Wanted,
     /// Since when the destination answers us, if it does.
@@ -41,8 +59,32 @@ pub(crate) struct Outlook {
 pub(crate) struct Failed {
     /// When.
     pub(crate) at: Timestamp,
-    /// Until when no other is made, unless the destination comes back before.
+    /// Until when no other is made.
     pub(crate) until: Timestamp,
+    /// What it was that failed.
+    pub(crate) what: Failure,
+}
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The destination did not answer: it is tried again as soon as it does.
+    Silence,
+    /// It did not take a copy: that other mail gets through is no reason to try again.
+    Copy,
+    /// It refused a copy.
+    Refusal,
+}
+
+/// Why a copy was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// The destination did not answer, or failed.
+    Failed,
+    /// It refused it, for a reason that may pass.
+    Refused,
+    /// It refuses what is in it.
+    Unfit,
 }
 
 /// Whether copies are due at once.
@@ -59,6 +101,8 @@ pub(crate) enum Wanted {
 pub(crate) enum Step {
     /// Nothing before this time.
     Wait(Timestamp),
+    /// Nothing before a copy may be sent.
+    Rest,
     /// Find out whether it answers.
     Look,
     /// Send what is wanted, and what was left at this time or before.
@@ -70,9 +114,13 @@ pub(crate) enum Step {
 
 /// The next step at `now`; who has not confirmed for `confirm_wait` is not waited for any longer.
 pub(crate) fn next_step(outlook: &Outlook, confirm_wait: Duration, now: Timestamp) -> Step {
-    let ripe_at = outlook.oldest_at.after(confirm_wait);
+    let Some(oldest_at) = outlook.oldest_at else { return Step::Rest };
+    let ripe_at = oldest_at.after(confirm_wait);
     let is_wanted = outlook.wanted == Wanted::Some;
-    let is_back = |failed: &Failed| outlook.online_since.is_some_and(|since| since > failed.at);
+    let is_back = |failed: &Failed| {
+        failed.what == Failure::Silence
+            && outlook.online_since.is_some_and(|since| since > failed.at)
+    };
     if let Some(failed) = outlook.failed.filter(|failed| !is_back(failed) && failed.until > now) {
         return Step::Wait(failed.until);
     }
@@ -92,9 +140,26 @@ pub(crate) fn next_step(outlook: &Outlook, confirm_wait: Duration, now: Timestam
     }
 }
 
-/// When to look for a destination again that did not answer so many times.
-pub(crate) fn look_again(failures: u32, now: Timestamp, random: f64) -> Timestamp {
-    now.after(backoff(failures, LOOK_FIRST, LOOK_MAX, random))
+/// When to look for a destination again that did not answer, or take what it was sent, so many times.
+pub(crate) fn look_again(what: Failure, failures: u32, now: Timestamp, random: f64) -> Timestamp {
+    let max = if what == Failure::Refusal { REFUSED_MAX } else { LOOK_MAX };
+    now.after(backoff(failures, LOOK_FIRST, max, random))
+}
+
+/// Until when a copy stands back that was sent in vain so many times; without, it keeps its place.
+pub(crate) fn send_after(
+    why: NotSent,
+    failures: u32,
+    now: Timestamp,
+    random: f64,
+) -> Option<Timestamp> {
+    let wait = match why {
+        NotSent::Failed if failures < STANDS_BACK_AFTER => return None,
+        NotSent::Failed => backoff(failures - STANDS_BACK_AFTER + 1, BACK_FIRST, BACK_MAX, random),
+        NotSent::Refused => backoff(failures, BACK_REFUSED, BACK_MAX, random),
+        NotSent::Unfit => BACK_MAX,
+    };
+    Some(now.after(wait))
 }
 
 /// What a relay's answer says of one transaction.
@@ -108,6 +173,8 @@ pub(crate) enum HolderStep {
     AskAgain,
     /// The relay does not have it.
     Lost(Blame),
+    /// The relay kept it for as long as it said in its receipt: nobody wants it to lie at relays for longer.
+    RanOut,
 }
 
 /// Whether a loss speaks against the relay.
@@ -115,7 +182,7 @@ pub(crate) enum HolderStep {
 pub(crate) enum Blame {
     /// It should still have it.
     Relays,
-    /// It said that it keeps it no longer than until now.
+    /// It gave no receipt, and may keep nothing for so long.
     Nobodys,
 }
 
@@ -130,10 +197,16 @@ pub(crate) fn holder_step(
         LeftState::Held => HolderStep::Holds,
         LeftState::Gone => HolderStep::Collected,
         LeftState::Unknown if now < since.after(CROSSING) => HolderStep::AskAgain,
-        LeftState::Unknown if now < expires_at.unwrap_or(since.after(KEPT_MIN)) => {
-            HolderStep::Lost(Blame::Relays)
+        LeftState::Unknown => {
+            // A receipt that ends at once is no excuse.
+            let floor = since.after(KEPT_MIN);
+            let kept_until = expires_at.map_or(floor, |expires_at| expires_at.max(floor));
+            match expires_at {
+                _ if now.after(CLOCK_TOLERANCE) < kept_until => HolderStep::Lost(Blame::Relays),
+                Some(_) => HolderStep::RanOut,
+                None => HolderStep::Lost(Blame::Nobodys),
+            }
         }
-        LeftState::Unknown => HolderStep::Lost(Blame::Nobodys),
     }
 }
 
@@ -151,7 +224,7 @@ mod tests {
 
     fn outlook(oldest_at: u64, online_since: Option<u64>) -> Outlook {
         let online_since = online_since.map(at);
-        Outlook { oldest_at: at(oldest_at), wanted: Wanted::None, online_since, failed: None }
+        Outlook { oldest_at: Some(at(oldest_at)), wanted: Wanted::None, online_since, failed: None }
     }
 
     #[test]
@@ -168,7 +241,7 @@ mod tests {
         assert_eq!(next_step(&wanted, WAIT, at(901)), Step::Send { left_by: None });
         let silent = Outlook { online_since: None, ..wanted };
         assert_eq!(next_step(&silent, WAIT, at(1)), Step::Look);
-        let failed = Some(Failed { at: at(910), until: at(960) });
+        let failed = Some(Failed { at: at(910), until: at(960), what: Failure::Silence });
         let looked = Outlook { failed, ..silent };
         assert_eq!(next_step(&looked, WAIT, at(911)), Step::Wait(at(960)));
         assert_eq!(next_step(&looked, WAIT, at(960)), Step::Look);
@@ -176,6 +249,22 @@ mod tests {
         assert_eq!(next_step(&busy, WAIT, at(911)), Step::Wait(at(960)));
         let back = Outlook { online_since: Some(at(920)), ..busy };
         assert_eq!(next_step(&back, WAIT, at(921)), Step::Send { left_by: None });
+        let failed = Some(Failed { at: at(910), until: at(960), what: Failure::Copy });
+        let takes_others = Outlook { failed, ..back };
+        assert_eq!(next_step(&takes_others, WAIT, at(921)), Step::Wait(at(960)));
+    }
+
+    #[test]
+    fn a_copy_that_is_never_taken_stands_back_for_longer_each_time_and_at_once_if_it_is_refused() {
+        let after = |why, failures| send_after(why, failures, at(0), 1.0);
+        assert_eq!(after(NotSent::Failed, 2), None);
+        assert_eq!(after(NotSent::Failed, 3), Some(at(300)));
+        assert_eq!(after(NotSent::Failed, 4), Some(at(600)));
+        assert_eq!(after(NotSent::Refused, 1), Some(at(3600)));
+        assert_eq!(after(NotSent::Refused, 99), Some(at(24 * 3600)));
+        assert_eq!(after(NotSent::Unfit, 1), Some(at(24 * 3600)));
+        let rests = Outlook { oldest_at: None, ..outlook(0, Some(0)) };
+        assert_eq!(next_step(&rests, WAIT, at(10_000)), Step::Rest);
     }
 
     #[test]
@@ -189,7 +278,7 @@ mod tests {
         let (mut now, mut looks) = (at(0), 0);
         while now < at(24 * 3600) {
             looks += 1;
-            now = look_again(looks, now, 0.5);
+            now = look_again(Failure::Silence, looks, now, 0.5);
         }
         assert!((20..45).contains(&looks), "{looks}");
     }
@@ -203,22 +292,30 @@ mod tests {
         assert_eq!(step(LeftState::Gone, None, 5), HolderStep::Collected);
         assert_eq!(step(LeftState::Unknown, Some(9000), 1), HolderStep::AskAgain);
         assert_eq!(step(LeftState::Unknown, Some(9000), 8000), HolderStep::Lost(Blame::Relays));
-        assert_eq!(step(LeftState::Unknown, Some(9000), 9000), HolderStep::Lost(Blame::Nobodys));
+        assert_eq!(step(LeftState::Unknown, Some(9000), 8950), HolderStep::RanOut, "its clock");
+        assert_eq!(step(LeftState::Unknown, Some(9000), 9000), HolderStep::RanOut);
+        let at_once = step(LeftState::Unknown, Some(0), 600);
+        assert_eq!(at_once, HolderStep::Lost(Blame::Relays), "a receipt that ends at once");
         assert_eq!(step(LeftState::Unknown, None, 600), HolderStep::Lost(Blame::Relays));
         assert_eq!(step(LeftState::Unknown, None, 3600), HolderStep::Lost(Blame::Nobodys));
+    }
+
+    fn what() -> impl Strategy<Value = Failure> {
+        prop::sample::select(vec![Failure::Silence, Failure::Copy, Failure::Refusal])
     }
 
     proptest! {
         #[test]
         fn nothing_is_sent_before_its_time_and_no_wait_ends_in_the_past(
             oldest_at in 0..10_000u64, online in prop::option::of(0..10_000u64), wanted: bool,
-            failed in prop::option::of((0..10_000u64, 0..10_000u64)), now in 0..20_000u64,
+            failed in prop::option::of((0..10_000u64, 0..10_000u64, what())), now in 0..20_000u64,
         ) {
             let wanted = if wanted { Wanted::Some } else { Wanted::None };
-            let failed = failed.map(|(failed, until)| Failed { at: at(failed), until: at(until) });
+            let failed = failed.map(|(failed, until, what)| Failed { at: at(failed), until: at(until), what });
             let outlook = Outlook { wanted, failed, ..outlook(oldest_at, online) };
             match next_step(&outlook, WAIT, at(now)) {
                 Step::Wait(until) => prop_assert!(until > at(now)),
+                Step::Rest => prop_assert!(false, "there is a copy"),
                 Step::Look => prop_assert!(online.is_none()),
                 Step::Send { left_by: Some(left_by) } => {
                     prop_assert!(left_by.after(WAIT) <= at(now));

@@ -13,6 +13,9 @@ const INCIDENTS_MAX: usize = 3;
 /// Within which time.
 const INCIDENTS_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
+/// How long its word does not count after the last loss. Then it counts for one transaction, of which the relay is asked.
+const DISTRUST: Duration = Duration::from_secs(24 * 3600);
+
 /// What follows from a lost transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Judgement {
@@ -20,7 +23,8 @@ pub(crate) enum Judgement {
     SameIncident,
     /// Another incident.
     Incident,
-    /// One too many: the relay's word does not count until mail that it took after this has arrived through it.
+    /// One too many: the relay's word does not count until mail that it took after this has arrived through it, or it is
+    /// tried again and keeps what it takes.
     Distrusted,
 }
 
@@ -31,6 +35,11 @@ pub(crate) fn judge(earlier: &[Timestamp], left_at: Timestamp, now: Timestamp) -
     }
     let recent = earlier.iter().filter(|incident| now.since(**incident) < INCIDENTS_WITHIN);
     if recent.count() + 1 >= INCIDENTS_MAX { Judgement::Distrusted } else { Judgement::Incident }
+}
+
+/// What lost mail before this time is tried again.
+pub(crate) fn tried_again(now: Timestamp) -> Timestamp {
+    now.before(DISTRUST)
 }
 
 /// Incidents from before this time are forgotten.

@@ -11,6 +11,8 @@ CREATE INDEX ledger_open ON ledger (destination, seq) WHERE delivered_at IS NULL
 ALTER TABLE ledger_holders ADD COLUMN receipt BLOB;
 ALTER TABLE ledger_holders ADD COLUMN asked_at INTEGER;
 ALTER TABLE ledger_holders ADD COLUMN said TEXT CHECK (said IN ('held', 'gone'));
+-- Since when its word that it holds it is not counted on: its recipient names it no longer, or it has been silent for hours.
+ALTER TABLE ledger_holders ADD COLUMN doubted_at INTEGER;
 
 CREATE INDEX ledger_holders_by_relay ON ledger_holders (relay, destination, seq);
 
@@ -19,20 +21,36 @@ CREATE TABLE kept_copies (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     destination   TEXT NOT NULL,
     seq           INTEGER NOT NULL,
-    target        TEXT NOT NULL,
-    authorization TEXT NOT NULL,
-    -- Compressed by zstd, with SHA-256 of what is here.
-    content       BLOB NOT NULL,
-    sha256        BLOB NOT NULL,
     kept_at       INTEGER NOT NULL,
     -- Since when no relay is known to hold it, or its recipient says that it never came.
     wanted_at     INTEGER,
-    -- Why the destination itself would not take it.
+    -- Until when it is not left with relays again.
+    leave_after   INTEGER,
+    -- How often it was sent in vain, and until when others for its destination are sent before it.
+    failures      INTEGER NOT NULL DEFAULT 0,
+    send_after    INTEGER,
+    -- What the destination said when it last refused it.
     refused       TEXT,
+    target        TEXT NOT NULL,
+    authorization TEXT NOT NULL,
+    -- Compressed by zstd, with SHA-256 of what is here. Behind all that is searched: a row can take many pages.
+    sha256        BLOB NOT NULL,
+    content       BLOB NOT NULL,
     UNIQUE (destination, seq)
 ) STRICT;
 
-CREATE INDEX kept_copies_by_destination ON kept_copies (destination, kept_at, wanted_at, refused);
+CREATE INDEX kept_copies_by_destination ON kept_copies (destination, kept_at, wanted_at, leave_after, send_after);
+
+-- So that who misses the same numbers again and again finds nothing to do.
+CREATE INDEX kept_copies_unwanted ON kept_copies (destination, seq) WHERE wanted_at IS NULL;
+
+-- What the copies for each destination take: the largest makes room.
+CREATE TABLE copy_shares (
+    destination TEXT PRIMARY KEY,
+    bytes       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX copy_shares_by_bytes ON copy_shares (bytes);
 
 -- Counters since the database was made, and what all copies take.
 CREATE TABLE outbox_totals (
@@ -46,11 +64,16 @@ INSERT INTO outbox_totals (name, value) VALUES ('copies', 0), ('copy_bytes', 0),
 CREATE TRIGGER kept_copy_comes AFTER INSERT ON kept_copies BEGIN
     UPDATE outbox_totals SET value = value + 1 WHERE name = 'copies';
     UPDATE outbox_totals SET value = value + length(NEW.content) WHERE name = 'copy_bytes';
+    INSERT INTO copy_shares (destination, bytes) SELECT NEW.destination, 0
+        WHERE NOT EXISTS (SELECT 1 FROM copy_shares WHERE destination = NEW.destination);
+    UPDATE copy_shares SET bytes = bytes + length(NEW.content) WHERE destination = NEW.destination;
 END;
 
 CREATE TRIGGER kept_copy_goes AFTER DELETE ON kept_copies BEGIN
     UPDATE outbox_totals SET value = value - 1 WHERE name = 'copies';
     UPDATE outbox_totals SET value = value - length(OLD.content) WHERE name = 'copy_bytes';
+    UPDATE copy_shares SET bytes = bytes - length(OLD.content) WHERE destination = OLD.destination;
+    DELETE FROM copy_shares WHERE destination = OLD.destination AND bytes <= 0;
 END;
 
 -- What is to be confirmed to the origins of mail that came in: the smallest ids make room.

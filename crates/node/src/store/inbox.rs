@@ -96,7 +96,7 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
         insert(connection, mail, now)?;
     } else if mail.is_proven() && mail.place.is_some() {
         complete(connection, mail)?;
-        receipts_due::came_again(connection, &mail.key, now)?;
+        receipts_due::came_again(connection, (&mail.key, &mail.source), now)?;
     }
     Ok(is_first)
 }

@@ -9,7 +9,7 @@ use restante_sqlite::{Database, StoreError};
 
 use super::outbox::{self, Kept};
 use super::{number, timestamp};
-use crate::delivery::ledger::{FORGOTTEN_AT_ONCE, Line, Place, forgotten_before, place};
+use crate::delivery::ledger::{CopyState, FORGOTTEN_AT_ONCE, Line, Place, forgotten_before, place};
 
 /// What identifies a transaction: the same id with other content is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Ledger {
             .await
     }
 
-    /// `relay` holds the transaction; its copy is kept with the first that does, in the same commit.
+    /// `relay` holds the transaction; its copy is kept in the same commit, unless there is one.
     pub(crate) async fn held_by(
         &self,
         (destination, seq): (ServerName, u64),
@@ -104,8 +104,8 @@ impl Ledger {
             .write(move |connection| {
                 connection
                     .prepare_cached(
-                        "INSERT OR IGNORE INTO ledger_holders (destination, seq, relay, since)
-                         VALUES (?1, ?2, ?3, ?4)",
+                        "INSERT INTO ledger_holders (destination, seq, relay, since) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET doubted_at = NULL",
                     )?
                     .execute(params![
                         destination.as_str(),
@@ -114,7 +114,7 @@ impl Ledger {
                         number(now.as_millis())
                     ])?;
                 match &kept {
-                    Some(kept) => outbox::keep(connection, (&destination, seq), &relay, kept, now),
+                    Some(kept) => outbox::keep(connection, (&destination, seq), kept, now),
                     None => Ok(()),
                 }
             })
@@ -154,18 +154,20 @@ pub(super) fn line(
         params![transaction.destination.as_str(), transaction.txn_id, transaction.content_sha256];
     let found = connection
         .prepare_cached(
-            "SELECT seq, first_at, coalesce(delivered_at, confirmed_at) FROM ledger
-             WHERE destination = ?1 AND txn_id = ?2 AND content_sha256 = ?3",
+            "SELECT seq, first_at, coalesce(delivered_at, confirmed_at), EXISTS
+             (SELECT 1 FROM kept_copies WHERE destination = ledger.destination AND seq = ledger.seq)
+             FROM ledger WHERE destination = ?1 AND txn_id = ?2 AND content_sha256 = ?3",
         )?
         .query_row(key, |row| {
             let seq: i64 = row.get(0)?;
             let place = Place { seq: seq.unsigned_abs(), first_at: timestamp(row.get(1)?) };
-            Ok((place, row.get::<_, Option<i64>>(2)?.map(timestamp)))
+            let copy = if row.get::<_, bool>(3)? { CopyState::Kept } else { CopyState::None };
+            Ok((place, row.get::<_, Option<i64>>(2)?.map(timestamp), copy))
         })
         .optional()?;
-    let Some((place, delivered_at)) = found else { return Ok(None) };
+    let Some((place, delivered_at, copy)) = found else { return Ok(None) };
     let holders = holders(connection, &transaction.destination, place.seq)?;
-    Ok(Some(Line { place, delivered_at, holders }))
+    Ok(Some(Line { place, delivered_at, holders, copy }))
 }
 
 fn holders(
@@ -210,7 +212,7 @@ fn add(
             transaction.content_sha256,
             number(now.as_millis())
         ])?;
-    Ok(Line { place, delivered_at: None, holders: BTreeSet::new() })
+    Ok(Line { place, delivered_at: None, holders: BTreeSet::new(), copy: CopyState::None })
 }
 
 fn forget(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {

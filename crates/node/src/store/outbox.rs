@@ -11,24 +11,39 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::inbox::{server_name, time, unsigned};
 use super::ledger::Transaction;
-use super::number;
 use super::seen::millis;
+use super::{number, timestamp};
 use crate::delivery::ledger::Place;
 use crate::outbox::KeptCopy;
+use crate::outbox::rule::{NotSent, send_after};
 
 pub(crate) use confirmed::ErrorSummary;
 pub(in crate::store) use confirmed::confirm;
 
-/// Copies that one step of removing what is too old takes, so that other writes need not wait long.
-const EXPIRY_STEP: u32 = 200;
+/// Copies that one step of removing what is too old, or too much, takes, so that other writes need not wait long.
+const STEP: u32 = 200;
+
+/// Copies that make room for one in its commit: more than one, so that they shrink, and few, so that none waits.
+const EVICTED_AT_ONCE: u32 = 8;
 
 /// A copy that is to be kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     /// It.
     pub(crate) copy: KeptCopy,
-    /// Bytes of all copies; beyond them the oldest go.
+    /// Bytes of all copies; beyond them those of the destination with most of them go, the oldest first.
     pub(crate) bytes_max: u64,
+    /// What the relay's word is worth that took it.
+    pub(crate) word: Word,
+}
+
+/// What a relay's word is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// Who took it has it.
+    Counts,
+    /// It may be lost: a copy is kept so that the relay can be asked, and what was wanted is wanted.
+    DoesNotCount,
 }
 
 /// What waits for one destination.
@@ -36,10 +51,14 @@ pub(crate) struct Kept {
 pub(crate) struct Waiting {
     /// The destination.
     pub(crate) destination: ServerName,
-    /// When the oldest was left.
-    pub(crate) oldest_at: Timestamp,
-    /// Of how many no relay is known to hold them, or their recipient says that they never came.
+    /// When the oldest was left of those that may be sent now.
+    pub(crate) oldest_at: Option<Timestamp>,
+    /// Of how many of these no relay is known to hold them, or their recipient says that they never came.
     pub(crate) wanted: u64,
+    /// How many of that kind may be left with relays now.
+    pub(crate) to_leave: u64,
+    /// When more may be sent or left.
+    pub(crate) next_at: Option<Timestamp>,
 }
 
 /// A copy with its place.
@@ -53,37 +72,55 @@ pub(crate) struct Left {
     pub(crate) copy: KeptCopy,
 }
 
-/// Keeps the copy of what `relay` took just now, the first whose word counts, unless it has arrived. The oldest copies make
-/// room.
+/// Why a copy was sent in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Vain {
+    /// It did not work.
+    Failed,
+    /// The destination refused it with these words.
+    Refused(String),
+    /// Its content is what the destination refused, with these words.
+    Unfit(String),
+}
+
+/// Keeps the copy of what a relay took just now, unless it has arrived or is kept already. Others make room.
 pub(super) fn keep(
     connection: &Connection,
     (destination, seq): (&ServerName, u64),
-    relay: &ServerName,
-    Kept { copy, bytes_max }: &Kept,
+    Kept { copy, bytes_max, word }: &Kept,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO kept_copies (destination, seq, target, authorization, content, sha256, kept_at)
                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE
                EXISTS (SELECT 1 FROM ledger WHERE destination = ?1 AND seq = ?2
-                       AND delivered_at IS NULL AND confirmed_at IS NULL)
-               AND NOT EXISTS (SELECT 1 FROM ledger_holders AS other WHERE destination = ?1 AND seq = ?2 AND relay <> ?8
-                               AND NOT EXISTS (SELECT 1 FROM distrusted_relays AS distrusted
-                                               WHERE distrusted.destination = ?1 AND distrusted.relay = other.relay))";
+                       AND delivered_at IS NULL AND confirmed_at IS NULL)";
     let KeptCopy { target, authorization, compressed, sha256 } = copy;
     let (name, seq) = (destination.as_str(), number(seq));
-    let (at, relay) = (millis(now), relay.as_str());
-    let row = params![name, seq, target, authorization, compressed, sha256, at, relay];
+    let row = params![name, seq, target, authorization, compressed, sha256, millis(now)];
     connection.prepare_cached(sql)?.execute(row)?;
-    let found = "UPDATE kept_copies SET wanted_at = NULL WHERE destination = ?1 AND seq = ?2";
-    connection.prepare_cached(found)?.execute(params![name, seq])?;
-    while total(connection, "copy_bytes")? > *bytes_max {
-        let sql = "DELETE FROM kept_copies WHERE id = (SELECT min(id) FROM kept_copies)";
+    if *word == Word::Counts {
+        let found = "UPDATE kept_copies SET wanted_at = NULL WHERE destination = ?1 AND seq = ?2";
+        connection.prepare_cached(found)?.execute(params![name, seq])?;
+    }
+    evict(connection, *bytes_max, EVICTED_AT_ONCE).map(drop)
+}
+
+/// Lets go of copies beyond `bytes_max`, of the destination with most bytes the oldest first, up to `step`; how many.
+fn evict(connection: &Connection, bytes_max: u64, step: u32) -> rusqlite::Result<usize> {
+    let mut evicted = 0;
+    for _ in 0..step {
+        if total(connection, "copy_bytes")? <= bytes_max {
+            break;
+        }
+        let sql = "DELETE FROM kept_copies WHERE id = (SELECT id FROM kept_copies WHERE destination =
+                   (SELECT destination FROM copy_shares ORDER BY bytes DESC LIMIT 1) ORDER BY kept_at, id LIMIT 1)";
         if connection.prepare_cached(sql)?.execute([])? == 0 {
             break;
         }
-        count(connection, "copies_dropped", 1)?;
+        evicted += 1;
     }
-    Ok(())
+    count(connection, "copies_dropped", evicted)?;
+    Ok(evicted)
 }
 
 /// The destination itself took it: the copy, if there is one, goes.
@@ -121,37 +158,70 @@ fn total(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     connection.prepare_cached(sql)?.query_row([name], |row| unsigned(row, 0))
 }
 
-/// What waits, by destination; without what its destination refused.
-pub(crate) async fn waiting(database: &Database) -> Result<Vec<Waiting>, StoreError> {
+/// What waits at `now`, by destination.
+pub(crate) async fn waiting(
+    database: &Database,
+    now: Timestamp,
+) -> Result<Vec<Waiting>, StoreError> {
     database
-        .read(|connection| {
-            let sql = "SELECT destination, min(kept_at), count(wanted_at) FROM kept_copies
-                       WHERE refused IS NULL GROUP BY destination";
+        .read(move |connection| {
+            let sql = "SELECT destination, min(iif(ifnull(send_after, 0) <= ?1, kept_at, NULL)),
+                       count(iif(ifnull(send_after, 0) <= ?1, wanted_at, NULL)),
+                       count(iif(ifnull(leave_after, 0) <= ?1, wanted_at, NULL)),
+                       min(iif(send_after > ?1, send_after, NULL)),
+                       min(iif(leave_after > ?1 AND wanted_at IS NOT NULL, leave_after, NULL))
+                       FROM kept_copies GROUP BY destination";
             let waiting = |row: &Row<'_>| {
+                let next = [maybe_time(row, 4)?, maybe_time(row, 5)?];
                 Ok(Waiting {
                     destination: server_name(row, 0)?,
-                    oldest_at: time(row, 1)?,
+                    oldest_at: maybe_time(row, 1)?,
                     wanted: unsigned(row, 2)?,
+                    to_leave: unsigned(row, 3)?,
+                    next_at: next.into_iter().flatten().min(),
                 })
             };
-            connection.prepare_cached(sql)?.query_map([], waiting)?.collect()
+            connection.prepare_cached(sql)?.query_map([millis(now)], waiting)?.collect()
         })
         .await
 }
 
-/// The numbers of the first `limit` copies for `destination` that are wanted, or were left at `left_by` or before.
+fn maybe_time(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(index)?.map(timestamp))
+}
+
+/// The numbers of the first `limit` copies for `destination` that may be sent at `now`, and are wanted or were left at
+/// `left_by` or before.
 pub(crate) async fn due(
     database: &Database,
     destination: ServerName,
-    left_by: Option<Timestamp>,
+    (left_by, now): (Option<Timestamp>, Timestamp),
     limit: u32,
 ) -> Result<Vec<u64>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT seq FROM kept_copies WHERE destination = ?1 AND refused IS NULL
+            let sql =
+                "SELECT seq FROM kept_copies WHERE destination = ?1 AND ifnull(send_after, 0) <= ?4
                        AND (wanted_at IS NOT NULL OR kept_at <= ?2) ORDER BY seq LIMIT ?3";
             let left_by = left_by.map_or(-1, millis);
-            let row = params![destination.as_str(), left_by, limit];
+            let row = params![destination.as_str(), left_by, limit, millis(now)];
+            connection.prepare_cached(sql)?.query_map(row, |row| unsigned(row, 0))?.collect()
+        })
+        .await
+}
+
+/// The numbers of the first `limit` copies for `destination` that are wanted and may be left with relays at `now`.
+pub(crate) async fn to_leave(
+    database: &Database,
+    destination: ServerName,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<u64>, StoreError> {
+    database
+        .read(move |connection| {
+            let sql = "SELECT seq FROM kept_copies WHERE destination = ?1 AND wanted_at IS NOT NULL
+                       AND ifnull(leave_after, 0) <= ?2 ORDER BY seq LIMIT ?3";
+            let row = params![destination.as_str(), millis(now), limit];
             connection.prepare_cached(sql)?.query_map(row, |row| unsigned(row, 0))?.collect()
         })
         .await
@@ -191,20 +261,78 @@ pub(crate) async fn load(
         .await
 }
 
-/// The destination itself would not take the copy, or it can't be read any longer: it is not sent again.
-pub(crate) async fn refused(
+/// A copy was sent in vain; when it is sent again follows from how often that was, and others go first until then.
+pub(crate) async fn sent_in_vain(
     database: &Database,
-    destination: ServerName,
-    seq: u64,
-    reason: String,
+    (destination, seq): (ServerName, u64),
+    vain: Vain,
+    (now, random): (Timestamp, f64),
 ) -> Result<(), StoreError> {
     database
         .write(move |connection| {
-            let sql = "UPDATE kept_copies SET refused = ?3 WHERE destination = ?1 AND seq = ?2";
-            let row = params![destination.as_str(), number(seq), reason];
+            let sql =
+                "UPDATE kept_copies SET failures = failures + 1, refused = coalesce(?3, refused)
+                       WHERE destination = ?1 AND seq = ?2 RETURNING failures";
+            let (why, said) = match &vain {
+                Vain::Failed => (NotSent::Failed, None),
+                Vain::Refused(said) => (NotSent::Refused, Some(said)),
+                Vain::Unfit(said) => (NotSent::Unfit, Some(said)),
+            };
+            let (name, seq) = (destination.as_str(), number(seq));
+            let failures = connection
+                .prepare_cached(sql)?
+                .query_row(params![name, seq, said], |row| row.get::<_, u32>(0))
+                .optional()?;
+            let Some(failures) = failures else { return Ok(()) };
+            let after = send_after(why, failures, now, random).map(millis);
+            let sql = "UPDATE kept_copies SET send_after = ?3 WHERE destination = ?1 AND seq = ?2";
+            connection.prepare_cached(sql)?.execute(params![name, seq, after]).map(drop)
+        })
+        .await
+}
+
+/// A copy can't be read any longer: it is kept for its operator to see, and neither sent nor left before `until`.
+pub(crate) async fn damaged(
+    database: &Database,
+    destination: ServerName,
+    seq: u64,
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    database
+        .write(move |connection| {
+            let sql =
+                "UPDATE kept_copies SET refused = 'the copy was altered on this node''s disk',
+                       send_after = ?3, leave_after = ?3 WHERE destination = ?1 AND seq = ?2";
+            let row = params![destination.as_str(), number(seq), millis(until)];
             connection.prepare_cached(sql)?.execute(row).map(drop)
         })
         .await
+}
+
+/// A copy is not left with relays again before `until`; `more` counts as left again.
+pub(crate) async fn leaves_again(
+    database: &Database,
+    (destination, seq): (ServerName, u64),
+    until: Timestamp,
+    more: usize,
+) -> Result<(), StoreError> {
+    database
+        .write(move |connection| {
+            let sql = "UPDATE kept_copies SET leave_after = ?3 WHERE destination = ?1 AND seq = ?2";
+            let row = params![destination.as_str(), number(seq), millis(until)];
+            connection.prepare_cached(sql)?.execute(row)?;
+            count(connection, "left_again", more)
+        })
+        .await
+}
+
+/// Lets go of copies beyond `bytes_max`, one step of it; how many.
+pub(crate) async fn make_room(database: &Database, bytes_max: u64) -> Result<usize, StoreError> {
+    let bytes = database.read(|connection| total(connection, "copy_bytes")).await?;
+    if bytes <= bytes_max {
+        return Ok(0);
+    }
+    database.write(move |connection| evict(connection, bytes_max, STEP)).await
 }
 
 /// Lets go of copies that were left before `before`, one step of it; how many.
@@ -214,17 +342,12 @@ pub(crate) async fn expire(database: &Database, before: Timestamp) -> Result<usi
             // Copies take ids in the order of time, so that the oldest are found without a look at the others.
             let sql = "DELETE FROM kept_copies WHERE kept_at < ?1 AND id IN
                        (SELECT id FROM kept_copies ORDER BY id LIMIT ?2)";
-            let row = params![millis(before), EXPIRY_STEP];
+            let row = params![millis(before), STEP];
             let expired = connection.prepare_cached(sql)?.execute(row)?;
             count(connection, "copies_expired", expired)?;
             Ok(expired)
         })
         .await
-}
-
-/// Counts what was left again.
-pub(crate) async fn left_again(database: &Database) -> Result<(), StoreError> {
-    database.write(|connection| count(connection, "left_again", 1)).await
 }
 
 /// Enters what `from` said of mail that was for it; durable on return.

@@ -89,7 +89,7 @@ pub(super) fn ended(
 /// Mail that is known came again: its origin may not have heard how it ended. What has not ended is confirmed when it does.
 pub(super) fn came_again(
     connection: &Connection,
-    key: &TransactionKey,
+    (key, source): (&TransactionKey, &str),
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let row = params![key.origin.as_str(), key.txn_id, key.sha256];
@@ -109,7 +109,7 @@ pub(super) fn came_again(
         Some("parked") => ConfirmedOutcome::Parked,
         Some(_) => return Ok(()),
     };
-    ended(connection, (key, DIRECT), outcome, &[], now)
+    ended(connection, (key, source), outcome, &[], now)
 }
 
 /// Queues that numbers never came.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::inbox::{server_name, time};
 use super::seen::millis;
-use crate::outbox::trust::{Judgement, forgotten_before, judge};
+use crate::outbox::trust::{Judgement, forgotten_before, judge, tried_again};
 
 /// A transaction that a relay lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,10 @@ pub(super) fn lost(
     let sql = "INSERT INTO relay_strikes (destination, relay, struck_at, txn_id, evidence) VALUES (?1, ?2, ?3, ?4, ?5)";
     let row = params![destination.as_str(), relay.as_str(), millis(now), txn_id, evidence];
     connection.prepare_cached(sql)?.execute(row)?;
+    // Whoever loses mail while it is not believed begins anew.
+    let sql = "UPDATE distrusted_relays SET since = ?3 WHERE destination = ?1 AND relay = ?2";
+    let row = params![destination.as_str(), relay.as_str(), millis(now)];
+    connection.prepare_cached(sql)?.execute(row)?;
     if judgement == Judgement::Distrusted {
         let sql = "INSERT OR IGNORE INTO distrusted_relays (destination, relay, since, reason) VALUES (?1, ?2, ?3, ?4)";
         let row = params![destination.as_str(), relay.as_str(), millis(now), evidence];
@@ -88,20 +92,70 @@ pub(super) fn restore(
         return Ok(());
     }
     tracing::info!(%destination, %relay, "mail arrived through the relay: its word counts again");
+    forgive(connection, destination, relay)
+}
+
+/// `relay` says that it has, or had, what it took at `taken_at`: its word counts again, if that is later than what it lost,
+/// and it has not been believed for as long as a relay is not.
+pub(super) fn kept_its_word(
+    connection: &Connection,
+    (destination, relay): (&ServerName, &ServerName),
+    taken_at: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM distrusted_relays WHERE destination = ?1 AND relay = ?2 AND since < ?3 AND since <= ?4";
+    let (taken_at, before) = (millis(taken_at), millis(tried_again(now)));
+    let row = params![destination.as_str(), relay.as_str(), taken_at, before];
+    if connection.prepare_cached(sql)?.execute(row)? == 0 {
+        return Ok(());
+    }
+    tracing::info!(%destination, %relay, "the relay has kept what it took: its word counts again");
+    forgive(connection, destination, relay)
+}
+
+fn forgive(
+    connection: &Connection,
+    destination: &ServerName,
+    relay: &ServerName,
+) -> rusqlite::Result<()> {
     let sql = "DELETE FROM relay_strikes WHERE destination = ?1 AND relay = ?2";
     connection.prepare_cached(sql)?.execute([destination.as_str(), relay.as_str()]).map(drop)
 }
 
-/// The relays whose word does not count for mail of `destination`.
+/// The operator says that the word of `relay` counts for mail of `destination`; whether it did not before.
+pub(crate) async fn trust(
+    database: &Database,
+    destination: ServerName,
+    relay: ServerName,
+) -> Result<bool, StoreError> {
+    database
+        .write(move |connection| {
+            let sql = "DELETE FROM distrusted_relays WHERE destination = ?1 AND relay = ?2";
+            let pair = [destination.as_str(), relay.as_str()];
+            let was_distrusted = connection.prepare_cached(sql)?.execute(pair)? > 0;
+            forgive(connection, &destination, &relay)?;
+            Ok(was_distrusted)
+        })
+        .await
+}
+
+/// The relays whose word does not count for mail of `destination`. After a while it counts for one transaction with a copy,
+/// and for others as soon as that is known to be there.
 pub(crate) async fn distrusted(
     database: &Database,
     destination: ServerName,
+    now: Timestamp,
 ) -> Result<BTreeSet<ServerName>, StoreError> {
     database
         .read(move |connection| {
-            let sql = "SELECT relay FROM distrusted_relays WHERE destination = ?1";
+            let sql = "SELECT relay FROM distrusted_relays AS distrusted WHERE destination = ?1 AND (since > ?2 OR EXISTS
+                       (SELECT 1 FROM ledger_holders JOIN kept_copies USING (destination, seq)
+                        WHERE destination = ?1 AND relay = distrusted.relay
+                        AND ledger_holders.since > distrusted.since + ?3))";
+            let rest = millis(now).saturating_sub(millis(tried_again(now)));
+            let row = params![destination.as_str(), millis(tried_again(now)), rest];
             let mut statement = connection.prepare_cached(sql)?;
-            let relays = statement.query_map([destination.as_str()], |row| server_name(row, 0))?;
+            let relays = statement.query_map(row, |row| server_name(row, 0))?;
             relays.collect()
         })
         .await

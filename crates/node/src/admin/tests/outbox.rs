@@ -7,7 +7,7 @@ use crate::outbox::KeptCopy;
 use crate::outbox::rule::{Blame, HolderStep};
 use crate::store::ledger::{Ledger, Transaction};
 use crate::store::outbox::audit::{self, ToAsk};
-use crate::store::outbox::{self, Kept};
+use crate::store::outbox::{self, Kept, Word};
 
 /// Three transactions for b.test, left with r.test.
 async fn three_left(site: &InboundSite) {
@@ -18,15 +18,17 @@ async fn three_left(site: &InboundSite) {
         let transaction = Transaction { destination, txn_id, content_sha256 };
         let seq = ledger.enter(transaction, BEGINNING).await.unwrap().place.seq;
         let copy = KeptCopy::of("/send/1", "X-Matrix", b"{}").unwrap();
-        let kept = Some(Kept { copy, bytes_max: 1000 });
+        let kept = Some(Kept { copy, bytes_max: 1000, word: Word::Counts });
         ledger.held_by((name("b.test"), seq), name("r.test"), kept, BEGINNING).await.unwrap();
     }
 }
 
 /// r.test does not know the first, time and again.
 async fn first_is_lost(site: &InboundSite) {
-    for minute in 1..=3 {
+    let ledger = Ledger::open(site.node.database.clone(), "s".to_owned()).await.unwrap();
+    for minute in 0..3 {
         let since = BEGINNING.after(std::time::Duration::from_secs(minute * 60));
+        ledger.held_by((name("b.test"), 1), name("r.test"), None, since).await.unwrap();
         let asked = ToAsk {
             destination: name("b.test"),
             seq: 1,
@@ -99,6 +101,20 @@ async fn the_outbox_shows_what_lies_where_and_what_became_of_it() {
         ] {
             assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
         }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_says_that_a_relays_word_counts_again() {
+    let site = InboundSite::with_room().await;
+    three_left(&site).await;
+    first_is_lost(&site).await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        assert_eq!(operator.get("/outbox").await["distrusted"][0]["relay"], "r.test");
+        operator.done(Method::POST, "/relays/b.test/r.test/trust", "").await;
+        assert_eq!(operator.get("/outbox").await["distrusted"], json!([]));
     })
     .await;
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::outbox::KeptCopy;
 use crate::store::ledger::{Ledger, Transaction};
-use crate::store::outbox::{self, Kept};
+use crate::store::outbox::{self, Kept, Word};
 use crate::store::receipts_due;
 
 async fn due(site: &InboundSite, origin: &str) -> DeliveryReceipt {
@@ -107,7 +107,7 @@ async fn left(site: &InboundSite) -> [u8; 32] {
         Transaction { destination: name("b.test"), txn_id: "1".to_owned(), content_sha256 };
     ledger.enter(transaction, BEGINNING).await.unwrap();
     let copy = KeptCopy::of("/send/1", "X-Matrix", b"{}").unwrap();
-    let kept = Kept { copy, bytes_max: 1000 };
+    let kept = Kept { copy, bytes_max: 1000, word: Word::Counts };
     let line = (name("b.test"), 1);
     ledger.held_by(line, name(RELAY), Some(kept), BEGINNING).await.unwrap();
     content_sha256
@@ -127,7 +127,7 @@ fn receipt(sha256: [u8; 32]) -> serde_json::Value {
 }
 
 async fn copies(site: &InboundSite) -> usize {
-    let waiting = outbox::waiting(&site.node.database).await.unwrap();
+    let waiting = outbox::waiting(&site.node.database, BEGINNING).await.unwrap();
     let of_b = |one: &&outbox::Waiting| one.destination == "b.test".parse::<ServerName>().unwrap();
     waiting.iter().filter(of_b).count()
 }

@@ -15,6 +15,10 @@ use super::super::seen::millis;
 use super::super::trust;
 use super::{count, drop_copy};
 
+/// Copies that one transaction of receipts makes wanted: each is a write, and others wait for it. What is missing beyond is
+/// told again, or due with the rest.
+const WANTED_AT_ONCE: usize = 1_000;
+
 /// Events with errors that are kept of one transaction, of 50 at most.
 const ERRORS_MAX: usize = 5;
 
@@ -60,11 +64,9 @@ pub(in crate::store) fn confirm(
         for delivery in &receipt.deliveries {
             confirm_one(connection, from, delivery, now)?;
         }
-        for missing in &receipt.missing {
-            want(connection, from, missing, now)?;
-        }
     }
-    Ok(())
+    let missing = receipts.iter().flat_map(|receipt| &receipt.missing);
+    want(connection, from, missing, now)
 }
 
 fn confirm_one(
@@ -99,16 +101,67 @@ fn confirm_one(
 }
 
 /// No relay had these numbers: their copies are due at once.
-fn want(
+fn want<'a>(
     connection: &Connection,
     from: &ServerName,
-    missing: &MissingNumbers,
+    missing: impl Iterator<Item = &'a MissingNumbers>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let sql =
-        "UPDATE kept_copies SET wanted_at = ?4 WHERE destination = ?1 AND seq BETWEEN ?2 AND ?3
-               AND wanted_at IS NULL AND ?5 = (SELECT stream FROM installation)";
-    let (first, last) = (number(missing.from), number(missing.through));
-    let row = params![from.as_str(), first, last, millis(now), missing.stream];
-    connection.prepare_cached(sql)?.execute(row).map(drop)
+    let sql = "SELECT stream FROM installation";
+    let stream: Option<String> =
+        connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    let ours = missing.filter(|missing| Some(&missing.stream) == stream.as_ref());
+    let ranges = merged(ours.map(|missing| (missing.from, missing.through)).collect());
+    // Without the index each range would be a look at all copies.
+    let sql = "UPDATE kept_copies SET wanted_at = ?4, leave_after = NULL, send_after = NULL
+               WHERE destination = ?1 AND seq IN
+               (SELECT seq FROM kept_copies INDEXED BY kept_copies_unwanted
+                WHERE destination = ?1 AND seq BETWEEN ?2 AND ?3 AND wanted_at IS NULL ORDER BY seq LIMIT ?5)";
+    let mut want = connection.prepare_cached(sql)?;
+    let mut room = WANTED_AT_ONCE;
+    for (first, last) in ranges {
+        let (first, last, most) = (number(first), number(last), number(room as u64));
+        room -= want.execute(params![from.as_str(), first, last, millis(now), most])?;
+        if room == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The same numbers in ranges that have none in common, ascending.
+fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.retain(|(first, last)| first <= last);
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn merged_ranges_hold_the_same_numbers_once(
+            ranges in prop::collection::vec((0..50u64, 0..50u64), 0..20),
+        ) {
+            let numbers = |ranges: &[(u64, u64)]| -> Vec<u64> {
+                ranges.iter().flat_map(|(first, last)| *first..=*last).collect()
+            };
+            let before: BTreeSet<u64> = numbers(&ranges).into_iter().collect();
+            let after = numbers(&merged(ranges));
+            prop_assert_eq!(after, before.into_iter().collect::<Vec<_>>());
+        }
+    }
 }

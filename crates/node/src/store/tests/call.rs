@@ -27,7 +27,7 @@ use crate::store::held::{self, HeldEvent, HeldSource};
 use crate::store::holes::{self, Hole};
 use crate::store::inbox::{self, Settled, Settling};
 use crate::store::ledger::{Ledger, Transaction};
-use crate::store::outbox::Kept;
+use crate::store::outbox::{Kept, Word};
 use crate::store::passed::{self, Limits};
 use crate::store::relay_records;
 use crate::store::rooms;
@@ -207,7 +207,8 @@ fn left(rng: &mut StdRng, now: Timestamp) -> Call {
         compressed: content.to_vec(),
         ..KeptCopy::of("/send/1", "X-Matrix", b"").unwrap()
     };
-    let kept = Kept { copy, bytes_max: rng.random_range(1_000..40_000) };
+    let word = if rng.random() { Word::Counts } else { Word::DoesNotCount };
+    let kept = Kept { copy, bytes_max: rng.random_range(1_000..40_000), word };
     Call::of_ledger("a transaction is left", move |Stores { ledger, .. }| {
         let (destination, relay) = (destination.clone(), relay.clone());
         let kept = kept.clone();

@@ -9,6 +9,7 @@ use restante_relay_api::{
 
 use super::{Call, server, text};
 use crate::outbox::rule::{Blame, HolderStep};
+use crate::store::outbox::Vain;
 use crate::store::outbox::audit::{self, ToAsk};
 use crate::store::{outbox, receipts_due};
 
@@ -56,7 +57,9 @@ pub(super) fn goes(rng: &mut StdRng, now: Timestamp) -> Call {
                 let before = now.before(std::time::Duration::from_secs(20));
                 text(outbox::expire(&database, before).await)
             } else {
-                text(outbox::refused(&database, destination, seq, "403".to_owned()).await)
+                let vain = Vain::Refused("403".to_owned());
+                let of = (destination, seq);
+                text(outbox::sent_in_vain(&database, of, vain, (now, 0.5)).await)
             }
         }
     })
