@@ -28,9 +28,6 @@ const PATIENCE: Patience =
 /// Bytes of an answer: a word for each transaction.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// How long one relay is asked in one round: whoever answers slowly holds up the others' questions no longer.
-const TURN_TIME: Duration = Duration::from_secs(60);
-
 /// The wait before a relay that did not answer is asked again; the longest is the interval of audits.
 const RETRY_FIRST: Duration = Duration::from_secs(60);
 
