@@ -26,15 +26,19 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 /// Origins that are told at once.
 const AT_ONCE: usize = 8;
 
+/// Receipts for one origin before the others have their turn: whoever answers slowly holds up nobody else.
+const TURN_MAX: usize = 4;
+
 /// Origins that could not be told: failures in a row, and until when they are left alone.
 type Resting = Mutex<HashMap<ServerName, (u32, Instant)>>;
 
 pub(super) async fn run(outbox: &Outbox) {
     let resting = Resting::default();
+    let mut returns = outbox.site.destinations.returns();
     loop {
         if let Err(error) = outbox.tell_all(&resting).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "what became of others' mail can't be told now");
+            tracing::error!(%error, "what became of others' mail can't be told now");
+            sleep(RETRY_FIRST).await;
         }
         let next = lock(&resting).values().map(|(_, until)| *until).min();
         let due = async {
@@ -46,6 +50,12 @@ pub(super) async fn run(outbox: &Outbox) {
         tokio::select! {
             biased;
             () = due => {}
+            // Whoever missed one finds out by the time.
+            back = returns.recv() => {
+                if let Ok(origin) = back {
+                    lock(&resting).remove(&origin);
+                }
+            }
             () = outbox.site.bells.receipts.notified() => sleep(BATCH_DELAY).await,
         }
     }
@@ -89,7 +99,7 @@ impl Outbox {
     }
 
     async fn tell_batches(&self, origin: &ServerName) -> Result<(), String> {
-        loop {
+        for _ in 0..TURN_MAX {
             let batch = receipts_due::batch(&self.site.database, origin.clone()).await;
             let batch = batch.map_err(|error| error.to_string())?;
             if batch.is_empty() {
@@ -102,6 +112,8 @@ impl Outbox {
                 .await
                 .map_err(|error| error.to_string())?;
         }
+        self.site.bells.receipts.notify_one();
+        Ok(())
     }
 }
 

@@ -1,3 +1,5 @@
+mod trouble;
+
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -72,6 +74,11 @@ impl Node {
 
     /// Lets the outbox work for so long.
     async fn work(&self, seconds: u64) {
+        self.site.run(self.working(seconds)).await;
+    }
+
+    /// The same beside something else.
+    async fn working(&self, seconds: u64) {
         let stop = CancellationToken::new();
         let outbox =
             Outbox::new(self.site.site.clone(), self.delivery.clone(), self.settings.into());
@@ -80,7 +87,7 @@ impl Node {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             stop.cancel();
         };
-        self.site.run(async { tokio::join!(running, passing) }).await;
+        tokio::join!(running, passing);
     }
 
     async fn lines(&self) -> Vec<OutboxLine> {
@@ -384,11 +391,15 @@ async fn an_origin_that_is_away_finds_its_receipt_at_its_relays_with_a_proof_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_origin_that_can_not_be_told_is_told_later() {
+async fn an_origin_that_can_not_be_told_is_told_when_it_is_back() {
     let node = Node::with_relays(&[]).await;
     ended(&node, "1").await;
-    node.work(20).await;
-    node.answers("b.test", [TAKEN]);
-    node.work(60).await;
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        node.answers("b.test", [TAKEN]);
+        node.site.destinations.answered(&node.b).await;
+    };
+    let running = async { tokio::join!(node.working(8), back) };
+    node.site.run(running).await;
     assert_eq!(node.sends("b.test"), 1);
 }
