@@ -1,3 +1,5 @@
+mod trouble;
+
 use std::time::Duration;
 
 use axum::body::to_bytes;
