@@ -22,11 +22,9 @@ const REFUSED_MAX: Duration = Duration::from_secs(300);
 /// A copy that was sent in vain so often stands back for those behind it, ...
 const STANDS_BACK_AFTER: u32 = 3;
 
-/// ... first for this long, ...
-const BACK_FIRST: Duration = Duration::from_secs(300);
-
-/// ... one that was refused for this long: whoever lacks our key for a moment has it an hour later, ...
-const BACK_REFUSED: Duration = Duration::from_secs(3600);
+/// ... and one that was refused at once, first for this long: whoever lacks our key for a moment has it then, and the
+/// destination is tried before that, ...
+const BACK_FIRST: Duration = Duration::from_secs(3600);
 
 /// ... and none for longer.
 const BACK_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -156,7 +154,7 @@ pub(crate) fn send_after(
     let wait = match why {
         NotSent::Failed if failures < STANDS_BACK_AFTER => return None,
         NotSent::Failed => backoff(failures - STANDS_BACK_AFTER + 1, BACK_FIRST, BACK_MAX, random),
-        NotSent::Refused => backoff(failures, BACK_REFUSED, BACK_MAX, random),
+        NotSent::Refused => backoff(failures, BACK_FIRST, BACK_MAX, random),
         NotSent::Unfit => BACK_MAX,
     };
     Some(now.after(wait))
@@ -258,8 +256,8 @@ mod tests {
     fn a_copy_that_is_never_taken_stands_back_for_longer_each_time_and_at_once_if_it_is_refused() {
         let after = |why, failures| send_after(why, failures, at(0), 1.0);
         assert_eq!(after(NotSent::Failed, 2), None);
-        assert_eq!(after(NotSent::Failed, 3), Some(at(300)));
-        assert_eq!(after(NotSent::Failed, 4), Some(at(600)));
+        assert_eq!(after(NotSent::Failed, 3), Some(at(3600)));
+        assert_eq!(after(NotSent::Failed, 4), Some(at(7200)));
         assert_eq!(after(NotSent::Refused, 1), Some(at(3600)));
         assert_eq!(after(NotSent::Refused, 99), Some(at(24 * 3600)));
         assert_eq!(after(NotSent::Unfit, 1), Some(at(24 * 3600)));
