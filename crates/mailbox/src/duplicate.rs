@@ -1,8 +1,9 @@
 //! The key by which the same mail, left twice, is known.
 
+use restante_federation_proto::ServerName;
 use sha2::{Digest, Sha256};
 
-use crate::Deposit;
+use crate::{ContentHash, Deposit};
 
 /// Bytes of a key. To make a later envelope of somebody else look like a duplicate takes a second
 /// preimage, so that 128 bits suffice, and the index stays small.
@@ -14,13 +15,23 @@ pub(crate) struct DuplicateKey(pub(crate) [u8; KEY_BYTES]);
 
 impl DuplicateKey {
     pub(crate) fn of(deposit: &Deposit) -> Self {
+        let Deposit { recipient, origin, txn_id, content_hash, .. } = deposit;
+        Self::of_parts(recipient, origin, txn_id, content_hash)
+    }
+
+    pub(crate) fn of_parts(
+        recipient: &ServerName,
+        origin: &ServerName,
+        txn_id: &str,
+        content_hash: &ContentHash,
+    ) -> Self {
         let mut hash = Sha256::new();
-        for field in [deposit.recipient.as_str(), deposit.origin.as_str(), &deposit.txn_id] {
+        for field in [recipient.as_str(), origin.as_str(), txn_id] {
             // Lengths keep ("ab", "c") and ("a", "bc") apart.
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
         }
-        hash.update(deposit.content_hash.0);
+        hash.update(content_hash.0);
         let hash: [u8; 32] = hash.finalize().into();
         Self(*hash.first_chunk().expect("32 bytes begin with 16"))
     }
@@ -32,7 +43,7 @@ mod tests {
     use restante_federation_proto::Timestamp;
 
     use super::*;
-    use crate::ContentHash;
+    use crate::Onward;
 
     fn deposit() -> Deposit {
         Deposit {
@@ -44,6 +55,7 @@ mod tests {
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
             expires_at: Timestamp::EPOCH,
+            onward: Onward::No,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod custody;
 mod mailbox;
+mod onward;
 mod registry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -136,6 +137,7 @@ impl MailboxStore for MemoryStore {
 impl State {
     fn deposit(&mut self, deposit: Deposit, quotas: Quotas, random: u64) -> Deposited {
         if self.knows(&deposit) {
+            self.mark_known(&deposit, quotas);
             return Deposited::Duplicate;
         }
         if let Some(full) = quotas.full(self.load_for(&deposit), deposit.bytes()) {
@@ -158,6 +160,7 @@ impl State {
             mailbox: mailbox.map(Mailbox::load).unwrap_or_default(),
             origin: mailbox.map(|mailbox| mailbox.share(&deposit.origin)).unwrap_or_default(),
             relay: self.load,
+            onward: self.onward_load_for(deposit),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Takes a transaction from the homeserver to its destination, or to the destination's relays.
 //!
-//! The shell: four pure rules decide. `schedule` says how long each part may take, `outcome` what an answer means,
+//! The shell: four pure rules decide. `schedule` says how long each part may take, `outcome` (federation) what an answer means,
 //! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
 //! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
 
@@ -12,7 +12,6 @@ mod deposits;
 mod lanes;
 pub(crate) mod ledger;
 mod mail;
-pub(crate) mod outcome;
 mod refusals;
 mod resting;
 mod route;
@@ -25,7 +24,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use restante_federation::{Patience, Peer};
+use restante_federation::{Outcome, Patience, Peer, is_sign_of_life};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_operators::Adjustable;
 use restante_relay_api::endpoints::send_relay_target;
@@ -49,7 +48,6 @@ use crate::store::ledger::Ledger;
 use capsules::{Capsules, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{LedgerState, Line};
-use outcome::Outcome;
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
 use turns::Turns;
@@ -234,7 +232,7 @@ impl Inner {
             Err(error) => return Attempt::Failed(error.text()),
         };
         let outcome = answer.outcome();
-        if outcome::is_sign_of_life(outcome) {
+        if is_sign_of_life(outcome) {
             self.site.destinations.answered(destination).await;
             self.site.hearsay.met(destination);
         }

@@ -288,6 +288,7 @@ impl Registrations {
             time_to_live_ms: terms.mailbox.time_to_live_ms(),
             invite,
             keys: Some(raw(keys.raw())),
+            outgoing: false,
             signed_at,
         })
     }

@@ -120,6 +120,7 @@ async fn verified(
     let rules = relay.rules();
     let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
     relay.admission.callers.origin(request.origin.server_name(), rules.rates.origin)?;
+    relay.onward.heard(request.origin.server_name(), &rules.onward);
     if !request.destination_named && rules.destination == DestinationRule::Required {
         let text = "The X-Matrix header must name its destination here";
         return Err(

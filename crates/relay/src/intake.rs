@@ -11,19 +11,20 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Quotas, envelope_age,
+    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Onward, Outgoing, Quotas,
+    envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
 use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
 
-use crate::admission::{Admission, MailboxKind};
+use crate::admission::{Admission, MailboxKind, OnwardAdmission};
 use crate::callers::CameFrom;
 use crate::disk::Room;
 use crate::errors::Refusal;
 use crate::extract::admit_newcomer;
 use crate::lifetime::{self, Worth};
 use crate::mailboxes::Place;
-use crate::rules::Rules;
+use crate::rules::{OnwardRules, Rules};
 use crate::state::RelayState;
 
 /// Where a deposit goes.
@@ -58,6 +59,8 @@ pub(crate) async fn deposit(
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
     }
     let DepositBody { content, extras } = DepositBody::parse(body).map_err(bad_body)?;
+    let wants_onward = extras.onward;
+    let extras = extras.without_onward().map_err(bad_body)?;
     let signed_at = check_age(rules.age, relay.clock.now(), &content)?;
     let (origin, content) = match &extras.proof {
         Some(proof) => {
@@ -67,7 +70,12 @@ pub(crate) async fn deposit(
         }
         None => own_mail(&carrier.caller, content)?,
     };
-    let of_mailbox = admitted(relay, &rules, &address.recipient, &origin).await?;
+    let taken = if wants_onward {
+        check_outgoing(relay, &rules, carrier, &origin, &extras).await?;
+        admitted_onward(relay, &rules, &address.recipient, &origin).await?
+    } else {
+        admitted(relay, &rules, &address.recipient, &origin).await?
+    };
     learn_keys(relay, &extras).await;
     let now = relay.clock.now();
     let deposit = Deposit {
@@ -80,13 +88,63 @@ pub(crate) async fn deposit(
             now,
             worth(&content, &extras),
             rules.age.time_to_live,
-            of_mailbox,
+            taken.time_to_live,
         ),
         members: extras.json,
         deposited_at: now,
+        onward: taken.onward,
     };
-    let quotas = quotas(relay, &rules);
+    let quotas = quotas(relay, &rules, taken.onward);
     storing::store(relay, deposit, quotas).await
+}
+
+/// How mail is taken.
+struct Taken {
+    /// How long its recipient wants it to be kept.
+    time_to_live: Option<Duration>,
+    onward: Onward,
+}
+
+/// Nobody but the origin itself, which is registered for it, has its mail delivered onward, and nothing but what it signed.
+async fn check_outgoing(
+    relay: &RelayState,
+    rules: &Rules,
+    carrier: &Carrier,
+    origin: &ServerName,
+    extras: &Extras,
+) -> Result<(), Refusal> {
+    if extras.proof.is_none() {
+        let text = "Mail to be delivered onward needs its origin's proof";
+        return Err(Refusal::bad(ErrorCode::BadJson, text));
+    }
+    let terms = relay.admission.registrations.terms(origin).await?;
+    let is_outgoing = terms.is_some_and(|terms| terms.outgoing == Outgoing::Yes);
+    let is_its_own = carrier.caller.server_name() == origin;
+    if is_its_own && is_outgoing && rules.onward.served.permits(origin) {
+        return Ok(());
+    }
+    tracing::info!(%origin, caller = %carrier.caller.server_name(), is_outgoing, "mail is not delivered onward");
+    Err(Refusal::not_outgoing())
+}
+
+/// Where mail that may be delivered onward goes: to its recipient's own mailbox if that is registered.
+async fn admitted_onward(
+    relay: &RelayState,
+    rules: &Rules,
+    recipient: &ServerName,
+    origin: &ServerName,
+) -> Result<Taken, Refusal> {
+    let terms = relay.admission.registrations.terms(recipient).await?;
+    match rules.served.admit_onward(recipient, origin, terms.as_deref()) {
+        OnwardAdmission::ForItsOwner(admission) => {
+            place(relay, rules, (recipient, origin), admission).await
+        }
+        OnwardAdmission::Onward => {
+            let made_up = Admission::Admitted { time_to_live: None, mailbox: MailboxKind::MadeUp };
+            let taken = place(relay, rules, (recipient, origin), made_up).await?;
+            Ok(Taken { onward: Onward::Wanted, ..taken })
+        }
+    }
 }
 
 /// Whether the mailbox is served here, takes mail of `origin`, and may be made if it is not there; how long its owner
@@ -96,18 +154,32 @@ async fn admitted(
     rules: &Rules,
     recipient: &ServerName,
     origin: &ServerName,
-) -> Result<Option<Duration>, Refusal> {
+) -> Result<Taken, Refusal> {
     let terms = relay.admission.registrations.terms(recipient).await?;
-    match rules.served.admit(recipient, origin, terms.as_deref()) {
+    let admission = rules.served.admit(recipient, origin, terms.as_deref());
+    place(relay, rules, (recipient, origin), admission).await
+}
+
+/// Whether what was admitted has a mailbox, or may have one.
+async fn place(
+    relay: &RelayState,
+    rules: &Rules,
+    (recipient, origin): (&ServerName, &ServerName),
+    admission: Admission,
+) -> Result<Taken, Refusal> {
+    let taken = |time_to_live| Taken { time_to_live, onward: Onward::No };
+    match admission {
         Admission::Refused(reason) => {
             tracing::info!(mailbox = %recipient, %origin, reason = reason.as_str(), "mail is unwelcome");
             Err(Refusal::unwelcome())
         }
-        Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => Ok(time_to_live),
+        Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => {
+            Ok(taken(time_to_live))
+        }
         Admission::Admitted { time_to_live, mailbox: MailboxKind::MadeUp } => {
             let mailboxes_max = rules.storage.mailboxes_max;
             match relay.admission.mailboxes.place(recipient, mailboxes_max).await? {
-                Place::Found => Ok(time_to_live),
+                Place::Found => Ok(taken(time_to_live)),
                 Place::None => {
                     tracing::info!(mailbox = %recipient, %origin, mailboxes_max, "no more mailboxes for strangers");
                     // It concerns this mailbox alone: what is left for others is still taken.
@@ -127,10 +199,17 @@ fn worth(content: &Content, extras: &Extras) -> Worth {
 }
 
 /// While the disk is low the relay counts as full, so that the store tells duplicates and counts what is turned away.
-fn quotas(relay: &RelayState, rules: &Rules) -> Quotas {
+fn quotas(relay: &RelayState, rules: &Rules, onward: Onward) -> Quotas {
+    let quotas = match onward {
+        Onward::No => rules.quotas,
+        Onward::Wanted | Onward::Refused => {
+            let OnwardRules { origin, destination, .. } = &rules.onward;
+            Quotas { origin: *destination, onward: *origin, ..rules.quotas }
+        }
+    };
     match relay.admission.disk.room(rules.storage.free_disk_bytes_min) {
-        Room::Enough => rules.quotas,
-        Room::Low => Quotas { relay: NO_ROOM, ..rules.quotas },
+        Room::Enough => quotas,
+        Room::Low => Quotas { relay: NO_ROOM, ..quotas },
     }
 }
 

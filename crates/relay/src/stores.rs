@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use restante_mailbox::{Custody, MailboxStore, Registry, Upkeep};
+use restante_mailbox::{Custody, MailboxStore, OnwardMail, Registry, Upkeep};
 
-/// The same store four times. A test may put a double in one of the places.
+/// The same store five times. A test may put a double in one of the places.
 #[derive(Clone)]
 pub struct Stores {
     /// Mail.
@@ -15,11 +15,19 @@ pub struct Stores {
     pub custody: Arc<dyn Custody>,
     /// What an operator may do with all of it.
     pub upkeep: Arc<dyn Upkeep>,
+    /// What is to be delivered onward.
+    pub onward: Arc<dyn OnwardMail>,
 }
 
 impl Stores {
     /// All of `store`.
-    pub fn of<S: MailboxStore + Registry + Custody + Upkeep>(store: Arc<S>) -> Self {
-        Self { mail: store.clone(), registry: store.clone(), custody: store.clone(), upkeep: store }
+    pub fn of<S: MailboxStore + Registry + Custody + Upkeep + OnwardMail>(store: Arc<S>) -> Self {
+        Self {
+            mail: store.clone(),
+            registry: store.clone(),
+            custody: store.clone(),
+            upkeep: store.clone(),
+            onward: store,
+        }
     }
 }

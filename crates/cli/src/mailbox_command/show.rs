@@ -91,6 +91,13 @@ fn render(mailbox: &Value, listed: Listed, now: Timestamp) -> anyhow::Result<Str
         "so far: {} collected, {} expired, {} dropped",
         line.acknowledged_total, line.expired_total, line.dropped_total
     )?;
+    if line.delivered_total + line.passed_on_total + line.withdrawn_total > 0 {
+        writeln!(
+            text,
+            "delivered onward so far: {} to its homeserver, {} to another relay, {} taken back",
+            line.delivered_total, line.passed_on_total, line.withdrawn_total
+        )?;
+    }
     registration(&mut text, about.registration.as_ref())?;
     shares(&mut text, &about.shares);
     losses(&mut text, &about.losses);

@@ -1,7 +1,7 @@
 //! Removing what its owner has.
 
 use restante_federation_proto::ServerName;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::departures::{Departures, Leaving};
 use super::{signed, summary};
@@ -32,10 +32,21 @@ pub(super) fn acknowledge(
     Ok(acknowledged)
 }
 
-struct Held {
-    leaving: Leaving,
+pub(super) struct Held {
+    pub(super) leaving: Leaving,
     duplicate_key: Option<Vec<u8>>,
     deposited_at: i64,
+}
+
+impl Held {
+    /// From a row whose columns are those of [`Leaving::of`], `duplicate_key` and `deposited_at`.
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            leaving: Leaving::of(row)?,
+            duplicate_key: row.get(6)?,
+            deposited_at: row.get(7)?,
+        })
+    }
 }
 
 pub(super) const FIND: &str = "
@@ -54,18 +65,12 @@ fn find(
     let content_hash = acknowledgement.content_hash.map(|hash| hash.0);
     connection
         .prepare_cached(FIND)?
-        .query_row(params![mailbox, id, content_hash], |row| {
-            Ok(Held {
-                leaving: Leaving::of(row)?,
-                duplicate_key: row.get(6)?,
-                deposited_at: row.get(7)?,
-            })
-        })
+        .query_row(params![mailbox, id, content_hash], Held::of)
         .optional()
 }
 
 /// A quarantined envelope has no key to remember: whether it was that mail is not known.
-fn remember(connection: &Connection, held: &Held) -> rusqlite::Result<()> {
+pub(super) fn remember(connection: &Connection, held: &Held) -> rusqlite::Result<()> {
     let Some(key) = &held.duplicate_key else { return Ok(()) };
     connection
         .prepare_cached(

@@ -5,10 +5,10 @@ use rusqlite::{Connection, named_params, params};
 
 use super::body::{self, Body, Stored};
 use super::seals::{self, Seals};
-use super::{losses, signed, unsigned};
+use super::{losses, onward, signed, unsigned};
 use crate::duplicate::DuplicateKey;
 use crate::rules::{Held, Load};
-use crate::{Deposit, Deposited, EntryId, Full, Imported, Quotas};
+use crate::{Deposit, Deposited, EntryId, Full, Imported, Onward, Quotas};
 
 /// All that is written for an envelope, made ready before the writer's turn.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Row {
     body: Body,
     seal: i64,
     checksum: [u8; 32],
+    onward: Onward,
 }
 
 impl Row {
@@ -42,6 +43,7 @@ impl Row {
             txn_id: deposit.txn_id,
             seal: seals::PLAIN,
             checksum: [0; 32],
+            onward: deposit.onward,
         };
         let about = row.stored().about(&row.recipient);
         if let Some((seal, sealed)) = seals.seal(&row.body.bytes, &about) {
@@ -64,6 +66,7 @@ impl Row {
             coding: self.body.coding as i64,
             seal: self.seal,
             body: &self.body.bytes,
+            onward: self.onward as i64,
         }
     }
 
@@ -79,10 +82,20 @@ pub(super) fn deposit(
     quotas: Quotas,
     random: u64,
 ) -> rusqlite::Result<Deposited> {
-    if is_known(connection, row.duplicate_key)? {
+    let is_known = is_known(connection, row.duplicate_key)?;
+    if is_known && row.onward == Onward::No {
         return Ok(Deposited::Duplicate);
     }
-    let place = Place::find(connection, row)?;
+    let mut place = Place::find(connection, row)?;
+    if row.onward != Onward::No {
+        place.held.onward = onward::load(connection, row.origin.as_str())?;
+    }
+    if is_known {
+        if quotas.has_room_onward(place.held, unsigned(row.bytes())) {
+            onward::mark(connection, row.duplicate_key)?;
+        }
+        return Ok(Deposited::Duplicate);
+    }
     if let Some(full) = quotas.full(place.held, unsigned(row.bytes())) {
         return turn_away(connection, &place, row, full);
     }
@@ -172,7 +185,12 @@ impl Place {
                 let last_entry = EntryId::new(number(7)?);
                 let mailbox: Option<i64> = found.get(6)?;
                 Ok(Self {
-                    held: Held { relay: load(0, 1)?, mailbox: load(2, 3)?, origin: load(4, 5)? },
+                    held: Held {
+                        relay: load(0, 1)?,
+                        mailbox: load(2, 3)?,
+                        origin: load(4, 5)?,
+                        onward: Load::default(),
+                    },
                     mailbox: mailbox.map(|mailbox| Mailbox { mailbox, last_entry }),
                 })
             },
@@ -240,10 +258,11 @@ fn append(
     connection
         .prepare_cached(
             "INSERT INTO envelopes (mailbox, entry, duplicate_key, deposited_at, expires_at, origin,
-                 txn_id, content_hash, content_bytes, members_bytes, coding, seal, checksum, body)
+                 txn_id, content_hash, content_bytes, members_bytes, coding, seal, checksum, body,
+                 onward)
              VALUES (:mailbox, :entry, :duplicate_key, :deposited_at, :expires_at, :origin,
                  :txn_id, :content_hash, :content_bytes, :members_bytes, :coding, :seal, :checksum,
-                 :body)",
+                 :body, :onward)",
         )?
         .execute(named_params! {
             ":mailbox": mailbox,
@@ -260,6 +279,7 @@ fn append(
             ":seal": row.seal,
             ":checksum": row.checksum,
             ":body": &row.body.bytes[..],
+            ":onward": row.onward as i64,
         })
         .map(drop)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use restante_federation::{Body, ContentCoding, Patience, Peer, signed_request};
+use restante_federation::{Body, ContentCoding, Outcome, Patience, Peer, signed_request};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::{Fullness, REQUEST_ID_HEADER, RequestId};
@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::codings::{Codings, Next};
 use super::lanes::{Lane, Lanes};
 use super::mail::header_of;
-use super::outcome::Outcome;
 use super::refusals::Refusals;
 use super::resting::{self, BUSY_WAIT_MIN, Cause, Place};
 use super::schedule::Schedule;

@@ -18,6 +18,7 @@ mod key_change;
 mod keys;
 mod limits;
 mod logs;
+mod onward;
 mod operators;
 mod pressure;
 mod proof;

@@ -124,6 +124,7 @@ const NO_ROOM: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: 0, bytes_max: 0 },
     origin: MailboxLimits::UNBOUNDED,
     relay: MailboxLimits::UNBOUNDED,
+    onward: MailboxLimits::UNBOUNDED,
 };
 
 /// Envelopes of a step of sealing anew: few, so that a round takes several.
@@ -145,6 +146,7 @@ impl Call {
                     time_to_live: None,
                     registered_at: Timestamp::EPOCH,
                     admitted_by: AdmittedBy::Nobody,
+                    outgoing: Outgoing::No,
                 };
                 store.register(registration, None, Timestamp::EPOCH).await.map(drop)
             }

@@ -390,6 +390,7 @@ impl Trial {
             members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
             deposited_at: Timestamp::from_millis(self.deposits * 10),
             expires_at: Timestamp::from_millis(self.deposits * 10),
+            onward: if self.deposits.is_multiple_of(3) { Onward::Wanted } else { Onward::No },
         })
     }
 
