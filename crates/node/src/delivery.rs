@@ -1,6 +1,6 @@
 //! Takes a transaction from the homeserver to its destination, or to the destination's relays.
 //!
-//! The shell: four pure rules decide. `schedule` says how long each part may take, `outcome` (federation) what an answer means,
+//! The shell: pure rules decide. `schedule` says how long each part may take, `outcome` (federation) what an answer means,
 //! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
 //! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
 
@@ -12,6 +12,7 @@ mod deposits;
 mod lanes;
 pub(crate) mod ledger;
 mod mail;
+pub(crate) mod preference;
 mod refusals;
 mod resting;
 mod route;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use http::StatusCode;
 use restante_federation::{Outcome, Patience, Peer, is_sign_of_life};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
@@ -33,7 +35,7 @@ use restante_sqlite::StoreError;
 use tokio::time::Instant;
 
 pub(crate) use deposits::{Lasting, Refusal};
-use mail::Beside;
+use mail::{Beside, Errand};
 pub(crate) use mail::{Mail, Outgoing};
 use resting::Place;
 pub(crate) use resting::meaning;
@@ -48,6 +50,7 @@ use crate::store::ledger::Ledger;
 use capsules::{Capsules, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{LedgerState, Line};
+use preference::{Places, Preferences};
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
 use turns::Turns;
@@ -72,6 +75,7 @@ struct Inner {
     site: Site,
     ledger: Ledger,
     schedule: Adjustable<Schedule>,
+    preferences: Adjustable<Preferences>,
     records: RelayRecords,
     deposits: Deposits,
     capsules: Capsules,
@@ -104,6 +108,8 @@ pub(crate) struct DeliveryParts {
     pub(crate) site: Site,
     /// How long each part may take.
     pub(crate) schedule: Adjustable<Schedule>,
+    /// With whose relays mail is left.
+    pub(crate) preferences: Adjustable<Preferences>,
     /// Who finds relays that nobody named.
     pub(crate) records: RelayRecords,
     /// Owner of the deposits that outlive their call.
@@ -113,14 +119,15 @@ pub(crate) struct DeliveryParts {
 impl Delivery {
     /// Opens the ledger.
     pub(crate) async fn open(parts: DeliveryParts) -> Result<Self, StoreError> {
-        let DeliveryParts { site, schedule, records, background } = parts;
+        let DeliveryParts { site, schedule, preferences, records, background } = parts;
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
         let deposits = Deposits::new(site.clone(), ledger.clone(), background, schedule.clone());
         let capsules = Capsules::new(site.clone());
         let turns = Turns::default();
-        let inner = Inner { site, ledger, schedule, records, deposits, capsules, turns };
+        let inner =
+            Inner { site, ledger, schedule, preferences, records, deposits, capsules, turns };
         Ok(Self { shared: Arc::new(inner) })
     }
 
@@ -173,17 +180,54 @@ impl Inner {
                 Ok(answer.into_response())
             }
             Direct::Unreachable(reason) => {
-                let relays = self.relays_of(destination, begun).await;
-                let tried = relays.clone();
-                let left = self.leave_with_relays(mail, (&line, id), relays, reason).await;
-                let Err(reason) = left else { return left };
-                let others = self.others_than(&tried, destination, begun).await;
-                if others.is_empty() {
-                    return Err(reason);
-                }
-                self.leave_with_relays(mail, (&line, id), others, reason).await
+                self.leave_somewhere(mail, (&line, id), begun, reason).await
             }
         }
+    }
+
+    /// Goes from one kind of relays to the next until one takes it, while there is time.
+    async fn leave_somewhere(
+        &self,
+        mail: &Mail,
+        (line, id): (&Line, &RequestId),
+        begun: Instant,
+        mut reason: String,
+    ) -> Result<Response, String> {
+        let destination = mail.destination();
+        let outgoing = self.site.relays.outgoing();
+        let preference = self.preferences.current().of(destination);
+        let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
+        let known = self.known_relays_of(destination).await;
+        let first = Places::first(preference, &known, &outgoing);
+        if !first.are_none() {
+            let left = self.leave_with_relays(mail, (line, id), first, reason).await;
+            let Err(why) = left else { return left };
+            reason = why;
+            if time_left().is_zero() {
+                return Err(reason);
+            }
+        }
+        let mut tried = self.relays_of(destination, begun).await;
+        let second = Places::second(preference, tried.clone(), &outgoing);
+        let is_resort_left = !Places::last(preference, &tried, &outgoing).are_none();
+        if !second.are_none() || !is_resort_left {
+            let left = self.leave_with_relays(mail, (line, id), second, reason).await;
+            let Err(why) = left else { return left };
+            reason = why;
+        }
+        let others = self.others_than(&tried, destination, begun).await;
+        if !others.is_empty() {
+            tried.extend(others.iter().cloned());
+            let places = Places { to_keep: others, to_deliver: Vec::new() };
+            let left = self.leave_with_relays(mail, (line, id), places, reason).await;
+            let Err(why) = left else { return left };
+            reason = why;
+        }
+        let last = Places::last(preference, &tried, &outgoing);
+        if last.are_none() || time_left().is_zero() {
+            return Err(reason);
+        }
+        self.leave_with_relays(mail, (line, id), last, reason).await
     }
 
     async fn try_directly(
@@ -338,7 +382,7 @@ impl Inner {
         &self,
         mail: &Mail,
         (line, id): (&Line, &RequestId),
-        relays: Vec<Peer>,
+        places: Places,
         unreachable: String,
     ) -> Result<Response, String> {
         let destination = mail.destination();
@@ -347,36 +391,47 @@ impl Inner {
             LedgerState::Relayed(holders) => holders,
             LedgerState::Pending => BTreeSet::new(),
         };
-        let (holding, missing): (Vec<Peer>, Vec<Peer>) =
-            relays.into_iter().partition(|relay| holders.contains(&relay.name));
-        if holding.is_empty() && missing.is_empty() {
+        let is_holder = |relay: &Peer| holders.contains(&relay.name);
+        let is_held = places.to_keep.iter().chain(&places.to_deliver).any(is_holder);
+        let mut missing = places;
+        missing.to_keep.retain(|relay| !is_holder(relay));
+        missing.to_deliver.retain(|relay| !is_holder(relay));
+        if !is_held && missing.are_none() {
             return Err(format!(
                 "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
             ));
         }
         let packed =
-            if missing.is_empty() { Packed::default() } else { self.capsules.pack(mail).await };
+            if missing.are_none() { Packed::default() } else { self.capsules.pack(mail).await };
         let capsule = packed.capsule.as_ref();
         let keys = self.site.own_keys.document().await;
         let stream = self.ledger.stream();
         let waybill = mail.waybill(stream, &line.place, capsule, &self.site.identity);
         let record = self.site.own_record.published();
         let beside = Beside { keys: &keys, capsule, record: record.as_ref(), id };
-        let body = mail.deposit_body(&waybill, &beside);
-        let body = body.map_err(|error| {
-            format!("{unreachable}, and no relay can take the transaction: {error}")
-        })?;
-        let deposit = Deposit {
-            destination: destination.clone(),
-            txn_id: mail.txn_id().to_owned(),
-            seq: line.place.seq,
-            id: id.clone(),
-            target: send_relay_target(mail.txn_id(), destination),
-            body,
+        let deposit = |errand| {
+            let body = mail.deposit_body(&waybill, &beside, errand).map_err(|error| {
+                format!("{unreachable}, and no relay can take the transaction: {error}")
+            })?;
+            Ok::<_, String>(Arc::new(Deposit {
+                destination: destination.clone(),
+                txn_id: mail.txn_id().to_owned(),
+                seq: line.place.seq,
+                id: id.clone(),
+                target: send_relay_target(mail.txn_id(), destination),
+                body,
+            }))
         };
-        let results = self.deposits.start(Arc::new(deposit), missing);
+        let mut results = Vec::new();
+        for (relays, errand) in
+            [(missing.to_keep, Errand::Keep), (missing.to_deliver, Errand::Deliver)]
+        {
+            if !relays.is_empty() {
+                results.push(self.deposits.start(deposit(errand)?, relays));
+            }
+        }
         // A relay that took it while an earlier call had given up on it: nothing new is needed.
-        if holding.is_empty() {
+        if !is_held {
             first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
         }
         self.site.passed.note(destination, packed.event_ids).await;
@@ -388,10 +443,17 @@ impl Inner {
 
 /// The first relay that took it; else why none did.
 async fn first_taken(
-    mut results: tokio::sync::mpsc::Receiver<Result<ServerName, Refusal>>,
+    results: Vec<tokio::sync::mpsc::Receiver<Result<ServerName, Refusal>>>,
 ) -> Result<ServerName, Vec<Refusal>> {
     let mut refusals = Vec::new();
-    while let Some(result) = results.recv().await {
+    let results = results.into_iter().map(|results| {
+        let next = |mut results: tokio::sync::mpsc::Receiver<_>| async move {
+            results.recv().await.map(|result| (result, results))
+        };
+        Box::pin(futures_util::stream::unfold(results, next))
+    });
+    let mut results = futures_util::stream::select_all(results);
+    while let Some(result) = results.next().await {
         match result {
             Ok(relay) => return Ok(relay),
             Err(refusal) => refusals.push(refusal),

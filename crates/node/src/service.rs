@@ -104,6 +104,7 @@ impl Service {
         let delivery = Delivery::open(DeliveryParts {
             site: site.clone(),
             schedule: settings.schedule.clone(),
+            preferences: settings.preferences.clone(),
             records: records.clone(),
             background: background.clone(),
         });

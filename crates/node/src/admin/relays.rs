@@ -39,6 +39,8 @@ pub(super) struct RelayEntry {
     source: &'static str,
     /// Whether mail is left there. A record counts for nothing where the operator has named relays.
     in_force: bool,
+    /// Whether it delivers this server's own mail onward.
+    outgoing: bool,
     #[serde(flatten)]
     record: Option<OfRecord>,
 }
@@ -83,12 +85,18 @@ pub(super) async fn list(
         None => book.records(RECORDS_SHOWN_MAX).await,
     };
     let records: Vec<Recorded> = records.map_err(unavailable)?;
-    let named = book.watch().borrow().clone();
+    let (named, outgoing) = (book.watch().borrow().clone(), book.outgoing());
     let mut entries: Vec<RelayEntry> =
         records.iter().flat_map(|recorded| of_record(recorded, &named)).collect();
     let is_wanted = |server: &ServerName| wanted.as_ref().is_none_or(|wanted| wanted == server);
     for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
-        entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
+        let is_outgoing = |relay: &KnownRelay| {
+            server == state.site.identity.server_name && outgoing.contains(&relay.peer)
+        };
+        entries.extend(relays.into_iter().map(|relay| {
+            let outgoing = is_outgoing(&relay);
+            RelayEntry { outgoing, ..entry(&server, relay) }
+        }));
     }
     // Within one server the order stays: those come first that the server prefers.
     entries
@@ -155,6 +163,7 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
         url: relay.peer.url.map(|url| url.to_string()),
         source,
         in_force: true,
+        outgoing: false,
         record: None,
     }
 }
@@ -170,6 +179,7 @@ fn of_record(recorded: &Recorded, named: &RelaysByServer) -> impl Iterator<Item 
         url: relay.url.clone(),
         source: "record",
         in_force,
+        outgoing: false,
         record: Some(OfRecord {
             priority: relay.priority,
             learned_from: learned_from.to_string(),

@@ -6,6 +6,7 @@ mod a_offline_server_gets_its_mail;
 mod aa_by_invitation;
 mod ab_relays_that_nobody_named;
 mod ac_an_app_with_an_access_token;
+mod ae_sender_side_relay;
 mod b_never_online_together;
 mod c_three_hundred_messages;
 mod d_two_relays;
