@@ -1,9 +1,11 @@
 //! Delivers mail onward: to servers that are not registered here, for origins that are registered as outgoing.
 //!
 //! The rules are pure: `schedule` says whom to call when, `pace` how fast, `rests` whose mail waits meanwhile, `returns` whether an
-//! origin has come back. `request` makes the call out of an envelope, `visit` carries it out. What waits is known from the store, so that
+//! origin has come back. `request` makes the call out of an envelope, `visit` carries it out, and `others` leaves with the recipient's own
+//! relays what its homeserver can't be called for. What waits is known from the store, so that
 //! a restart forgets nothing but how often it was tried.
 
+mod others;
 mod pace;
 mod request;
 mod rests;
@@ -22,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::rules::OnwardRules;
 use crate::state::RelayState;
+use others::Found;
 use pace::Pace;
 use rests::Rests;
 use returns::Returns;
@@ -51,6 +54,7 @@ struct Memory {
     pace: Pace,
     rests: Rests,
     returns: Returns,
+    found: Found,
 }
 
 impl Default for OnwardState {
@@ -60,6 +64,7 @@ impl Default for OnwardState {
             pace: Pace::default(),
             rests: Rests::default(),
             returns: Returns::default(),
+            found: Found::default(),
         };
         Self { memory: Mutex::new(memory), changed: Notify::new() }
     }
@@ -155,3 +160,6 @@ fn warn_unread(error: &StoreError) {
     let error = error as &dyn std::error::Error;
     tracing::warn!(error, "what is to be delivered onward can't be read; it is tried again");
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,12 @@ impl Service {
         self.state.server_name()
     }
 
+    /// What its handlers share.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &RelayState {
+        &self.state
+    }
+
     /// Takes up changes of `source`; `keys` is what it said when the relay was started.
     pub(crate) fn reloaded_from(
         &mut self,

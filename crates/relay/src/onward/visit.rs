@@ -9,6 +9,7 @@ use restante_federation_proto::ServerName;
 use restante_mailbox::{HandedOn, StoreError, StoredEnvelope};
 use tokio::time::{Instant, timeout};
 
+use super::others;
 use super::pace::Events;
 use super::request::request;
 use super::rests::Unverified;
@@ -39,8 +40,8 @@ const STORE_RETRY: Duration = Duration::from_secs(10);
 const TEXT_CHARS_MAX: usize = 200;
 
 /// What becomes of attempts, in metrics.
-pub(crate) const OUTCOMES: [&str; 5] =
-    ["delivered", "refused", "busy", "unverified", "unreachable"];
+pub(crate) const OUTCOMES: [&str; 6] =
+    ["delivered", "passed_on", "refused", "busy", "unverified", "unreachable"];
 
 /// Calls the destination and says how that ended.
 pub(crate) async fn visit(relay: RelayState, call: Call) {
@@ -66,6 +67,17 @@ struct Visit<'a> {
     /// When something that rests may go on.
     later: Option<Instant>,
     tried: usize,
+    way: Way,
+    /// Whose mail met nobody.
+    failed: Option<ServerName>,
+}
+
+/// How mail goes.
+enum Way {
+    /// To the destination itself.
+    Directly,
+    /// The destination can't be reached: to relays of its own.
+    ByRelays(Vec<Peer>),
 }
 
 /// What became of one origin's turn.
@@ -83,7 +95,15 @@ enum Turn {
 impl<'a> Visit<'a> {
     fn of(relay: &'a RelayState, call: Call) -> Self {
         let Call { destination, begin_after } = call;
-        Self { relay, destination, after: begin_after, later: None, tried: 0 }
+        Self {
+            relay,
+            destination,
+            after: begin_after,
+            later: None,
+            tried: 0,
+            way: Way::Directly,
+            failed: None,
+        }
     }
 
     /// Goes round the origins until all are done, or rest.
@@ -106,7 +126,12 @@ impl<'a> Visit<'a> {
                             self.later = Some(self.later.map_or(until, |later| later.min(until)));
                         }
                         Turn::Nothing => {}
-                        Turn::Unreachable => return Ok(Ended::Unreachable(origin.clone())),
+                        Turn::Unreachable => {
+                            if !self.turn_to_relays(origin).await {
+                                return Ok(Ended::Unreachable(origin.clone()));
+                            }
+                            is_anything_done = true;
+                        }
                     }
                 }
                 if origins.len() < ORIGINS_PAGE {
@@ -115,9 +140,49 @@ impl<'a> Visit<'a> {
                 self.after = origins.last().cloned();
             }
             if is_whole_round && !is_anything_done {
-                return Ok(self.later.map_or(Ended::Drained, Ended::Later));
+                return Ok(self.ended());
             }
         }
+    }
+
+    /// Nothing is to be done at present. A destination that could not be reached is called again as any such, though its relays took
+    /// all: what comes next waits until then.
+    fn ended(self) -> Ended {
+        match (self.way, self.failed) {
+            (Way::ByRelays(_), Some(origin)) => Ended::Unreachable(origin),
+            _ => self.later.map_or(Ended::Drained, Ended::Later),
+        }
+    }
+
+    /// From here on mail goes to the destination's relays, if it has any that were not tried.
+    async fn turn_to_relays(&mut self, failed: &ServerName) -> bool {
+        if matches!(self.way, Way::ByRelays(_)) {
+            return false;
+        }
+        self.failed = Some(failed.clone());
+        let relays = others::relays_of(self.relay, &self.destination).await;
+        let are_any = !relays.is_empty();
+        self.way = Way::ByRelays(relays);
+        are_any
+    }
+
+    /// Leaves with the destination's relays what `origin` left first.
+    async fn pass_on(
+        &self,
+        relays: &[Peer],
+        origin: &ServerName,
+        envelope: &StoredEnvelope,
+    ) -> Result<Turn, StoreError> {
+        if !others::leave(self.relay, relays, &envelope.deposit).await {
+            return Ok(Turn::Unreachable);
+        }
+        let store = &self.relay.stores.onward;
+        if store.hand_on(&self.destination, envelope.id, HandedOn::PassedOn).await? {
+            self.relay.counted.onward("passed_on");
+        }
+        let (destination, id) = (&self.destination, envelope.id.get());
+        tracing::info!(mailbox = %destination, %origin, envelope.id = id, "left with a relay of its recipient's own");
+        Ok(Turn::Done)
     }
 
     /// Tries what `origin` left first.
@@ -127,6 +192,10 @@ impl<'a> Visit<'a> {
         }
         let first = self.relay.stores.onward.first_onward(&self.destination, origin).await?;
         let Some(envelope) = first else { return Ok(Turn::Nothing) };
+        self.tried += 1;
+        if let Way::ByRelays(relays) = &self.way {
+            return self.pass_on(relays, origin, &envelope).await;
+        }
         let Ok(request) = request(&envelope.deposit) else {
             self.refused(&envelope, "it has no proof that could be sent").await?;
             return Ok(Turn::Done);
@@ -137,7 +206,6 @@ impl<'a> Visit<'a> {
         if let Err(until) = paced {
             return Ok(Turn::Rests(until));
         }
-        self.tried += 1;
         match self.ask(request).await {
             Ok(answer) => self.judge(origin, &envelope, &answer).await,
             Err(reason) => Ok(self.unreachable(&envelope, &reason)),
