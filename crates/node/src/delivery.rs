@@ -47,7 +47,7 @@ use crate::outbound::{json_response, refuse};
 use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
-use capsules::{Capsules, Packed};
+use capsules::{Capsules, Follows, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{LedgerState, Line};
 use preference::{Places, Preferences};
@@ -403,6 +403,15 @@ impl Inner {
         }
         let packed =
             if missing.are_none() { Packed::default() } else { self.capsules.pack(mail).await };
+        if packed.follows == Follows::Unknown && !missing.to_deliver.is_empty() {
+            // A homeserver without a node asks us for what is missing; while we can't be asked, it drops what follows it.
+            missing.to_deliver.clear();
+            if !is_held && missing.are_none() {
+                return Err(format!(
+                    "{unreachable}, and it follows events that {destination} may not have, so that relays can't deliver it"
+                ));
+            }
+        }
         let capsule = packed.capsule.as_ref();
         let keys = self.site.own_keys.document().await;
         let stream = self.ledger.stream();

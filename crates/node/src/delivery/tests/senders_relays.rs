@@ -1,5 +1,6 @@
 //! Our own outgoing relays: when they are asked, and for what.
 
+use super::capsules::{NOTHING, VERSION, event, gives, transaction};
 use super::*;
 use crate::config::Preference;
 use crate::relay_book::Outgoing;
@@ -101,4 +102,24 @@ async fn a_relay_that_is_being_left_is_outgoing_no_more() {
     let (status, body, _) = node.send("1").await;
     assert_eq!(status, 502, "{body}");
     assert!(body.contains("no relay is known"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_events_that_the_destination_may_not_have_is_not_left_to_be_delivered() {
+    let node = node_that(Preference::Recipient, &[]).await;
+    node.b_answers(Reply::Json(200, "{}"));
+    node.homeserver_answers([VERSION, NOTHING]);
+    assert_eq!(node.send_content("1", &transaction(&[event("a1", 1, &[])])).await.0, 200);
+    node.b_answers(Reply::Refused);
+    node.homeserver_answers([gives(&[event("c2", 2, &["a1"])]), NOTHING]);
+
+    let (status, body, _) = node.send_content("2", &transaction(&[event("a3", 3, &["c2"])])).await;
+    assert_eq!(status, 502, "{body}");
+    assert!(body.contains("follows events that b.test may not have"), "{body}");
+    node.homeserver_answers([gives(&[]), gives(&[]), NOTHING]);
+    let (status, _, _) = node.send_content("3", &transaction(&[event("a4", 4, &["a0"])])).await;
+    assert_eq!(status, 502, "our own homeserver does not have all of it either");
+    let (status, body, _) = node.send_content("4", &transaction(&[event("a2", 2, &["a1"])])).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(asked(&node).await, [("both.test", true), ("o.test", true)]);
 }
