@@ -41,14 +41,40 @@ pub(crate) fn jobs(
     Ok(names.into_iter().map(job).collect())
 }
 
+/// What is only run when asked for by name: measurements.
+fn ignored(program: &Path) -> Result<Vec<String>> {
+    listed(program, &["--ignored"])
+}
+
+/// The measurement of `program` whose name ends in `name`, with what it prints.
+pub(crate) fn measurement(
+    program: &TestProgram,
+    programs: &Programs,
+    name: &str,
+) -> Result<Command> {
+    let all = ignored(&program.executable)?;
+    let Some(name) = all.into_iter().find(|known| known.ends_with(name)) else {
+        bail!("there is no measurement {name}")
+    };
+    let mut command = program.command();
+    command.args([&name, "--exact", "--ignored", "--nocapture"]);
+    command.env("RESTANTE_BIN", &programs.restante).env("RESTANTE_PYTHON", &programs.python);
+    Ok(command)
+}
+
 fn list(program: &Path, filter: Option<&str>) -> Result<Vec<String>> {
-    let output = Command::new(program).args(["--list", "--format", "terse"]).output();
+    let (all, ignored) = (listed(program, &[])?, ignored(program)?);
+    let wanted = all.into_iter().filter(|name| !ignored.contains(name));
+    Ok(wanted.filter(|name| filter.is_none_or(|filter| name.contains(filter))).collect())
+}
+
+fn listed(program: &Path, which: &[&str]) -> Result<Vec<String>> {
+    let output = Command::new(program).args(["--list", "--format", "terse"]).args(which).output();
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;
     if !output.status.success() {
         bail!("{} does not list its tests", program.display());
     }
     let listed = String::from_utf8_lossy(&output.stdout);
     let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-    let wanted = names.filter(|name| filter.is_none_or(|filter| name.contains(filter)));
-    Ok(wanted.map(str::to_owned).collect())
+    Ok(names.map(str::to_owned).collect())
 }

@@ -13,7 +13,7 @@ use crate::tally::Tally;
 use crate::{cargo, jobs, python, scenarios};
 
 /// The feature with everything that runs the built program, and its test targets: one process for each test.
-const PROCESSES_FEATURE: &str = "restante-testkit/homeservers";
+pub(crate) const PROCESSES_FEATURE: &str = "restante-testkit/homeservers";
 const PROCESSES_TARGETS: [&str; 2] = ["scenarios", "crash"];
 
 /// The longest of the others takes two minutes on an idle machine.

@@ -1,12 +1,14 @@
-//! Measures the built program from outside, over HTTP. `cargo xtask bench floods` and `cargo xtask bench crowds` run it.
+//! Measures the built program from outside, over HTTP. `cargo xtask bench` with `floods`, `crowds` or `draining` runs it.
 //!
 //! Machines are shared and noisy: what is compared is measured in turns within one run, and only ratios are worth
 //! keeping.
 
 mod connection;
 mod crowds;
+mod draining;
 mod floods;
 mod honest;
+mod line;
 mod origin;
 mod process;
 mod table;
@@ -34,6 +36,12 @@ enum What {
     },
     /// The relay's memory under many idle connections and many collects that wait
     Crowds,
+    /// How fast a node that comes back empties its mailbox, without a line between them and over a slow one
+    Draining {
+        /// Transactions that wait for it
+        #[arg(long, default_value_t = 10_000)]
+        transactions: u64,
+    },
 }
 
 #[tokio::main]
@@ -43,5 +51,6 @@ async fn main() -> anyhow::Result<()> {
     match args.what {
         What::Floods { seconds } => floods::run(&args.program, seconds).await,
         What::Crowds => crowds::run(&args.program).await,
+        What::Draining { transactions } => draining::run(&args.program, transactions).await,
     }
 }

@@ -17,7 +17,7 @@ const CONTENT_BYTES: usize = 4096;
 /// A server that sends or collects.
 pub(crate) struct Origin {
     pub(crate) name: ServerName,
-    key: SigningKey,
+    pub(crate) key: SigningKey,
     /// Where a reverse proxy in front of the relay says that it calls from.
     address: Ipv4Addr,
 }
@@ -68,6 +68,7 @@ impl Origin {
         let request = CollectRequest {
             after: 0,
             acknowledge: Vec::new(),
+            have: Vec::new(),
             limit: 50,
             max_bytes: 1 << 20,
             wait_ms,
@@ -88,7 +89,8 @@ impl Origin {
         canonicalise(json.as_bytes()).expect("it is well-formed").into_owned().into()
     }
 
-    fn signed(
+    /// A request with that content, signed.
+    pub(crate) fn signed(
         &self,
         method: Method,
         target: &RequestTarget,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use restante_federation::BaseUrl;
+use restante_federation_proto::ServerName;
 use restante_relay::RelayConfig;
 
 use crate::config_file;
@@ -136,6 +137,8 @@ pub(crate) struct NodeOptions {
 pub(crate) enum NodeAction {
     /// Show relays, destinations that are assumed offline, and what waits or is parked, and why
     Status(StatusOptions),
+    /// Show what was left with relays, and whether it is known to have arrived
+    Outbox(OutboxOptions),
     /// Show mail that is not delivered, have it tried again, or drop it
     #[command(subcommand)]
     Parked(ParkedAction),
@@ -144,6 +147,26 @@ pub(crate) enum NodeAction {
         #[command(flatten)]
         config: NodeConfigOption,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OutboxOptions {
+    /// Show each transaction for this server
+    pub(crate) destination: Option<ServerName>,
+    /// Show also what is known to have arrived
+    #[arg(long, requires = "destination")]
+    pub(crate) all: bool,
+    /// Show at most so many transactions
+    #[arg(long, default_value_t = 200, requires = "destination")]
+    pub(crate) limit: u32,
+    /// Show those whose number is above this one
+    #[arg(long, default_value_t = 0, requires = "destination")]
+    pub(crate) after: u64,
+    #[command(flatten)]
+    pub(crate) config: NodeConfigOption,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ mod logging;
 mod mailbox_command;
 mod node_command;
 mod open_files;
+mod outbox_command;
 mod parked_command;
 mod progress;
 mod relay_command;
@@ -63,6 +64,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Node(options) => match options.action {
             None => node_command::run(options.config, options.log).await?,
             Some(NodeAction::Status(options)) => node_command::status(options).await?,
+            Some(NodeAction::Outbox(options)) => outbox_command::run(options).await?,
             Some(NodeAction::Parked(action)) => parked_command::run(action).await?,
             Some(NodeAction::Reload { config }) => {
                 reload_command::run(ReloadSubject::Node { config }).await?;

@@ -16,6 +16,7 @@ pub(crate) struct RelayLine {
     in_force: bool,
     #[serde(default)]
     outgoing: bool,
+    distrusted_since: Option<i64>,
     priority: Option<u32>,
     learned_from: Option<String>,
     learned_at: Option<i64>,
@@ -66,7 +67,13 @@ fn source(relay: &RelayLine) -> String {
         Some(relay) => format!("its record, from {relay}"),
     };
     let source = if relay.outgoing { format!("{source}, outgoing") } else { source };
-    if relay.in_force { source } else { format!("{source} (not used: the operator named others)") }
+    match (relay.in_force, relay.distrusted_since) {
+        (true, None) => source,
+        (true, Some(since)) => {
+            format!("{source} (lost mail: its word does not count since {})", time(since))
+        }
+        (false, _) => format!("{source} (not used: the operator named others)"),
+    }
 }
 
 #[cfg(test)]

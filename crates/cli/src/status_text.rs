@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::outbox_command::{DistrustedLine, distrusted};
 use crate::table::printable;
 use crate::time_text::time;
 
@@ -15,6 +16,8 @@ pub(crate) struct Status {
     relay_record: Option<OwnRecordLine>,
     destinations: Vec<DestinationLine>,
     refusals: Vec<RefusalLine>,
+    #[serde(default)]
+    distrusted: Vec<DistrustedLine>,
     #[serde(default)]
     losses: Vec<LossLine>,
     inbox: InboxPart,
@@ -136,6 +139,7 @@ pub(crate) fn render(status: &Status) -> String {
     }
     destinations(&mut text, &status.destinations);
     refusals(&mut text, &status.refusals);
+    text.push_str(&distrusted(&status.distrusted));
     losses(&mut text, &status.losses);
     inbox(&mut text, &status.inbox);
     backlog(&mut text, &status.inbox.backlog);

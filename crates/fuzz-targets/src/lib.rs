@@ -13,9 +13,11 @@ mod events;
 mod json;
 mod key_documents;
 mod keys;
+mod left;
 mod names;
 mod notary;
 mod proof;
+mod receipt;
 mod reference;
 mod relay_record;
 mod requests;
@@ -49,9 +51,11 @@ pub const TARGETS: &[Target] = &[
     target("event_signature", events::event_signature),
     target("json_members", json::json_members),
     target("key_document", key_documents::key_document),
+    target("left_request", left::request),
     target("notary_response", notary::notary_response),
     target("path_segment", requests::path_segment),
     target("proof", proof::proof),
+    target("receipt", receipt::receipt),
     target("relay_record", relay_record::relay_record),
     target("relay_txn", collect::relay_txn),
     target("request", requests::request),

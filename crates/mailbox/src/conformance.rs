@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a check fails by panicking")]
 
+mod accounts;
 mod acknowledge;
 mod collect;
 mod custody;
@@ -24,12 +25,12 @@ mod together;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{Custody, MailboxStore, OnwardMail, Registry, Upkeep};
+use crate::{Accounts, Custody, MailboxStore, OnwardMail, Registry, Upkeep};
 
 /// All that a backend can do.
-pub trait Backend: MailboxStore + Registry + Custody + Upkeep + OnwardMail {}
+pub trait Backend: MailboxStore + Accounts + Registry + Custody + Upkeep + OnwardMail {}
 
-impl<T: MailboxStore + Registry + Custody + Upkeep + OnwardMail> Backend for T {}
+impl<T: MailboxStore + Accounts + Registry + Custody + Upkeep + OnwardMail> Backend for T {}
 
 /// The store under test; checks share it among tasks.
 pub type Store = Arc<dyn Backend>;
@@ -100,6 +101,24 @@ pub const CHECKS: &[Check] = &[
     check("an acknowledgement makes room", |s| Box::pin(acknowledge::makes_room(s))),
     check("ids are not given out again when the mailbox is empty", |s| {
         Box::pin(acknowledge::ids_stay_used(s))
+    }),
+    check("mail is held, acknowledged or unknown by its name", |s| {
+        Box::pin(accounts::whereabouts(s))
+    }),
+    check("mail past its time is unknown, but in a held mailbox", |s| {
+        Box::pin(accounts::past_its_time(s))
+    }),
+    check("what its owner has from elsewhere leaves the mailbox as acknowledged", |s| {
+        Box::pin(accounts::copies(s))
+    }),
+    check("what one has from elsewhere changes no other mailbox", |s| {
+        Box::pin(accounts::other_mailbox(s))
+    }),
+    check("a late copy of what a registered owner has is a duplicate until its time", |s| {
+        Box::pin(accounts::late_copy(s))
+    }),
+    check("names ahead of mail are bounded, and those that were taken stay", |s| {
+        Box::pin(accounts::bounded(s))
     }),
     check("what was deposited before a time expires, and nothing later", |s| {
         Box::pin(expire::before(s))

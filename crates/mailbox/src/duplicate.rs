@@ -3,11 +3,14 @@
 use restante_federation_proto::ServerName;
 use sha2::{Digest, Sha256};
 
-use crate::{ContentHash, Deposit};
+use crate::{ContentHash, Deposit, MailName};
 
 /// Bytes of a key. To make a later envelope of somebody else look like a duplicate takes a second
 /// preimage, so that 128 bits suffice, and the index stays small.
 const KEY_BYTES: usize = 16;
+
+/// A key that is remembered ahead of its mail: the hash of the mailbox's owner, and the key.
+pub(crate) type AheadKey = [u8; 2 * KEY_BYTES];
 
 /// Stands for recipient, origin, txn id and content hash together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,17 +19,18 @@ pub(crate) struct DuplicateKey(pub(crate) [u8; KEY_BYTES]);
 impl DuplicateKey {
     pub(crate) fn of(deposit: &Deposit) -> Self {
         let Deposit { recipient, origin, txn_id, content_hash, .. } = deposit;
-        Self::of_parts(recipient, origin, txn_id, content_hash)
+        Self::over([recipient.as_str(), origin.as_str(), txn_id], *content_hash)
     }
 
-    pub(crate) fn of_parts(
-        recipient: &ServerName,
-        origin: &ServerName,
-        txn_id: &str,
-        content_hash: &ContentHash,
-    ) -> Self {
+    /// The key of `recipient`'s mail of that name.
+    pub(crate) fn named(recipient: &ServerName, name: &MailName) -> Self {
+        let MailName { origin, txn_id, content_hash } = name;
+        Self::over([recipient.as_str(), origin.as_str(), txn_id], *content_hash)
+    }
+
+    fn over(fields: [&str; 3], content_hash: ContentHash) -> Self {
         let mut hash = Sha256::new();
-        for field in [recipient.as_str(), origin.as_str(), txn_id] {
+        for field in fields {
             // Lengths keep ("ab", "c") and ("a", "bc") apart.
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
@@ -34,6 +38,21 @@ impl DuplicateKey {
         hash.update(content_hash.0);
         let hash: [u8; 32] = hash.finalize().into();
         Self(*hash.first_chunk().expect("32 bytes begin with 16"))
+    }
+
+    /// The key as it is remembered ahead of the mail, beside all others of `recipient`'s.
+    pub(crate) fn ahead_of(self, recipient: &ServerName) -> AheadKey {
+        let mut ahead = [0; 2 * KEY_BYTES];
+        let (owner, key) = ahead.split_at_mut(KEY_BYTES);
+        owner.copy_from_slice(&Sha256::digest(recipient.as_str())[..KEY_BYTES]);
+        key.copy_from_slice(&self.0);
+        ahead
+    }
+
+    /// The lowest and the highest key that can be remembered ahead of `recipient`'s mail.
+    pub(crate) fn all_ahead_of(recipient: &ServerName) -> (AheadKey, AheadKey) {
+        let [first, last] = [[0; KEY_BYTES], [0xff; KEY_BYTES]];
+        (Self(first).ahead_of(recipient), Self(last).ahead_of(recipient))
     }
 }
 

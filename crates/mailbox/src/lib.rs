@@ -2,6 +2,7 @@
 //!
 //! Knows no HTTP and reads no clock.
 
+mod accounts;
 mod at_rest;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -18,6 +19,7 @@ mod sqlite;
 mod store;
 mod upkeep;
 
+pub use accounts::{Accounts, MailName, NAMES_AHEAD_MAX, Whereabouts};
 pub use at_rest::{KEYS_MAX, KeyError, KeyFileError, Keys};
 pub use custody::{
     Condition, Custody, EnvelopeLine, Found, HOLD_GRACE, Imported, Selection, Share,

@@ -1,5 +1,6 @@
 //! The backend that keeps everything in memory: for tests, and for the limits of benchmarks.
 
+mod accounts;
 mod custody;
 mod mailbox;
 mod onward;
@@ -34,12 +35,14 @@ struct State {
     /// Envelopes so far, which orders those that expire at the same time.
     stored: u64,
     /// Keys of what is held.
-    held: HashSet<DuplicateKey>,
+    held: HashMap<DuplicateKey, EntryId>,
     /// Keys of what was acknowledged.
     acknowledged: HashMap<DuplicateKey, Timestamp>,
+    /// Keys of mail that its recipient has and that never came.
+    ahead: HashMap<ServerName, HashSet<DuplicateKey>>,
     /// What expires, first to last: envelopes, then keys.
     envelopes_by_expiry: BTreeSet<(Timestamp, u64, ServerName, EntryId)>,
-    keys_by_age: BTreeSet<(Timestamp, DuplicateKey)>,
+    keys_by_age: BTreeSet<(Timestamp, DuplicateKey, Option<ServerName>)>,
     registers: Registers,
 }
 
@@ -151,7 +154,7 @@ impl State {
 
     fn knows(&self, deposit: &Deposit) -> bool {
         let key = DuplicateKey::of(deposit);
-        self.held.contains(&key) || self.acknowledged.contains_key(&key)
+        self.held.contains_key(&key) || self.has_acknowledged(&deposit.recipient, key)
     }
 
     fn load_for(&self, deposit: &Deposit) -> Held {
@@ -179,7 +182,7 @@ impl State {
         let id = self.mailbox(&recipient, random, now).push(deposit, order)?;
         self.stored += 1;
         self.load.add(bytes);
-        self.held.insert(key);
+        self.held.insert(key, id);
         self.envelopes_by_expiry.insert((expires_at, order, recipient, id));
         Some(id)
     }
@@ -205,7 +208,7 @@ impl State {
             let Some(deposit) = self.remove(recipient, *id) else { continue };
             let (key, at) = (DuplicateKey::of(&deposit), deposit.deposited_at);
             self.acknowledged.insert(key, at);
-            self.keys_by_age.insert((at, key));
+            self.keys_by_age.insert((at, key, None));
             acknowledged.removed += 1;
         }
         acknowledged
@@ -255,10 +258,10 @@ impl State {
     fn expire_keys(&mut self, remembered_from: Timestamp, batch_max: usize) -> u64 {
         let mut count = 0;
         while count < batch_max
-            && let Some((_, key)) =
-                pop_first_if(&mut self.keys_by_age, |(at, _)| *at < remembered_from)
+            && let Some((_, key, ahead_of)) =
+                pop_first_if(&mut self.keys_by_age, |(at, ..)| *at < remembered_from)
         {
-            self.acknowledged.remove(&key);
+            self.forget(key, ahead_of);
             count += 1;
         }
         count as u64

@@ -1,5 +1,6 @@
 //! The embedded backend: SQLite.
 
+mod accounts;
 mod acknowledge;
 mod body;
 mod collect;

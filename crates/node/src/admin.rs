@@ -4,6 +4,7 @@ mod document;
 mod keys;
 pub(crate) mod matrix_tokens;
 mod membership;
+mod outbox;
 mod parked;
 pub(crate) mod ready;
 mod relays;
@@ -56,6 +57,8 @@ fn routes() -> Routes<AdminState> {
         .get("/keys/{server}", keys::show)
         .put("/keys/{server}", keys::trust)
         .delete("/keys/{server}", keys::forget)
+        .get("/outbox", outbox::list)
+        .get("/outbox/{destination}", outbox::of_destination)
         .get("/parked", parked::list)
         .post("/parked/retry", parked::retry_all)
         .get("/parked/{id}", parked::show)

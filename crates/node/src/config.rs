@@ -55,6 +55,9 @@ pub struct NodeConfig {
     /// How to hand over what was collected.
     #[serde(default)]
     pub inbox: InboxSection,
+    /// What becomes of what was left with relays.
+    #[serde(default)]
+    pub outbox: OutboxSection,
     /// How relays are found that nobody named.
     #[serde(default)]
     pub records: RecordsSection,
@@ -158,6 +161,9 @@ pub struct CollectSection {
     pub wait: Period,
     /// Every relay is asked anew after this time at the latest, whatever became of the long poll.
     pub safety_interval: Period,
+    /// Whether servers that were met before are told, by one signed request each, when this node is back after it was away,
+    /// so that they send at once what they kept.
+    pub wake: bool,
 }
 
 /// Relays refuse less: the mail would be gone before anybody can call for it.
@@ -246,6 +252,20 @@ pub struct InboxSection {
     pub gap_wait: Period,
 }
 
+/// `[outbox]`: copies of what was left with relays, kept until it is known to have arrived.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxSection {
+    /// Bytes of all copies, compressed; beyond them the oldest go.
+    pub bytes_max: u64,
+    /// How long a destination that answers may take to confirm, before what it has not confirmed is sent to it directly.
+    pub confirm_wait: Period,
+    /// A relay is asked what became of a transaction for the first time after this time, ...
+    pub audit_after: Period,
+    /// ... and then at most once in this time.
+    pub audit_interval: Period,
+}
+
 /// A homeserver opens a handful, so that a dozen behind one address fit; and one address can't have all.
 const CONNECTIONS_PER_ADDRESS_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
@@ -297,8 +317,20 @@ impl Default for InboxSection {
     }
 }
 
+impl Default for OutboxSection {
+    fn default() -> Self {
+        Self {
+            // A month of mail of a small server, several times over: messages take half a KiB each, compressed.
+            bytes_max: 1024 * 1024 * 1024,
+            confirm_wait: Period::seconds(10 * 60),
+            audit_after: Period::seconds(10 * 60),
+            audit_interval: Period::seconds(3600),
+        }
+    }
+}
+
 impl Default for CollectSection {
     fn default() -> Self {
-        Self { wait: Period::seconds(30), safety_interval: Period::seconds(300) }
+        Self { wait: Period::seconds(30), safety_interval: Period::seconds(300), wake: true }
     }
 }

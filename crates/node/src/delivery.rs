@@ -4,7 +4,9 @@
 //! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
 //! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
 
+mod again;
 mod ancestors;
+mod answers;
 mod capsules;
 mod codings;
 mod contents;
@@ -34,6 +36,7 @@ use restante_relay_api::{RequestId, hex};
 use restante_sqlite::StoreError;
 use tokio::time::Instant;
 
+pub(crate) use again::Resent;
 pub(crate) use deposits::{Lasting, Refusal};
 use mail::{Beside, Errand};
 pub(crate) use mail::{Mail, Outgoing};
@@ -44,12 +47,17 @@ use crate::answer::{self, Answer};
 use crate::background::Background;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
+use crate::outbox::OutboxSettings;
+use crate::relay_records::hearsay::Meeting;
 use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
+use crate::store::outbox::ErrorSummary;
+use crate::store::trust;
+use answers::{errors, refused_events, sent};
 use capsules::{Capsules, Follows, Packed};
 use deposits::{Deposit, Deposits};
-use ledger::{LedgerState, Line};
+use ledger::{LedgerState, Line, Place as StreamPlace};
 use preference::{Places, Preferences};
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
@@ -110,6 +118,8 @@ pub(crate) struct DeliveryParts {
     pub(crate) schedule: Adjustable<Schedule>,
     /// With whose relays mail is left.
     pub(crate) preferences: Adjustable<Preferences>,
+    /// What is kept of what was left.
+    pub(crate) outbox: Adjustable<OutboxSettings>,
     /// Who finds relays that nobody named.
     pub(crate) records: RelayRecords,
     /// Owner of the deposits that outlive their call.
@@ -119,11 +129,12 @@ pub(crate) struct DeliveryParts {
 impl Delivery {
     /// Opens the ledger.
     pub(crate) async fn open(parts: DeliveryParts) -> Result<Self, StoreError> {
-        let DeliveryParts { site, schedule, preferences, records, background } = parts;
+        let DeliveryParts { site, schedule, preferences, outbox, records, background } = parts;
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
-        let deposits = Deposits::new(site.clone(), ledger.clone(), background, schedule.clone());
+        let deposits =
+            Deposits::new(site.clone(), ledger.clone(), background, schedule.clone(), outbox);
         let capsules = Capsules::new(site.clone());
         let turns = Turns::default();
         let inner =
@@ -163,11 +174,11 @@ impl Inner {
         let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
         let line = line.map_err(|error| format!("the node's ledger can't be written ({error})"))?;
         let waybill = mail.waybill(self.ledger.stream(), &line.place, None, &self.site.identity);
-        match self.try_directly(mail, (&waybill, id), begun).await {
+        match self.try_directly(mail, (Some(&waybill), id), begun).await {
             Direct::Delivered(answer) => {
                 let refused = refused_events(&answer);
                 tokio::join!(
-                    self.enter_delivery(mail, &line),
+                    self.enter_delivery(mail, &line.place, &answer),
                     self.capsules.delivered(mail, &refused),
                 );
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
@@ -180,7 +191,13 @@ impl Inner {
                 Ok(answer.into_response())
             }
             Direct::Unreachable(reason) => {
-                self.leave_somewhere(mail, (&line, id), begun, reason).await
+                if line.state() == LedgerState::Delivered {
+                    return Ok(json_response(StatusCode::OK, SENT));
+                }
+                self.leave_somewhere(mail, (&line, id), begun, reason).await?;
+                self.site.counted.delivery(DeliveryOutcome::Relayed);
+                tokio::time::sleep(self.schedule.current().answer_hold()).await;
+                Ok(json_response(StatusCode::OK, SENT))
             }
         }
     }
@@ -192,7 +209,7 @@ impl Inner {
         (line, id): (&Line, &RequestId),
         begun: Instant,
         mut reason: String,
-    ) -> Result<Response, String> {
+    ) -> Result<(), String> {
         let destination = mail.destination();
         let outgoing = self.site.relays.outgoing();
         let preference = self.preferences.current().of(destination);
@@ -200,8 +217,8 @@ impl Inner {
         let known = self.known_relays_of(destination).await;
         let first = Places::first(preference, &known, &outgoing);
         if !first.are_none() {
-            let left = self.leave_with_relays(mail, (line, id), first, reason).await;
-            let Err(why) = left else { return left };
+            let left = self.leave(mail, (line, id), first, reason).await;
+            let Err(why) = left else { return Ok(()) };
             reason = why;
             if time_left().is_zero() {
                 return Err(reason);
@@ -211,29 +228,29 @@ impl Inner {
         let second = Places::second(preference, tried.clone(), &outgoing);
         let is_resort_left = !Places::last(preference, &tried, &outgoing).are_none();
         if !second.are_none() || !is_resort_left {
-            let left = self.leave_with_relays(mail, (line, id), second, reason).await;
-            let Err(why) = left else { return left };
+            let left = self.leave(mail, (line, id), second, reason).await;
+            let Err(why) = left else { return Ok(()) };
             reason = why;
         }
         let others = self.others_than(&tried, destination, begun).await;
         if !others.is_empty() {
             tried.extend(others.iter().cloned());
             let places = Places { to_keep: others, to_deliver: Vec::new() };
-            let left = self.leave_with_relays(mail, (line, id), places, reason).await;
-            let Err(why) = left else { return left };
+            let left = self.leave(mail, (line, id), places, reason).await;
+            let Err(why) = left else { return Ok(()) };
             reason = why;
         }
         let last = Places::last(preference, &tried, &outgoing);
         if last.are_none() || time_left().is_zero() {
             return Err(reason);
         }
-        self.leave_with_relays(mail, (line, id), last, reason).await
+        self.leave(mail, (line, id), last, reason).await
     }
 
     async fn try_directly(
         &self,
         mail: &Mail,
-        added: (&[u8], &RequestId),
+        added: (Option<&[u8]>, &RequestId),
         begun: Instant,
     ) -> Direct {
         let (destinations, schedule) = (&self.site.destinations, self.schedule.current());
@@ -264,7 +281,7 @@ impl Inner {
     async fn attempt(
         &self,
         mail: &Mail,
-        (waybill, id): (&[u8], &RequestId),
+        (waybill, id): (Option<&[u8]>, &RequestId),
         patience: Patience,
     ) -> Attempt {
         let destination = mail.destination();
@@ -278,7 +295,7 @@ impl Inner {
         let outcome = answer.outcome();
         if is_sign_of_life(outcome) {
             self.site.destinations.answered(destination).await;
-            self.site.hearsay.met(destination);
+            self.site.hearsay.met(destination, Meeting::Answered);
         }
         match outcome {
             Outcome::Delivered => Attempt::Ended(Direct::Delivered(answer)),
@@ -297,9 +314,12 @@ impl Inner {
         }
     }
 
-    async fn enter_delivery(&self, mail: &Mail, line: &Line) {
+    async fn enter_delivery(&self, mail: &Mail, place: &StreamPlace, answer: &Answer) {
         let (destination, now) = (mail.destination().clone(), self.site.clock.now());
-        if let Err(error) = self.ledger.delivered(destination, line.place.seq, now).await {
+        let errors = errors(answer);
+        let errors = errors.iter().map(|(id, error)| (id.as_str(), error.as_str()));
+        let errors = ErrorSummary::of(errors);
+        if let Err(error) = self.ledger.delivered(destination, place.seq, errors, now).await {
             // The destination has it all the same.
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, destination = %mail.destination(), txn_id = mail.txn_id(), "not entered in the ledger");
@@ -378,20 +398,23 @@ impl Inner {
         relays
     }
 
-    async fn leave_with_relays(
+    /// Leaves it with those of `places` that do not hold it; an error says why nobody whose word counts has it then.
+    async fn leave(
         &self,
         mail: &Mail,
         (line, id): (&Line, &RequestId),
         places: Places,
         unreachable: String,
-    ) -> Result<Response, String> {
+    ) -> Result<(), String> {
         let destination = mail.destination();
+        let distrusted = self.distrusted(destination).await;
         let holders = match line.state() {
-            LedgerState::Delivered => return Ok(json_response(StatusCode::OK, SENT)),
+            LedgerState::Delivered => return Ok(()),
             LedgerState::Relayed(holders) => holders,
             LedgerState::Pending => BTreeSet::new(),
         };
-        let is_holder = |relay: &Peer| holders.contains(&relay.name);
+        let is_holder =
+            |relay: &Peer| holders.contains(&relay.name) && !distrusted.contains(&relay.name);
         let is_held = places.to_keep.iter().chain(&places.to_deliver).any(is_holder);
         let mut missing = places;
         missing.to_keep.retain(|relay| !is_holder(relay));
@@ -419,13 +442,13 @@ impl Inner {
         let record = self.site.own_record.published();
         let beside = Beside { keys: &keys, capsule, record: record.as_ref(), id };
         let deposit = |errand| {
-            let body = mail.deposit_body(&waybill, &beside, errand).map_err(|error| {
+            let body = mail.deposit_body(Some(&waybill), &beside, errand).map_err(|error| {
                 format!("{unreachable}, and no relay can take the transaction: {error}")
             })?;
             Ok::<_, String>(Arc::new(Deposit {
                 destination: destination.clone(),
                 txn_id: mail.txn_id().to_owned(),
-                seq: line.place.seq,
+                account: Some(mail.account(line.place.seq, distrusted.clone())),
                 id: id.clone(),
                 target: send_relay_target(mail.txn_id(), destination),
                 body,
@@ -444,9 +467,17 @@ impl Inner {
             first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
         }
         self.site.passed.note(destination, packed.event_ids).await;
-        self.site.counted.delivery(DeliveryOutcome::Relayed);
-        tokio::time::sleep(self.schedule.current().answer_hold()).await;
-        Ok(json_response(StatusCode::OK, SENT))
+        Ok(())
+    }
+
+    /// Relays whose word does not count for mail of `destination`.
+    async fn distrusted(&self, destination: &ServerName) -> BTreeSet<ServerName> {
+        let distrusted = trust::distrusted(&self.site.database, destination.clone()).await;
+        distrusted.unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, %destination, "which of its relays lost mail can't be read; all count");
+            BTreeSet::new()
+        })
     }
 }
 
@@ -475,29 +506,6 @@ fn not_left(unreachable: &str, refusals: &[Refusal]) -> String {
     let each: Vec<String> =
         refusals.iter().map(|refusal| format!("{}: {}", refusal.relay, refusal.reason)).collect();
     format!("{unreachable}, and no relay took the transaction ({})", each.join("; "))
-}
-
-/// The events that the destination did not take.
-fn refused_events(answer: &Answer) -> BTreeSet<String> {
-    #[derive(serde::Deserialize)]
-    struct Taken {
-        pdus: std::collections::BTreeMap<String, Pdu>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Pdu {
-        error: Option<serde::de::IgnoredAny>,
-    }
-    let taken = serde_json::from_slice::<Taken>(&answer.body).map(|taken| taken.pdus);
-    let each = taken.unwrap_or_default().into_iter();
-    each.filter(|(_, pdu)| pdu.error.is_some()).map(|(event_id, _)| event_id).collect()
-}
-
-/// The destination's own answer; Synapse can't read one that is no object, as Go servers send it.
-fn sent(answer: Answer) -> Response {
-    if answer.body.trim_ascii_start().starts_with(b"{") {
-        return answer.into_response();
-    }
-    json_response(StatusCode::OK, SENT)
 }
 
 #[cfg(test)]

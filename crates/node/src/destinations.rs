@@ -81,6 +81,8 @@ struct Inner {
 struct Known {
     standing: Standing,
     answered_at: Option<Timestamp>,
+    /// When it answered for the first time since a call failed, or since the start.
+    online_since: Option<Timestamp>,
     /// When it last called us while something was held against it.
     called_at: Option<Timestamp>,
     probe: Option<Probe>,
@@ -157,6 +159,7 @@ impl Destinations {
             let assumed_before = known.standing.assumed_offline_since.is_some();
             known.standing.failed(&self.policy(), now);
             known.answered_at = None;
+            known.online_since = None;
             if !assumed_before && known.standing.assumed_offline_since.is_some() {
                 tracing::info!(destination = %server, failures = known.standing.failures, "assumed offline");
             }
@@ -173,6 +176,7 @@ impl Destinations {
             let mut known = self.known();
             let known = remember(&mut known, server);
             known.answered_at = Some(now);
+            known.online_since.get_or_insert(now);
             let before = std::mem::take(&mut known.standing);
             if before.assumed_offline_since.is_some() {
                 tracing::info!(destination = %server, "answers again");
@@ -184,6 +188,11 @@ impl Destinations {
             self.shared.returns.send(server.clone()).ok();
             self.save(server).await;
         }
+    }
+
+    /// Whether any server has answered a call of ours since `since`.
+    pub(crate) fn any_answered_since(&self, since: Timestamp) -> bool {
+        self.known().values().any(|known| known.answered_at.is_some_and(|at| at >= since))
     }
 
     /// `server` called us: if it is assumed offline, a probe is due at once (one at a time per server, in the background).
@@ -215,6 +224,11 @@ impl Destinations {
             }
         };
         probe.await
+    }
+
+    /// Since when `server` answers, as far as is known without asking.
+    pub(crate) fn online_since(&self, server: &ServerName) -> Option<Timestamp> {
+        self.known().get(server).and_then(|known| known.online_since)
     }
 
     /// Starts a probe, or joins the one under way.

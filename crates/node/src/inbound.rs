@@ -1,10 +1,11 @@
 //! The door: other servers' requests enter here, and go straight to the homeserver but for a few endpoints.
 //!
-//! `/send` may have to wait in the inbox; the own keys are answered here, because the node's document is valid longer than
+//! `/send` may have to wait in the inbox, or tell the node what became of our mail; the own keys are answered here, because the node's document is valid longer than
 //! the homeserver's; and the own relay record is the node's.
 
 mod pass;
 mod paths;
+mod receipts;
 mod record;
 mod send;
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) mod mail;
 mod offers;
 pub(crate) mod order;
 mod origin_turns;
+mod others_first;
 mod parked;
 mod places;
 pub(crate) mod readiness;
@@ -100,6 +101,8 @@ struct State {
     delivering: HashSet<i64>,
     woken: BTreeSet<ServerName>,
     progressed: BTreeSet<String>,
+    /// Origins whose next envelope waits for something to happen in its rooms.
+    waits_for_rooms: BTreeSet<ServerName>,
     to_judge: BTreeSet<ServerName>,
     /// Origins whose unverified mail is judged, since a key of theirs is believed.
     judging: BTreeSet<ServerName>,
@@ -213,6 +216,10 @@ impl Inbox {
         }
         let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
         let stored = rows::arrive(self.database(), rows, self.now()).await;
+        self.site().bells.receipts.notify_one();
+        if admitted.iter().any(|(_, mail)| matches!(mail.standing, Standing::Receipts(_))) {
+            self.site().bells.copies.notify_one();
+        }
         let mut state = self.state();
         let stored = match stored {
             Ok(stored) => stored,
@@ -296,6 +303,11 @@ impl Inbox {
     /// Tells when the relays should be asked at once, long poll or not.
     pub(crate) fn relays_wanted(&self) -> RelaysWantedListener {
         self.shared.relays_wanted.listen()
+    }
+
+    /// Has the relays asked at once, whatever they were asked lately: connections that stand may lead nowhere.
+    pub(crate) fn ask_relays_at_once(&self) {
+        self.shared.relays_wanted.say();
     }
 
     fn relays_heard(&self) -> RelaysHeard {

@@ -6,6 +6,7 @@ mod admin;
 mod answer;
 mod background;
 mod backoff;
+mod comeback;
 mod config;
 mod delivery;
 mod destinations;
@@ -16,6 +17,7 @@ mod losses;
 mod metrics;
 mod node;
 mod outbound;
+mod outbox;
 mod own_keys;
 mod own_record;
 mod passed;
@@ -34,11 +36,12 @@ mod store;
 mod test_inbound;
 #[cfg(test)]
 mod test_site;
+mod waking;
 mod witness;
 
 pub use config::{
     AdminSection, CollectSection, DeliverySection, InboundSection, InboxSection, MailboxSection,
-    NodeConfig, OutboundSection, RecordsSection,
+    NodeConfig, OutboundSection, OutboxSection, RecordsSection,
 };
 pub use homeserver::HomeserverUrlError;
 pub use inbound::{PassedPath, PassedPathError};

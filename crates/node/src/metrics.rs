@@ -10,11 +10,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use restante_federation_proto::Timestamp;
 use restante_operators::{Gauges, Metrics, RequestDurations, free_disk_bytes, set_total};
 
 use crate::inbox::{Inbox, InboxStatus};
 use crate::retriever::RetrieverStatus;
 use crate::site::Site;
+use crate::store::outbox::overview::{self, Totals};
 
 /// What the parts of a node count while they work; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -149,10 +151,79 @@ struct Look {
 #[derive(Default)]
 struct Values {
     inbox: InboxValues,
+    outbox: OutboxValues,
     destinations_offline: Gauge,
     last_collect_age: Family<RelayLabel, Gauge>,
     queued: Family<RelayLabel, Gauge>,
     disk_free: Gauge,
+}
+
+#[derive(Default)]
+struct OutboxValues {
+    copies: Gauge,
+    copy_bytes: Gauge,
+    oldest_age: Gauge,
+    distrusted: Gauge,
+    totals: [Counter; OUTBOX_TOTALS.len()],
+}
+
+/// Totals of the outbox: the name in the database, the metric's, and what it means.
+const OUTBOX_TOTALS: [(&str, &str, &str); 7] = [
+    (
+        "confirmed",
+        "outbox_confirmed",
+        "Transactions left with relays that their recipient confirmed",
+    ),
+    (
+        "sent_directly",
+        "outbox_sent_directly",
+        "Transactions left with relays that the destination took from us after all",
+    ),
+    ("left_again", "outbox_left_again", "Transactions that relays lost, left again"),
+    ("copies_dropped", "outbox_copies_dropped", "Copies that made room for others"),
+    (
+        "copies_expired",
+        "outbox_copies_expired",
+        "Copies that became too old before anybody confirmed",
+    ),
+    (
+        "receipts_sent",
+        "delivery_receipts_sent",
+        "Receipts that told origins what became of their mail",
+    ),
+    (
+        "receipts_dropped",
+        "delivery_receipts_dropped",
+        "Confirmations that could not be told and made room",
+    ),
+];
+
+impl OutboxValues {
+    fn register(&self, registry: &mut Registry) {
+        let help =
+            "Transactions left with relays that nobody has confirmed, of which a copy is kept";
+        registry.register("outbox_unconfirmed", help, self.copies.clone());
+        let help = "Bytes of the copies of what was left with relays";
+        registry.register("outbox_bytes", help, self.copy_bytes.clone());
+        let help = "Seconds since the oldest of them was left";
+        registry.register("outbox_oldest_age_seconds", help, self.oldest_age.clone());
+        let help = "Relays whose word does not count as sent, since they lost mail again and again";
+        registry.register("relays_distrusted", help, self.distrusted.clone());
+        for ((_, name, help), counter) in OUTBOX_TOTALS.iter().zip(&self.totals) {
+            registry.register(*name, *help, counter.clone());
+        }
+    }
+
+    fn set(&self, totals: &Totals, now: Timestamp) {
+        self.copies.set(gauge(totals.of("copies")));
+        self.copy_bytes.set(gauge(totals.of("copy_bytes")));
+        let age = totals.oldest_at.map_or(0, |at| now.since(at).as_secs());
+        self.oldest_age.set(gauge(age));
+        self.distrusted.set(gauge(totals.distrusted));
+        for ((name, _, _), counter) in OUTBOX_TOTALS.iter().zip(&self.totals) {
+            set_total(counter, totals.of(name));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -171,6 +242,7 @@ impl Values {
     fn register(registry: &mut Registry) -> Self {
         let this = Self::default();
         this.inbox.register(registry);
+        this.outbox.register(registry);
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
             registry.register(name, help, gauge.clone());
         };
@@ -229,6 +301,13 @@ impl Gauges for Look {
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the inbox can't be counted for the metrics");
+            }
+        }
+        match overview::totals(&self.site.database).await {
+            Ok(totals) => self.values.outbox.set(&totals, self.site.clock.now()),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the outbox can't be counted for the metrics");
             }
         }
         let destinations = self.site.destinations.all().into_iter();

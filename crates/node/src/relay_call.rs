@@ -16,6 +16,9 @@ use crate::site::Site;
 /// Differences of clocks below this are left alone; a relay allows a minute.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
+/// Bytes of an answer's body that come in a second over the slowest line that is provided for: 1 Mbit/s, less a fifth.
+const BODY_BYTES_PER_SECOND: usize = 100_000;
+
 /// Characters of a relay's text that are kept.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -90,9 +93,9 @@ pub(crate) struct Call<'a> {
     pub(crate) target: &'a RequestTarget,
     /// The body, canonical, if there is one.
     pub(crate) body: Option<Bytes>,
-    /// How long discovery and connecting may take, and the answer.
+    /// How long discovery and connecting may take, and the answer until it begins.
     pub(crate) patience: Patience,
-    /// Bytes of an answer.
+    /// Bytes of an answer. Its body may take as long as so many do over a slow line.
     pub(crate) answer_bytes_max: usize,
 }
 
@@ -113,7 +116,8 @@ pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<By
         let body = coding.decode(body, answer_bytes_max, |_| Ok(())).map_err(broken)?;
         Ok::<_, CallError>((head.status, body))
     };
-    let answered = tokio::time::timeout(patience.connect + patience.answer, exchange).await;
+    let time = patience.connect + patience.answer + body_time(answer_bytes_max);
+    let answered = tokio::time::timeout(time, exchange).await;
     let late = |_| CallError::Broken("it took too long".to_owned());
     let answered = answered.map_err(late).flatten().and_then(|(status, body)| match status {
         StatusCode::OK => Ok(body),
@@ -123,6 +127,11 @@ pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<By
         tracing::debug!(relay = %relay.name, request.id = %id, target = target.as_str(), %error, "a relay was asked in vain");
     }
     answered
+}
+
+/// How long a body of up to so many bytes may take.
+fn body_time(bytes_max: usize) -> Duration {
+    Duration::from_secs(bytes_max.div_ceil(BODY_BYTES_PER_SECOND) as u64)
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> CallError {
@@ -174,6 +183,15 @@ impl ClockOffset {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_answer_has_the_time_that_it_takes_over_a_megabit_and_a_small_one_little() {
+        let megabit = |bytes: usize| Duration::from_secs(bytes as u64 * 8) / 1_000_000;
+        for bytes in [1, 100_000, 25_000_000] {
+            let time = body_time(bytes);
+            assert!(time > megabit(bytes) && time <= megabit(bytes) * 2 + Duration::from_secs(1));
+        }
+    }
 
     #[test]
     fn a_relays_text_is_taken_in_without_control_characters_and_not_at_any_length() {

@@ -1,13 +1,19 @@
 //! The retriever: collects the homeserver's mail from every relay that holds some.
 //!
-//! One task per relay, so that one that hangs, floods or lies stops no other.
+//! One task per relay, so that one that hangs, floods or lies stops no other. What is decided here is decided in the pure
+//! files [`course`], [`pace`], [`turns`] and [`elsewhere`].
 
 mod call;
+mod company;
 mod course;
+mod elsewhere;
+mod pace;
 mod relay;
 mod relay_txn;
+mod taking;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,15 +27,18 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::comeback::Comebacks;
 use crate::config::CollectSection;
 use crate::inbox::Inbox;
 use crate::relay_book::RelaysByServer;
 use crate::restart::kept_running;
 use crate::site::Site;
 
+use company::{Company, Seat};
+
 pub(crate) use relay::chain;
 
-/// Own relays that are collected from; each may hold one long answer in memory.
+/// Own relays that are collected from; each may hold two long answers in memory: the one that is worked off, and the next.
 const RELAYS_MAX: usize = 32;
 
 /// How to collect.
@@ -64,6 +73,7 @@ pub(crate) struct RelayStatus {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetrieverStatus {
     relays: Arc<Mutex<BTreeMap<ServerName, RelayStatus>>>,
+    comebacks: Comebacks,
 }
 
 impl RetrieverStatus {
@@ -72,16 +82,28 @@ impl RetrieverStatus {
         self.lock().get(relay).cloned()
     }
 
+    /// Tells when this node is back after it was away.
+    pub(crate) fn comebacks(&self) -> &Comebacks {
+        &self.comebacks
+    }
+
     pub(crate) fn answered(&self, relay: &ServerName, status: RelayStatus) {
+        self.comebacks.relay_answered();
         self.lock().insert(relay.clone(), status);
+    }
+
+    /// The relay can't be reached.
+    pub(crate) fn unreached(&self, relay: &ServerName, error: &str) {
+        self.comebacks.relay_failed();
+        self.failed(relay, error);
     }
 
     fn failed(&self, relay: &ServerName, error: &str) {
         self.lock().entry(relay.clone()).or_default().last_error = Some(error.to_owned());
     }
 
-    fn retain(&self, relays: &BTreeMap<ServerName, Peer>) {
-        self.lock().retain(|relay, _| relays.contains_key(relay));
+    fn retain(&self, relays: &[Peer]) {
+        self.lock().retain(|relay, _| relays.iter().any(|known| known.name == *relay));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerName, RelayStatus>> {
@@ -96,6 +118,12 @@ struct Retriever {
     inbox: Inbox,
     settings: Adjustable<CollectSettings>,
     status: RetrieverStatus,
+}
+
+/// A relay, and its place among the others.
+struct OwnRelay {
+    peer: Peer,
+    seat: Seat,
 }
 
 struct Task {
@@ -113,22 +141,25 @@ pub(crate) async fn run(
 ) {
     let mut book = site.relays.watch();
     let retriever = Retriever { site, inbox, settings: settings.into(), status };
+    let company = Company::default();
     let mut running: BTreeMap<ServerName, Task> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let wanted = retriever.own_relays(&book.borrow_and_update());
-        running.retain(|name, task| {
-            let stays = wanted.get(name) == Some(&task.peer);
+        running.retain(|_, task| {
+            let stays = wanted.contains(&task.peer);
             if !stays {
                 task.stop.cancel();
             }
             stays
         });
-        for (name, peer) in &wanted {
-            if !running.contains_key(name) {
+        for (rank, peer) in wanted.iter().enumerate() {
+            if !running.contains_key(&peer.name) {
                 let stop = shutdown.child_token();
-                tasks.spawn(collect(retriever.clone(), peer.clone(), stop.clone()));
-                running.insert(name.clone(), Task { peer: peer.clone(), stop });
+                // All have their place before the first of them asks whose turn it is.
+                let relay = OwnRelay { peer: peer.clone(), seat: company.join(rank) };
+                tasks.spawn(collect(retriever.clone(), relay, stop.clone()));
+                running.insert(peer.name.clone(), Task { peer: peer.clone(), stop });
             }
         }
         retriever.status.retain(&wanted);
@@ -144,19 +175,25 @@ pub(crate) async fn run(
 }
 
 /// Collects from one relay until `stop`, whatever happens.
-async fn collect(retriever: Retriever, relay: Peer, stop: CancellationToken) {
-    let what = format!("collecting from {}", relay.name);
-    let work = || relay::collect(retriever.clone(), relay.clone(), stop.clone());
+async fn collect(retriever: Retriever, relay: OwnRelay, stop: CancellationToken) {
+    let what = format!("collecting from {}", relay.peer.name);
+    let work = || relay::collect(&retriever, &relay, &stop);
     kept_running(&what, &stop, work).await;
 }
 
 impl Retriever {
-    fn own_relays(&self, book: &RelaysByServer) -> BTreeMap<ServerName, Peer> {
+    /// The best first, each once.
+    fn own_relays(&self, book: &RelaysByServer) -> Vec<Peer> {
         let own = book.get(self.site.server_name()).map(Vec::as_slice).unwrap_or_default();
         if own.len() > RELAYS_MAX {
             tracing::warn!("only {RELAYS_MAX} of {} own relays are collected from", own.len());
         }
         let peers = own.iter().take(RELAYS_MAX).map(|relay| relay.peer.clone());
-        peers.map(|peer| (peer.name.clone(), peer)).collect()
+        peers.fold(Vec::new(), |mut once, peer| {
+            if once.iter().all(|known: &Peer| known.name != peer.name) {
+                once.push(peer);
+            }
+            once
+        })
     }
 }

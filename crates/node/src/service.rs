@@ -27,6 +27,7 @@ use crate::inbound::{self, DoorSettings, Front};
 use crate::inbox::{self, Inbox};
 use crate::metrics;
 use crate::outbound::{self, OutboundSettings};
+use crate::outbox::{self, Outbox};
 use crate::own_keys::OwnKeys;
 use crate::own_record::{self, OwnRecord};
 use crate::passed::Passed;
@@ -38,6 +39,7 @@ use crate::reload::{Changes, RELOADED_KEYS, Settings};
 use crate::retriever::{self, RetrieverStatus};
 use crate::site::Site;
 use crate::stand_in::StandIn;
+use crate::waking;
 
 /// How long deposits that go on after their call may take when the node stops.
 const BACKGROUND_DRAIN: Duration = Duration::from_secs(15);
@@ -105,6 +107,7 @@ impl Service {
             site: site.clone(),
             schedule: settings.schedule.clone(),
             preferences: settings.preferences.clone(),
+            outbox: settings.outbox.clone(),
             records: records.clone(),
             background: background.clone(),
         });
@@ -193,9 +196,19 @@ impl Service {
         let Self { settings, site, inbox, background, retriever, .. } = self;
         let tasks = TaskTracker::new();
         tasks.spawn(inbox::run(inbox.clone(), shutdown.clone()));
+        let outbox = Outbox::new(site.clone(), self.delivery, settings.outbox);
+        tasks.spawn(outbox::run(outbox, shutdown.clone()));
         tasks.spawn(self.registrations.run(shutdown.clone()));
         tasks.spawn(self.records.run(shutdown.clone()));
         tasks.spawn(own_record::publish::run(site.clone(), shutdown.clone()));
+        let comebacks = retriever.comebacks().clone();
+        tasks.spawn(waking::run(
+            site.clone(),
+            inbox.clone(),
+            settings.wakes,
+            comebacks,
+            shutdown.clone(),
+        ));
         tasks.spawn(retriever::run(site, inbox, settings.collect, retriever, shutdown));
         tasks.close();
         tokio::join!(serve, tasks.wait());
@@ -239,6 +252,7 @@ async fn open_site(
         hearsay: Hearsay::new(clock.clone()),
         stand_in,
         counted: Default::default(),
+        bells: Arc::default(),
         passed: Passed::new(database.clone(), clock.clone()),
         identity,
         homeserver,

@@ -9,6 +9,7 @@ use restante_sqlite::Database;
 use crate::destinations::Destinations;
 use crate::homeserver::Homeserver;
 use crate::metrics::Counted;
+use crate::outbox::Bells;
 use crate::own_keys::OwnKeys;
 use crate::own_record::OwnRecord;
 use crate::passed::Passed;
@@ -50,6 +51,8 @@ pub(crate) struct Site {
     pub(crate) passed: Passed,
     /// Events that are held for the homeserver.
     pub(crate) stand_in: StandIn,
+    /// What wakes the outbox.
+    pub(crate) bells: Arc<Bells>,
     /// What it has done.
     pub(crate) counted: Counted,
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod checksum;
+pub(crate) mod correspondents;
 pub(crate) mod departures;
 pub(crate) mod destinations;
 pub(crate) mod held;
@@ -9,12 +10,15 @@ pub(crate) mod holes;
 pub(crate) mod inbox;
 pub(crate) mod ledger;
 pub(crate) mod losses;
+pub(crate) mod outbox;
 pub(crate) mod own_record;
 pub(crate) mod passed;
+pub(crate) mod receipts_due;
 pub(crate) mod relay_records;
 pub(crate) mod relays;
 pub(crate) mod rooms;
 pub(crate) mod seen;
+pub(crate) mod trust;
 
 use std::path::Path;
 
@@ -36,6 +40,8 @@ pub const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/005_proven.sql") },
         Migration { sql: include_str!("store/006_mailboxes.sql") },
         Migration { sql: include_str!("store/007_relay_records.sql") },
+        Migration { sql: include_str!("store/008_outbox.sql") },
+        Migration { sql: include_str!("store/009_correspondents.sql") },
     ],
 };
 

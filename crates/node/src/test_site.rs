@@ -19,12 +19,13 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use crate::background::Background;
-use crate::config::{DeliverySection, RecordsSection};
+use crate::config::{DeliverySection, OutboxSection, RecordsSection};
 use crate::delivery::DeliveryParts;
 use crate::delivery::preference::Preferences;
 use crate::delivery::schedule::Schedule;
 use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
 use crate::homeserver::Homeserver;
+use crate::outbox::OutboxSettings;
 use crate::own_keys::OwnKeys;
 use crate::own_record::OwnRecord;
 use crate::passed::Passed;
@@ -118,6 +119,7 @@ impl TestSite {
         let site = Site {
             stand_in,
             counted: Default::default(),
+            bells: Arc::default(),
             passed: Passed::new(database.clone(), clock.clone()),
             identity,
             homeserver,
@@ -144,6 +146,7 @@ impl TestSite {
             site: self.site.clone(),
             schedule: Schedule::from(section).into(),
             preferences: Preferences::from(section).into(),
+            outbox: OutboxSettings::from(&OutboxSection::default()).into(),
             records: self.records(),
             background: self.background.clone(),
         }

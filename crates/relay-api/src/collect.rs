@@ -18,6 +18,10 @@ pub struct CollectRequest {
     /// Entries that the caller has durably; independent of `after`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acknowledge: Vec<CollectAcknowledgement>,
+    /// Mail of the caller's that it has durably from elsewhere: the relay drops it as acknowledged, and takes no late copy; at most [`HAVE_MAX`](crate::limits::HAVE_MAX). A relay that does not know this member
+    /// ignores it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub have: Vec<HeldElsewhere>,
     /// Envelopes at most.
     #[serde(default = "default_limit")]
     pub limit: u64,
@@ -50,6 +54,17 @@ pub struct CollectAcknowledgement {
     /// SHA-256 of the content that the caller has, lower-case hex; a different one removes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// Mail that need not be handed over, because its recipient has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HeldElsewhere {
+    /// Who sent it.
+    pub origin: ServerName,
+    /// The transaction's id.
+    pub txn_id: String,
+    /// SHA-256 of its canonical content, lower-case hex.
+    pub sha256: String,
 }
 
 impl CollectRequest {

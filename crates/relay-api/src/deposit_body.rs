@@ -219,6 +219,15 @@ impl Extras {
         Self::parse(json.into())
     }
 
+    /// The members beside what a node sends of its own, which has no place in its homeserver's stream.
+    pub fn without_waybill(proof: &Proof, keys: &[u8]) -> Result<Self, DepositBodyError> {
+        let proof = serde_json::to_vec(proof).expect("a proof is two strings");
+        let names = [PROOF_MEMBER, KEYS_MEMBER].map(str::as_bytes);
+        let parts: [&[u8]; 9] =
+            [b"{\"", names[0], b"\":", &proof, b",\"", names[1], b"\":", keys, b"}"];
+        Self::parse(parts.concat().into())
+    }
+
     /// The same members with a capsule behind them; its hash belongs into the waybill.
     pub fn with_capsule(self, capsule: &Capsule) -> Result<Self, DepositBodyError> {
         self.with_member(CAPSULE_MEMBER, capsule.canonical())

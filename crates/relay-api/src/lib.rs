@@ -25,7 +25,8 @@ mod waybill;
 
 pub use capsule::{Capsule, CapsuleError};
 pub use collect::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, Told, WireEnvelope,
+    CollectAcknowledgement, CollectRequest, CollectResponse, HeldElsewhere, Queued, Told,
+    WireEnvelope,
 };
 pub use delivery_receipt::{
     ConfirmedDelivery, ConfirmedOutcome, DELIVERIES_MAX, DELIVERY_RECEIPT_EDU, DeliveryReceipt,

@@ -23,6 +23,10 @@ pub const COLLECT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Acknowledgements in one `collect`.
 pub const ACKNOWLEDGEMENTS_MAX: usize = 1000;
 
+/// Mail from elsewhere that one `collect` names: as many as a relay hands over at once. With names of the usual lengths, and
+/// every acknowledgement beside it, they fit into the request.
+pub const HAVE_MAX: usize = 500;
+
 /// Longest wait of a `collect`: below the 60 s after which common proxies cut an idle request.
 pub const COLLECT_WAIT_MAX: Duration = Duration::from_secs(50);
 

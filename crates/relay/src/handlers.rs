@@ -2,6 +2,7 @@
 
 pub(crate) mod collect;
 pub(crate) mod keys;
+pub(crate) mod left;
 pub(crate) mod mailbox;
 pub(crate) mod relay_record;
 pub(crate) mod relay_txn;

@@ -15,7 +15,7 @@ use restante_mailbox::{
     envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
-use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof};
+use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, Receipt, hex};
 
 use crate::admission::{Admission, MailboxKind, OnwardAdmission};
 use crate::callers::CameFrom;
@@ -39,6 +39,14 @@ pub(crate) struct Carrier {
     pub(crate) from: CameFrom,
 }
 
+/// What became of a deposit.
+pub(crate) struct Taken {
+    pub(crate) deposited: Deposited,
+    /// The relay's word for it, which counts only for what is stored or was known: for a duplicate it says how long the same mail
+    /// would be kept.
+    pub(crate) receipt: Receipt,
+}
+
 /// No room at all.
 const NO_ROOM: MailboxLimits = MailboxLimits { envelopes_max: 0, bytes_max: 0 };
 
@@ -48,7 +56,7 @@ pub(crate) async fn deposit(
     carrier: &Carrier,
     address: Address,
     body: Bytes,
-) -> Result<Deposited, Refusal> {
+) -> Result<Taken, Refusal> {
     let rules = relay.rules();
     if address.txn_id.is_empty() || address.txn_id.len() > TXN_ID_BYTES_MAX {
         let text = format!("A transaction id has 1 to {TXN_ID_BYTES_MAX} bytes");
@@ -70,7 +78,7 @@ pub(crate) async fn deposit(
         }
         None => own_mail(&carrier.caller, content)?,
     };
-    let taken = if wants_onward {
+    let admitted = if wants_onward {
         check_outgoing(relay, &rules, carrier, &origin, &extras).await?;
         admitted_onward(relay, &rules, &address.recipient, &origin).await?
     } else {
@@ -88,18 +96,31 @@ pub(crate) async fn deposit(
             now,
             worth(&content, &extras),
             rules.age.time_to_live,
-            taken.time_to_live,
+            admitted.time_to_live,
         ),
         members: extras.json,
         deposited_at: now,
-        onward: taken.onward,
+        onward: admitted.onward,
     };
-    let quotas = quotas(relay, &rules, taken.onward);
-    storing::store(relay, deposit, quotas).await
+    let receipt = receipt(relay, &deposit);
+    let quotas = quotas(relay, &rules, admitted.onward);
+    Ok(Taken { deposited: storing::store(relay, deposit, quotas).await?, receipt })
+}
+
+fn receipt(relay: &RelayState, deposit: &Deposit) -> Receipt {
+    Receipt {
+        relay: relay.server_name().clone(),
+        origin: deposit.origin.clone(),
+        destination: deposit.recipient.clone(),
+        txn_id: deposit.txn_id.clone(),
+        content_sha256: hex(&deposit.content_hash.0),
+        received_at: deposit.deposited_at,
+        expires_at: deposit.expires_at,
+    }
 }
 
 /// How mail is taken.
-struct Taken {
+struct Terms {
     /// How long its recipient wants it to be kept.
     time_to_live: Option<Duration>,
     onward: Onward,
@@ -133,7 +154,7 @@ async fn admitted_onward(
     rules: &Rules,
     recipient: &ServerName,
     origin: &ServerName,
-) -> Result<Taken, Refusal> {
+) -> Result<Terms, Refusal> {
     let terms = relay.admission.registrations.terms(recipient).await?;
     match rules.served.admit_onward(recipient, origin, terms.as_deref()) {
         OnwardAdmission::ForItsOwner(admission) => {
@@ -141,8 +162,8 @@ async fn admitted_onward(
         }
         OnwardAdmission::Onward => {
             let made_up = Admission::Admitted { time_to_live: None, mailbox: MailboxKind::MadeUp };
-            let taken = place(relay, rules, (recipient, origin), made_up).await?;
-            Ok(Taken { onward: Onward::Wanted, ..taken })
+            let terms = place(relay, rules, (recipient, origin), made_up).await?;
+            Ok(Terms { onward: Onward::Wanted, ..terms })
         }
     }
 }
@@ -154,7 +175,7 @@ async fn admitted(
     rules: &Rules,
     recipient: &ServerName,
     origin: &ServerName,
-) -> Result<Taken, Refusal> {
+) -> Result<Terms, Refusal> {
     let terms = relay.admission.registrations.terms(recipient).await?;
     let admission = rules.served.admit(recipient, origin, terms.as_deref());
     place(relay, rules, (recipient, origin), admission).await
@@ -166,20 +187,20 @@ async fn place(
     rules: &Rules,
     (recipient, origin): (&ServerName, &ServerName),
     admission: Admission,
-) -> Result<Taken, Refusal> {
-    let taken = |time_to_live| Taken { time_to_live, onward: Onward::No };
+) -> Result<Terms, Refusal> {
+    let terms = |time_to_live| Terms { time_to_live, onward: Onward::No };
     match admission {
         Admission::Refused(reason) => {
             tracing::info!(mailbox = %recipient, %origin, reason = reason.as_str(), "mail is unwelcome");
             Err(Refusal::unwelcome())
         }
         Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => {
-            Ok(taken(time_to_live))
+            Ok(terms(time_to_live))
         }
         Admission::Admitted { time_to_live, mailbox: MailboxKind::MadeUp } => {
             let mailboxes_max = rules.storage.mailboxes_max;
             match relay.admission.mailboxes.place(recipient, mailboxes_max).await? {
-                Place::Found => Ok(taken(time_to_live)),
+                Place::Found => Ok(terms(time_to_live)),
                 Place::None => {
                     tracing::info!(mailbox = %recipient, %origin, mailboxes_max, "no more mailboxes for strangers");
                     // It concerns this mailbox alone: what is left for others is still taken.

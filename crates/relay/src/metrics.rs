@@ -50,6 +50,11 @@ const OUTCOMES: [&str; 6] =
     ["stored", "duplicate", "mailbox_full", "share_full", "relay_full", "failed"];
 
 impl Counted {
+    /// Mail that its owners had from elsewhere.
+    pub(crate) fn acknowledged(&self, envelopes: u64) {
+        self.acknowledged.inc_by(envelopes);
+    }
+
     /// Mail that the operator dropped.
     pub(crate) fn dropped(&self, envelopes: u64) {
         self.dropped.inc_by(envelopes);

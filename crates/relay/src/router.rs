@@ -8,7 +8,7 @@ use restante_federation_proto::{ErrorCode, MatrixError};
 
 use crate::callers::count_request;
 use crate::errors::Refusal;
-use crate::handlers::{collect, keys, mailbox, relay_record, relay_txn, send_relay, version};
+use crate::handlers::{collect, keys, left, mailbox, relay_record, relay_txn, send_relay, version};
 use crate::request_log::name_request;
 use crate::state::RelayState;
 
@@ -17,6 +17,7 @@ pub(crate) fn router(relay: RelayState) -> Router {
         .route("/_matrix/federation/v1/send_relay/{txn_id}/{user_id}", put(send_relay::handle))
         .route("/_matrix/federation/v1/relay_txn/{user_id}", get(relay_txn::handle))
         .route("/_matrix/federation/unstable/org.restante/collect", post(collect::handle))
+        .route("/_matrix/federation/unstable/org.restante/left", post(left::handle))
         .route(
             "/_matrix/federation/unstable/org.restante/mailbox",
             put(mailbox::register).delete(mailbox::leave),

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use restante_mailbox::{Custody, MailboxStore, OnwardMail, Registry, Upkeep};
+use restante_mailbox::{Accounts, Custody, MailboxStore, OnwardMail, Registry, Upkeep};
 
 /// The same store five times. A test may put a double in one of the places.
 #[derive(Clone)]
 pub struct Stores {
     /// Mail.
     pub mail: Arc<dyn MailboxStore>,
+    /// What became of mail.
+    pub accounts: Arc<dyn Accounts>,
     /// Who is served.
     pub registry: Arc<dyn Registry>,
     /// What an operator may do with single mailboxes.
@@ -21,9 +23,13 @@ pub struct Stores {
 
 impl Stores {
     /// All of `store`.
-    pub fn of<S: MailboxStore + Registry + Custody + Upkeep + OnwardMail>(store: Arc<S>) -> Self {
+    pub fn of<S>(store: Arc<S>) -> Self
+    where
+        S: MailboxStore + Accounts + Registry + Custody + Upkeep + OnwardMail,
+    {
         Self {
             mail: store.clone(),
+            accounts: store.clone(),
             registry: store.clone(),
             custody: store.clone(),
             upkeep: store.clone(),

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import sys
+from urllib.parse import quote
 
 from aiohttp import ClientError, ClientSession
 from nio import AsyncClient, AsyncClientConfig, EncryptionError, ErrorResponse, MegolmEvent
@@ -96,6 +97,23 @@ class RecordedClient:
     async def join(self, room):
         return answered(await self.nio.join(room)).room_id
 
+    async def join_through(self, room, servers):
+        """Joins by way of these servers, tried in their order."""
+        named = [(name, server) for server in servers for name in ("server_name", "via")]
+        return (await self.post(f"join/{quote(room, safe='')}", {}, named))["room_id"]
+
+    async def has_event(self, room, event):
+        """Asks the homeserver itself, whatever /sync has told so far."""
+        url = f"{self.nio.homeserver}/_matrix/client/v3/rooms/{quote(room, safe='')}/event/{quote(event, safe='')}"
+        token = {"Authorization": f"Bearer {self.nio.access_token}"}
+        async with ClientSession(headers=token) as http:
+            async with http.get(url) as answer:
+                return answer.status == 200
+
+    async def query_devices(self, user):
+        """Asks for the devices of a user whom the homeserver may have to ask another for."""
+        return await self.post("keys/query", {"device_keys": {user: []}})
+
     async def leave(self, room):
         answered(await self.nio.room_leave(room))
 
@@ -150,6 +168,18 @@ class RecordedClient:
 
     async def received_to_device(self):
         return self.to_device
+
+    # --- What nio has no call for -------------------------------------------------------------------
+
+    async def post(self, path, body, params=()):
+        url = f"{self.nio.homeserver}/_matrix/client/v3/{path}"
+        token = {"Authorization": f"Bearer {self.nio.access_token}"}
+        async with ClientSession(headers=token) as http:
+            async with http.post(url, params=list(params), json=body) as answer:
+                told = await answer.json()
+                if answer.status != 200:
+                    raise Refused(told.get("errcode"), told.get("error"), answer.status)
+        return told
 
     # --- Following /sync ---------------------------------------------------------------------------
 

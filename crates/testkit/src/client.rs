@@ -172,6 +172,23 @@ impl Client {
         self.call("join", json!({ "room": room_or_alias })).await
     }
 
+    /// Joins a room by way of these servers, in this order of preference.
+    pub async fn join_through(&self, room: &str, servers: &[&str]) -> Result<String, ClientError> {
+        self.call("join_through", json!({ "room": room, "servers": servers })).await
+    }
+
+    /// Whether the homeserver has the event, whatever `/sync` has told so far.
+    pub async fn has_event(&self, room: &str, event_id: &str) -> bool {
+        self.recall("has_event", json!({ "room": room, "event": event_id })).await
+    }
+
+    /// Asks for the devices of a user, whose homeserver may have to be asked; servers that did not answer.
+    pub async fn query_devices(&self, user: &str) -> Result<Vec<String>, ClientError> {
+        let told: Value = self.call("query_devices", json!({ "user": user })).await?;
+        let failures = told["failures"].as_object().into_iter().flatten();
+        Ok(failures.map(|(server, _)| server.clone()).collect())
+    }
+
     /// Leaves a room.
     pub async fn leave(&self, room: &str) -> Result<(), ClientError> {
         self.call("leave", json!({ "room": room })).await

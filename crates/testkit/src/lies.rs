@@ -1,8 +1,8 @@
 //! What a relay that lies does to the mail that it hands over.
 
-use restante_relay_api::endpoints::COLLECT;
-use restante_relay_api::{Content, hex};
-use serde_json::Value;
+use restante_relay_api::endpoints::{COLLECT, LEFT, SEND_RELAY};
+use restante_relay_api::{Content, LeftRequest, hex};
+use serde_json::{Value, json};
 
 use crate::meddler::Meddler;
 
@@ -13,6 +13,15 @@ impl Meddler {
             if let Some(envelopes) = answer["envelopes"].as_array_mut() {
                 envelopes.retain(|envelope| !is_meant(&envelope["transaction"]));
             }
+        });
+    }
+
+    /// Says of each deposit that it is taken, and keeps none.
+    pub fn keep_nothing(&self) {
+        self.answer(SEND_RELAY, |_| json!({}));
+        self.answer(LEFT, |body| {
+            let asked = serde_json::from_slice::<LeftRequest>(body).map(|request| request.ask);
+            json!({ "states": vec!["unknown"; asked.unwrap_or_default().len()] })
         });
     }
 

@@ -1,6 +1,7 @@
 //! A link between two servers: a loopback address that leads to another, and can be cut.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,13 +23,20 @@ pub struct Link {
     port: Port,
     target: String,
     seen: Arc<Mutex<HashMap<String, usize>>>,
+    bytes: Arc<AtomicU64>,
     carrier: Option<JoinHandle<()>>,
 }
 
 impl Link {
     /// A link to `target` (`host:port`), cut until [`Link::restore`].
     pub fn to(target: String) -> Self {
-        Self { port: Port::reserve(), target, seen: Arc::default(), carrier: None }
+        Self {
+            port: Port::reserve(),
+            target,
+            seen: Arc::default(),
+            bytes: Arc::default(),
+            carrier: None,
+        }
     }
 
     /// The URL at which it is entered.
@@ -42,7 +50,8 @@ impl Link {
             return;
         }
         let listener = TcpListener::bind(self.port.address()).await.expect("the port is reserved");
-        let carrier = carry_all(listener, self.target.clone(), Arc::clone(&self.seen));
+        let seen = Seen { lines: Arc::clone(&self.seen), bytes: Arc::clone(&self.bytes) };
+        let carrier = carry_all(listener, self.target.clone(), seen);
         self.carrier = Some(tokio::spawn(carrier));
     }
 
@@ -55,11 +64,29 @@ impl Link {
         }
     }
 
+    /// Bytes that went over it, both ways together, without what TCP adds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// How many requests with this method and beginning of the target went over it.
     pub fn requests(&self, method: &str, target_prefix: &str) -> usize {
         let wanted = format!("{method} {target_prefix}");
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().filter(|(line, _)| line.starts_with(&wanted)).map(|(_, count)| count).sum()
+    }
+}
+
+/// What a link remembers.
+#[derive(Debug, Clone)]
+struct Seen {
+    lines: Arc<Mutex<HashMap<String, usize>>>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Seen {
+    fn count(&self, chunk: &[u8]) {
+        self.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -71,27 +98,27 @@ impl Drop for Link {
     }
 }
 
-async fn carry_all(
-    listener: TcpListener,
-    target: String,
-    seen: Arc<Mutex<HashMap<String, usize>>>,
-) {
+async fn carry_all(listener: TcpListener, target: String, seen: Seen) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((caller, _)) = listener.accept().await else { continue };
         while connections.try_join_next().is_some() {}
-        connections.spawn(carry(caller, target.clone(), Arc::clone(&seen)));
+        connections.spawn(carry(caller, target.clone(), seen.clone()));
     }
 }
 
-async fn carry(caller: TcpStream, target: String, seen: Arc<Mutex<HashMap<String, usize>>>) {
+async fn carry(caller: TcpStream, target: String, seen: Seen) {
     let Ok(callee) = TcpStream::connect(target).await else { return };
     let (from_caller, to_caller) = caller.into_split();
     let (from_callee, to_callee) = callee.into_split();
-    let mut lines = RequestLines::new(seen);
+    let mut lines = RequestLines::new(Arc::clone(&seen.lines));
+    let read = |chunk: &[u8]| {
+        seen.count(chunk);
+        lines.read(chunk);
+    };
     tokio::join!(
-        copy(from_caller, to_callee, |chunk| lines.read(chunk)),
-        copy(from_callee, to_caller, |_| {}),
+        copy(from_caller, to_callee, read),
+        copy(from_callee, to_caller, |chunk| seen.count(chunk)),
     );
 }
 

@@ -106,6 +106,7 @@ impl<'a> MailboxView<'a> {
         let request = CollectRequest {
             after,
             acknowledge: Vec::new(),
+            have: Vec::new(),
             limit: PAGE_ENVELOPES,
             max_bytes: PAGE_BYTES,
             wait_ms: 0,

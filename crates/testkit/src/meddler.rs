@@ -18,12 +18,16 @@ use crate::relay::{RelayAddress, RelayProcess};
 /// Changes an answer's JSON.
 type Alteration = Arc<dyn Fn(&mut Value) + Send + Sync>;
 
+/// Makes an answer of a request's body.
+type Invention = Arc<dyn Fn(&[u8]) -> Value + Send + Sync>;
+
 /// What is done to requests whose target begins with a prefix.
 #[derive(Clone)]
 enum Trick {
     Hold,
     Refuse,
     Alter(Alteration),
+    Answer(Invention),
 }
 
 /// An HTTP server in front of another, honest until it is told a trick.
@@ -71,6 +75,11 @@ impl Meddler {
         self.learn(prefix, Trick::Alter(Arc::new(alteration)));
     }
 
+    /// Answers such requests with 200 itself, and passes nothing on.
+    pub fn answer(&self, prefix: &str, invention: impl Fn(&[u8]) -> Value + Send + Sync + 'static) {
+        self.learn(prefix, Trick::Answer(Arc::new(invention)));
+    }
+
     /// Ends all tricks.
     pub fn behave(&self) {
         self.tricks.send_replace(Vec::new());
@@ -112,6 +121,9 @@ async fn meddle(
             // An error means that the meddler has gone, and with it the test.
             let _ = told.wait_for(|tricks| trick_for(tricks, &path).is_none()).await;
             pass_on(request, &url).await
+        }
+        Some(Trick::Answer(invention)) => {
+            json(StatusCode::OK, invention(request.body()).to_string().into())
         }
         Some(Trick::Alter(alteration)) => alter(pass_on(request, &url).await, &alteration).await,
     }
@@ -157,6 +169,8 @@ mod tests {
 
         meddler.alter("/alter/", |answer| answer["n"] = 2.into());
         meddler.refuse("/refuse/");
+        meddler.answer("/answer/", |_| serde_json::json!({ "n": 3 }));
+        assert_eq!(ask(&meddler, "/answer/1").await.1, serde_json::json!({ "n": 3 }));
         assert_eq!(ask(&meddler, "/alter/1").await.1, serde_json::json!({ "n": 2 }));
         assert_eq!(ask(&meddler, "/refuse/1").await.0, StatusCode::BAD_GATEWAY);
         assert_eq!(ask(&meddler, "/other").await, honest);

@@ -39,6 +39,8 @@ pub struct NodePlan {
     pub notaries: Vec<RelayAddress>,
     /// How long a gap in a room is waited for; the product's default without.
     pub gap_wait: Option<Duration>,
+    /// How long what was left with relays is waited for in each step, if not as long as by default.
+    pub outbox_wait: Option<Duration>,
     /// How it finds relays that nobody named.
     pub finding: Finding,
 }
@@ -217,6 +219,11 @@ impl NodeProcess {
         (status.as_u16(), serde_json::from_slice(&body).unwrap_or_default())
     }
 
+    /// What it left with relays, as `GET /outbox` shows it.
+    pub async fn outbox(&self) -> Value {
+        self.admin(Method::GET, "/outbox").await
+    }
+
     /// What is parked, as `GET /parked` lists it.
     pub async fn parked(&self) -> Vec<Value> {
         let parked = self.admin(Method::GET, "/parked").await;
@@ -325,6 +332,11 @@ fn configuration(plan: &NodePlan, doors: &NodeDoors, data: &std::path::Path) -> 
     config["records"] = json!({ "web_sites": web_sites });
     if let Some(file) = file {
         config["records"]["well_known_file"] = json!(file);
+    }
+    if let Some(wait) = plan.outbox_wait {
+        let wait = format!("{}s", wait.as_secs());
+        config["outbox"] =
+            json!({ "confirm_wait": wait, "audit_after": wait, "audit_interval": wait });
     }
     if let Some(gap_wait) = plan.gap_wait {
         config["inbox"] = json!({ "gap_wait": format!("{}s", gap_wait.as_secs()) });

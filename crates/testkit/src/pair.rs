@@ -83,7 +83,8 @@ impl Pair {
         (Self::start_sites(world, relay).await, meddler, second)
     }
 
-    async fn start_sites(mut world: World, relay: RelayProcess) -> Self {
+    /// Starts both sites in a world whose relays are known.
+    pub async fn start_sites(mut world: World, relay: RelayProcess) -> Self {
         let a = world.start_site("a.test", "alice").await;
         let b = world.start_site("b.test", "bob").await;
         let room = share_a_room(&a, &b).await;

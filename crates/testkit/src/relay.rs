@@ -127,6 +127,22 @@ impl RelayProcess {
         self.process.terminate().await;
     }
 
+    /// Removes everything that the stopped relay holds, as a new disk would; its key is put back.
+    ///
+    /// # Panics
+    ///
+    /// When it runs.
+    pub fn lose_mail(&self) {
+        assert!(!self.process.is_started(), "stop the relay before its mail is removed");
+        for entry in std::fs::read_dir(&self.data).expect("a relay that ran has a folder") {
+            let path = entry.expect("the folder can be read").path();
+            let is_mail = path.to_string_lossy().contains(".sqlite");
+            if is_mail {
+                std::fs::remove_file(path).expect("the folder is writable");
+            }
+        }
+    }
+
     /// Kills it as a power cut would.
     pub async fn kill(&mut self) {
         self.link.cut().await;

@@ -25,6 +25,7 @@ pub struct World {
     relays: BTreeMap<String, Vec<RelayAddress>>,
     notaries: Vec<RelayAddress>,
     gap_wait: Option<Duration>,
+    outbox_wait: Option<Duration>,
     finding: Finding,
     files: BTreeMap<String, PathBuf>,
 }
@@ -48,6 +49,7 @@ impl World {
             relays: BTreeMap::new(),
             notaries: Vec::new(),
             gap_wait: None,
+            outbox_wait: None,
             finding: Finding::default(),
             files: BTreeMap::new(),
         }
@@ -98,6 +100,11 @@ impl World {
     /// Lets every site that starts from here on wait for less long than by default for relays that may close a gap.
     pub fn wait_for_gaps(&mut self, gap_wait: Duration) {
         self.gap_wait = Some(gap_wait);
+    }
+
+    /// Lets every site that starts from here on wait no longer than this for each step of what was left with relays.
+    pub fn wait_for_confirmations(&mut self, wait: Duration) {
+        self.outbox_wait = Some(wait);
     }
 
     /// Lets every site that starts from here on find relays on this machine that nobody named.
@@ -176,6 +183,7 @@ impl World {
             relays: self.relays.clone(),
             notaries: self.notaries.clone(),
             gap_wait: self.gap_wait,
+            outbox_wait: self.outbox_wait,
             finding: Finding { file: self.files.get(name).cloned(), ..self.finding.clone() },
         };
         link.restore().await;

@@ -78,6 +78,7 @@ impl Caller {
         CollectRequest {
             after: collect.after,
             acknowledge: acknowledge.collect(),
+            have: Vec::new(),
             limit: collect.limit,
             max_bytes: collect.max_bytes,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),

@@ -75,6 +75,9 @@ fn times(config: &NodeConfig) -> Vec<Remark> {
         ("delivery.probe_connect", config.delivery.probe_connect),
         ("delivery.relay_deadline", config.delivery.relay_deadline),
         ("collect.safety_interval", config.collect.safety_interval),
+        ("outbox.confirm_wait", config.outbox.confirm_wait),
+        ("outbox.audit_after", config.outbox.audit_after),
+        ("outbox.audit_interval", config.outbox.audit_interval),
     ] {
         if time.0.is_zero() {
             remarks.push(Remark::wrong(key, "it must be longer than 0"));

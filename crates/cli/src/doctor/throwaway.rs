@@ -141,6 +141,7 @@ impl Throwaway {
         let request = CollectRequest {
             after,
             acknowledge,
+            have: Vec::new(),
             limit: 10,
             max_bytes: COLLECT_BYTES_MAX,
             wait_ms,

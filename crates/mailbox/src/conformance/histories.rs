@@ -9,8 +9,8 @@ use super::fixtures::{TIME_TO_LIVE, hash, losses, server};
 use super::model::{Lost, Model, Verdict};
 use crate::{
     Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, EntryId, Found, HandedOn,
-    Hold, LeftMail, MailboxLimits, Onward, Outgoing, Page, Quotas, Registered, Registration,
-    Selection, Senders, Totals, Withdrawal,
+    Hold, LeftMail, MailName, MailboxLimits, Onward, Outgoing, Page, Quotas, Registered,
+    Registration, Selection, Senders, Totals, Withdrawal,
 };
 
 const QUOTAS: Quotas = Quotas {
@@ -41,6 +41,8 @@ enum Step {
     Deposit { mail: Mail, age: u64 },
     Collect { recipient: usize, after: Option<usize>, page: (usize, usize) },
     Acknowledge { recipient: usize, chosen: Vec<(usize, Hash)> },
+    Have { recipient: usize, mail: Mail, age: u64 },
+    Ask { mail: Mail, age: u64 },
     Expire { age: u64, remembered_age: u64, batch_max: usize },
     Hold { recipient: usize, hold: Hold },
     Drop { recipient: usize, choice: Choice },
@@ -104,6 +106,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(recipient, after, page)| Step::Collect { recipient, after, page }),
         2 => (recipient.clone(), chosen)
             .prop_map(|(recipient, chosen)| Step::Acknowledge { recipient, chosen }),
+        2 => (recipient.clone(), mail.clone(), 0..20_u64)
+            .prop_map(|(recipient, mail, age)| Step::Have { recipient, mail, age }),
+        1 => (mail.clone(), 0..20_u64).prop_map(|(mail, age)| Step::Ask { mail, age }),
         2 => (0..20_u64, 0..20_u64, 0..4_usize).prop_map(|(age, remembered_age, batch_max)| {
             Step::Expire { age, remembered_age, batch_max }
         }),
@@ -126,7 +131,9 @@ async fn replay(store: Store, steps: Vec<Step>) {
     let mut model = Model::default();
     for (number, step) in (0_u64..).zip(steps) {
         match step {
-            Step::Deposit { mail, age } => deposit(&mut model, &store, mail.at(age, number)).await,
+            Step::Deposit { mail, age } => {
+                deposit(&mut model, &store, mail.at(age, number).0).await;
+            }
             Step::Collect { recipient, after, page } => {
                 let recipient = server(RECIPIENTS[recipient]);
                 let after = after.and_then(|choice| given_out(&model, choice)).map(|(id, _)| id);
@@ -142,6 +149,21 @@ async fn replay(store: Store, steps: Vec<Step>) {
                 let named: Vec<_> = named.collect();
                 let acknowledged = store.acknowledge(&recipient, &named).await.unwrap();
                 assert_eq!(acknowledged, model.acknowledge(&recipient, &named));
+            }
+            Step::Have { recipient, mail, age } => {
+                let recipient = server(RECIPIENTS[recipient]);
+                // One each, so that no two keys are of the same time.
+                let copies = [mail.at(age, number).1];
+                let now = time(age, number);
+                let done = store.acknowledge_copies(&recipient, &copies, now).await.unwrap();
+                assert_eq!(done, model.acknowledge_copies(&recipient, &copies, now));
+            }
+            Step::Ask { mail, age } => {
+                let (deposit, name) = mail.at(age, number);
+                let now = deposit.deposited_at.after(TIME_TO_LIVE);
+                let asked = [(deposit.recipient, name)];
+                let found = store.whereabouts(&asked, now).await.unwrap();
+                assert_eq!(found, [model.whereabouts(&asked[0].0, &asked[0].1, now)]);
             }
             Step::Expire { age, remembered_age, batch_max } => {
                 let now = time(age, 0).after(TIME_TO_LIVE);
@@ -164,7 +186,7 @@ async fn replay(store: Store, steps: Vec<Step>) {
                 }
             }
             Step::Withdraw { mail } => {
-                let Deposit { recipient, origin, txn_id, content_hash, .. } = mail.at(0, 0);
+                let Deposit { recipient, origin, txn_id, content_hash, .. } = mail.at(0, 0).0;
                 let withdrawal = Withdrawal { recipient, txn_id, content_hash };
                 let withdrawn =
                     store.withdraw(&origin, std::slice::from_ref(&withdrawal)).await.unwrap();
@@ -305,9 +327,9 @@ fn time(age: u64, number: u64) -> Timestamp {
 }
 
 impl Mail {
-    fn at(self, age: u64, number: u64) -> Deposit {
+    fn at(self, age: u64, number: u64) -> (Deposit, MailName) {
         let content = vec![b'a' + self.txn_id; self.content_bytes];
-        Deposit {
+        let deposit = Deposit {
             recipient: server(RECIPIENTS[self.recipient]),
             origin: server(ORIGINS[self.origin]),
             txn_id: self.txn_id.to_string(),
@@ -317,6 +339,8 @@ impl Mail {
             deposited_at: time(age, number),
             expires_at: time(age, number).after(TIME_TO_LIVE),
             onward: self.onward,
-        }
+        };
+        let Deposit { origin, txn_id, content_hash, .. } = deposit.clone();
+        (deposit, MailName { origin, txn_id, content_hash })
     }
 }

@@ -6,8 +6,8 @@ use restante_federation_proto::{ServerName, Timestamp};
 
 use crate::{
     Acknowledged, Acknowledgement, ContentHash, Deposit, Depth, Due, EntryId, Expired, Full,
-    HOLD_GRACE, HandedOn, Hold, LossKind, MailboxLimits, MailboxSummary, Onward, Page, Quotas,
-    Registered, Selection, StoredEnvelope, Withdrawal,
+    HOLD_GRACE, HandedOn, Hold, LossKind, MailName, MailboxLimits, MailboxSummary, Onward, Page,
+    Quotas, Registered, Selection, StoredEnvelope, Whereabouts, Withdrawal,
 };
 
 /// What a store holds, and what it has to remember.
@@ -45,6 +45,11 @@ pub(crate) type Key = (ServerName, ServerName, String, ContentHash);
 /// The key of a deposit.
 pub(crate) fn key(deposit: &Deposit) -> Key {
     let Deposit { recipient, origin, txn_id, content_hash, .. } = deposit;
+    (recipient.clone(), origin.clone(), txn_id.clone(), *content_hash)
+}
+
+fn key_of(recipient: &ServerName, name: &MailName) -> Key {
+    let MailName { origin, txn_id, content_hash } = name;
     (recipient.clone(), origin.clone(), txn_id.clone(), *content_hash)
 }
 
@@ -181,8 +186,53 @@ impl Model {
 
     fn knows(&self, deposit: &Deposit) -> bool {
         let sought = key(deposit);
-        self.held.iter().any(|held| key(&held.deposit) == sought)
-            || self.remembered.iter().any(|(_, known)| *known == sought)
+        self.holds(&sought).is_some() || self.remembers(&sought)
+    }
+
+    fn holds(&self, sought: &Key) -> Option<&StoredEnvelope> {
+        self.held.iter().find(|held| key(&held.deposit) == *sought)
+    }
+
+    fn remembers(&self, sought: &Key) -> bool {
+        self.remembered.iter().any(|(_, known)| known == sought)
+    }
+
+    /// What became of mail.
+    pub(crate) fn whereabouts(
+        &self,
+        recipient: &ServerName,
+        name: &MailName,
+        now: Timestamp,
+    ) -> Whereabouts {
+        let sought = key_of(recipient, name);
+        match self.holds(&sought) {
+            Some(held) if self.on_hold.contains(recipient) || held.deposit.expires_at >= now => {
+                Whereabouts::Held
+            }
+            Some(_) => Whereabouts::Unknown,
+            None if self.remembers(&sought) => Whereabouts::Acknowledged,
+            None => Whereabouts::Unknown,
+        }
+    }
+
+    /// Removes what its owner has from elsewhere, and remembers the rest for whoever is registered.
+    pub(crate) fn acknowledge_copies(
+        &mut self,
+        recipient: &ServerName,
+        copies: &[MailName],
+        now: Timestamp,
+    ) -> Acknowledged {
+        let mut acknowledged = Acknowledged::default();
+        for name in copies {
+            let sought = key_of(recipient, name);
+            if let Some(id) = self.holds(&sought).map(|held| held.id) {
+                let one = [Acknowledgement { id, content_hash: None }];
+                acknowledged.removed += self.acknowledge(recipient, &one).removed;
+            } else if self.registered.contains(recipient) && !self.remembers(&sought) {
+                self.remembered.push((now, sought));
+            }
+        }
+        acknowledged
     }
 
     /// It was turned away.

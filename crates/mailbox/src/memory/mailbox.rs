@@ -95,6 +95,11 @@ impl Mailbox {
         self.envelopes.get(&id).map(|kept| kept.deposit.content_hash)
     }
 
+    /// When the envelope under that id expires.
+    pub(super) fn expires_at(&self, id: EntryId) -> Option<Timestamp> {
+        self.envelopes.get(&id).map(|kept| kept.deposit.expires_at)
+    }
+
     /// The ids of all envelopes that `chosen` chooses.
     pub(super) fn ids(&self, chosen: impl Fn(EntryId, &Deposit) -> bool) -> Vec<EntryId> {
         let chosen = self.envelopes.iter().filter(|(id, kept)| chosen(**id, &kept.deposit));

@@ -57,7 +57,7 @@ impl State {
         }
         let (key, at) = (DuplicateKey::of(&deposit), deposit.deposited_at);
         self.acknowledged.insert(key, at);
-        self.keys_by_age.insert((at, key));
+        self.keys_by_age.insert((at, key, None));
         true
     }
 

@@ -24,14 +24,25 @@ pub(super) fn acknowledge(
         acknowledged.removed += 1;
     }
     departures.settle(connection)?;
+    count(connection, mailbox, acknowledged)?;
+    Ok(acknowledged)
+}
+
+/// Counts in the mailbox what its owner acknowledged.
+pub(super) fn count(
+    connection: &Connection,
+    mailbox: i64,
+    acknowledged: Acknowledged,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE mailboxes SET acknowledged_total = acknowledged_total + ?2 WHERE mailbox = ?1",
         )?
-        .execute(params![mailbox, signed(acknowledged.removed)])?;
-    Ok(acknowledged)
+        .execute(params![mailbox, signed(acknowledged.removed)])
+        .map(drop)
 }
 
+/// An envelope that is there.
 pub(super) struct Held {
     pub(super) leaving: Leaving,
     duplicate_key: Option<Vec<u8>>,

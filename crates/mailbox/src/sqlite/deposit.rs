@@ -6,7 +6,7 @@ use rusqlite::{Connection, named_params, params};
 use super::body::{self, Body, Stored};
 use super::seals::{self, Seals};
 use super::{losses, onward, signed, unsigned};
-use crate::duplicate::DuplicateKey;
+use crate::duplicate::{AheadKey, DuplicateKey};
 use crate::rules::{Held, Load};
 use crate::{Deposit, Deposited, EntryId, Full, Imported, Onward, Quotas};
 
@@ -18,6 +18,7 @@ pub(super) struct Row {
     txn_id: String,
     content_hash: [u8; 32],
     duplicate_key: DuplicateKey,
+    ahead_key: AheadKey,
     deposited_at: i64,
     expires_at: i64,
     content_bytes: i64,
@@ -30,8 +31,10 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn of(deposit: Deposit, seals: &Seals) -> Self {
+        let duplicate_key = DuplicateKey::of(&deposit);
         let mut row = Self {
-            duplicate_key: DuplicateKey::of(&deposit),
+            duplicate_key,
+            ahead_key: duplicate_key.ahead_of(&deposit.recipient),
             body: body::pack(&deposit),
             content_bytes: signed(deposit.content.len() as u64),
             members_bytes: signed(deposit.members.len() as u64),
@@ -82,7 +85,7 @@ pub(super) fn deposit(
     quotas: Quotas,
     random: u64,
 ) -> rusqlite::Result<Deposited> {
-    let is_known = is_known(connection, row.duplicate_key)?;
+    let is_known = is_known(connection, row.duplicate_key, row.ahead_key)?;
     if is_known && row.onward == Onward::No {
         return Ok(Deposited::Duplicate);
     }
@@ -132,7 +135,7 @@ pub(super) fn import(
 ) -> rusqlite::Result<Imported> {
     let mut imported = Imported::default();
     for row in rows {
-        if is_known(connection, row.duplicate_key)? {
+        if is_known(connection, row.duplicate_key, row.ahead_key)? {
             imported.duplicates += 1;
             continue;
         }
@@ -145,10 +148,15 @@ pub(super) fn import(
 
 pub(super) const KNOWN: &str = "
     SELECT 1 FROM envelopes WHERE duplicate_key = ?1
-    UNION ALL SELECT 1 FROM acknowledged WHERE duplicate_key = ?1";
+    UNION ALL SELECT 1 FROM acknowledged WHERE duplicate_key IN (?1, ?2)";
 
-fn is_known(connection: &Connection, key: DuplicateKey) -> rusqlite::Result<bool> {
-    connection.prepare_cached(KNOWN)?.exists([key.0])
+/// Whether mail of that key is held, was acknowledged, or is what its recipient has from elsewhere.
+pub(super) fn is_known(
+    connection: &Connection,
+    key: DuplicateKey,
+    ahead: AheadKey,
+) -> rusqlite::Result<bool> {
+    connection.prepare_cached(KNOWN)?.exists(params![key.0, ahead])
 }
 
 /// Where a row goes, and what stands there already.

@@ -10,7 +10,9 @@ use super::departures::{Departures, Leaving};
 use super::{SqliteStore, signed, summary, unsigned};
 use crate::duplicate::DuplicateKey;
 use crate::rules::Load;
-use crate::{EntryId, HandedOn, Hold, OnwardMail, StoreError, StoredEnvelope, Withdrawal};
+use crate::{
+    EntryId, HandedOn, Hold, MailName, OnwardMail, StoreError, StoredEnvelope, Withdrawal,
+};
 
 #[async_trait]
 impl OnwardMail for SqliteStore {
@@ -246,7 +248,9 @@ fn withdraw(
     let mut departures = Departures::default();
     let mut count = 0;
     for Withdrawal { recipient, txn_id, content_hash } in withdrawals {
-        let key = DuplicateKey::of_parts(recipient, origin, txn_id, content_hash);
+        let (origin, content_hash) = (origin.clone(), *content_hash);
+        let name = MailName { origin, txn_id: txn_id.clone(), content_hash };
+        let key = DuplicateKey::named(recipient, &name);
         let found = connection
             .prepare_cached(WITHDRAWN)?
             .query_row([key.0], |row| Ok((Leaving::of(row)?, row.get::<_, bool>(6)?)))

@@ -328,6 +328,10 @@ async fn no_query_walks_more_than_it_returns() {
     let outside = Connection::open(folder.path()).unwrap();
     let list = format!("{} WHERE recipient > ?1 ORDER BY recipient LIMIT ?2", summary::SUMMARIES);
     for sql in [
+        accounts::HELD,
+        accounts::FIND,
+        accounts::AHEAD,
+        accounts::IS_REGISTERED,
         deposit::KNOWN,
         deposit::FIND,
         collect::IN_ORDER,

@@ -4,7 +4,7 @@ use restante_operators::tidy;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{keys, membership, parked, relays, reload, status};
+use super::{keys, membership, outbox, parked, relays, reload, status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,8 @@ use super::{keys, membership, parked, relays, reload, status};
         keys::show,
         keys::trust,
         keys::forget,
+        outbox::list,
+        outbox::of_destination,
         parked::list,
         parked::show,
         parked::retry,

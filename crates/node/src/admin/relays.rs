@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::AdminState;
 use crate::relay_book::{KnownRelay, RelaySource, RelaysByServer};
 use crate::relay_records::Recorded;
+use crate::store::trust::{self, Distrusted};
 
 /// Bytes of a request's body: one URL.
 const BODY_BYTES_MAX: usize = 4096;
@@ -41,6 +42,10 @@ pub(super) struct RelayEntry {
     in_force: bool,
     /// Whether it delivers this server's own mail onward.
     outgoing: bool,
+    /// Since when its word does not count as sent, because it lost mail again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    distrusted_since: Option<Timestamp>,
     #[serde(flatten)]
     record: Option<OfRecord>,
 }
@@ -97,6 +102,13 @@ pub(super) async fn list(
             let outgoing = is_outgoing(&relay);
             RelayEntry { outgoing, ..entry(&server, relay) }
         }));
+    }
+    for Distrusted { destination, relay, since, .. } in
+        trust::all(&state.site.database).await.map_err(unavailable)?
+    {
+        let of_it =
+            |entry: &&mut RelayEntry| entry.server == destination && entry.server_name == relay;
+        entries.iter_mut().filter(of_it).for_each(|entry| entry.distrusted_since = Some(since));
     }
     // Within one server the order stays: those come first that the server prefers.
     entries
@@ -164,6 +176,7 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
         source,
         in_force: true,
         outgoing: false,
+        distrusted_since: None,
         record: None,
     }
 }
@@ -180,6 +193,7 @@ fn of_record(recorded: &Recorded, named: &RelaysByServer) -> impl Iterator<Item 
         source: "record",
         in_force,
         outgoing: false,
+        distrusted_since: None,
         record: Some(OfRecord {
             priority: relay.priority,
             learned_from: learned_from.to_string(),

@@ -17,6 +17,7 @@ use crate::losses::{self, Lost};
 use crate::own_record::FILE_ADVICE;
 use crate::registration::Standing;
 use crate::retriever::RelayStatus;
+use crate::store::trust::{self, Distrusted};
 
 /// How a node is.
 #[derive(Serialize, ToSchema)]
@@ -33,6 +34,9 @@ pub(super) struct Status {
     destinations: Vec<Destination>,
     /// Relays that did not take our mail.
     refusals: Vec<RelayRefusal>,
+    /// Relays whose word does not count as sent, since they lost mail again and again.
+    #[schema(value_type = [Object])]
+    distrusted: Vec<Distrusted>,
     /// Mail for us that relays say was lost, the newest first.
     #[schema(value_type = [Object])]
     losses: Vec<Lost>,
@@ -101,6 +105,7 @@ pub(super) async fn handle(
         relay_record: own_relay_record(&state),
         destinations: state.site.destinations.all().into_iter().map(Into::into).collect(),
         refusals: state.delivery.refusals().into_iter().map(Into::into).collect(),
+        distrusted: trust::all(&state.site.database).await.map_err(unavailable)?,
         losses: losses::all(&state.site.database).await.map_err(unavailable)?,
         inbox: state.inbox.status().await.map_err(unavailable)?,
     };

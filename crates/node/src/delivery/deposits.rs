@@ -1,30 +1,42 @@
 //! Leaves one transaction with several relays at once.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use restante_federation::{Body, ContentCoding, Outcome, Patience, Peer, signed_request};
+use restante_federation::{
+    Body, ContentCoding, Freshness, Outcome, Patience, Peer, signed_request,
+};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
-use restante_relay_api::{Fullness, REQUEST_ID_HEADER, RequestId};
+use restante_relay_api::{Fullness, REQUEST_ID_HEADER, Receipt, Receipted, RequestId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::codings::{Codings, Next};
 use super::lanes::{Lane, Lanes};
-use super::mail::header_of;
+use super::mail::{Outgoing, header_of};
 use super::refusals::Refusals;
 use super::resting::{self, BUSY_WAIT_MIN, Cause, Place};
 use super::schedule::Schedule;
 use crate::answer::{self, AskError};
 use crate::background::Background;
+use crate::outbox::copy::is_lasting;
+use crate::outbox::{KeptCopy, OutboxSettings};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
+use crate::store::outbox::Kept;
 
 /// Bytes of a relay's answer: a receipt, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long the key of a receipt may be looked for; what comes later goes without.
+const RECEIPT_KEY_WAIT: Duration = Duration::from_secs(10);
+
+/// Signatures of a receipt that are tried: a relay has one key, or two while it changes them.
+const RECEIPT_KEYS_MAX: usize = 2;
 
 /// What is left with a relay.
 #[derive(Debug)]
@@ -33,14 +45,40 @@ pub(crate) struct Deposit {
     pub(crate) destination: ServerName,
     /// The homeserver's id for it.
     pub(crate) txn_id: String,
-    /// Its number.
-    pub(crate) seq: u64,
+    /// Its line in the ledger; what the node sends of its own has none.
+    pub(crate) account: Option<Account>,
     /// The id by which logs name the delivery.
     pub(crate) id: RequestId,
     /// Where at the relay.
     pub(crate) target: RequestTarget,
     /// The body, canonical.
     pub(crate) body: Bytes,
+}
+
+/// How a deposit is accounted for.
+#[derive(Debug)]
+pub(crate) struct Account {
+    /// Its number in the stream.
+    pub(crate) seq: u64,
+    /// What a copy is made of: the homeserver's request.
+    pub(crate) outgoing: Outgoing,
+    /// SHA-256 of its canonical content.
+    pub(crate) content_sha256: [u8; 32],
+    /// Relays whose word does not count for this destination.
+    pub(crate) distrusted: BTreeSet<ServerName>,
+    /// The copy, made when a relay has taken it.
+    pub(crate) copy: OnceLock<Option<KeptCopy>>,
+}
+
+impl Account {
+    /// The copy; `None` for what is not worth one.
+    fn copy(&self) -> Option<KeptCopy> {
+        let Outgoing { target, authorization, body, .. } = &self.outgoing;
+        let make = || {
+            is_lasting(body).then(|| KeptCopy::of(target.as_str(), authorization, body)).flatten()
+        };
+        self.copy.get_or_init(make).clone()
+    }
 }
 
 /// Why a relay did not take a transaction.
@@ -81,6 +119,7 @@ pub(crate) struct Deposits {
     refusals: Arc<Mutex<Refusals>>,
     codings: Arc<Codings>,
     schedule: Adjustable<Schedule>,
+    outbox: Adjustable<OutboxSettings>,
 }
 
 impl Deposits {
@@ -90,6 +129,7 @@ impl Deposits {
         ledger: Ledger,
         background: Background,
         schedule: Adjustable<Schedule>,
+        outbox: Adjustable<OutboxSettings>,
     ) -> Self {
         Self {
             site,
@@ -99,6 +139,7 @@ impl Deposits {
             refusals: Arc::default(),
             codings: Arc::default(),
             schedule,
+            outbox,
         }
     }
 
@@ -113,9 +154,14 @@ impl Deposits {
         for relay in relays {
             let (deposits, deposit, told) = (self.clone(), deposit.clone(), told.clone());
             self.background.spawn(async move {
-                let result = deposits.leave(&deposit, &relay).await;
+                let left = deposits.leave(&deposit, &relay).await;
+                let answer = left.as_ref().ok().cloned();
+                let result = left.and_then(|_| deposits.believed(&deposit, &relay));
                 // The caller may have its answer already.
                 told.send(result).await.ok();
+                if let Some(answer) = answer {
+                    deposits.keep_receipt(&deposit, &relay, &answer).await;
+                }
             });
         }
         results
@@ -126,7 +172,8 @@ impl Deposits {
         self.lock().all()
     }
 
-    async fn leave(&self, deposit: &Deposit, relay: &Peer) -> Result<ServerName, Refusal> {
+    /// The relay's answer, once it took the deposit and that is entered.
+    async fn leave(&self, deposit: &Deposit, relay: &Peer) -> Result<Bytes, Refusal> {
         let place = Place::of(relay);
         let deadline = Instant::now() + self.schedule.current().relay_deadline();
         loop {
@@ -149,7 +196,7 @@ impl Deposits {
             let (lasting, retry_after) = match answer.outcome() {
                 Outcome::Delivered => {
                     self.took(deposit, (relay, &place)).await;
-                    return Ok(relay.name.clone());
+                    return Ok(answer.body);
                 }
                 Outcome::Busy { retry_after } => {
                     let wait = retry_after.max(BUSY_WAIT_MIN);
@@ -222,17 +269,78 @@ impl Deposits {
     }
 
     async fn took(&self, deposit: &Deposit, (relay, place): (&Peer, &Place)) {
-        let Deposit { destination, txn_id, seq, id, .. } = deposit;
+        let Deposit { destination, txn_id, account, id, .. } = deposit;
         self.lock().took(place, destination);
+        let seq = account.as_ref().map(|account| account.seq);
         tracing::info!(%destination, txn_id, seq, delivery.id = %id, relay = %relay.name, "left with a relay");
+        let Some(account) = account else { return };
         let now = self.site.clock.now();
+        let bytes_max = self.outbox.current().bytes_max;
+        // Whose word does not count gives the homeserver no cause to let go of its mail.
+        let is_believed = !account.distrusted.contains(&relay.name);
+        let copy = if is_believed { account.copy() } else { None };
+        let kept = copy.map(|copy| Kept { copy, bytes_max });
         // The name is enough, although a record may borrow a name for another place: what is entered concerns mail for the
         // server alone that signed the record and so chose that place.
-        let entered = self.ledger.held_by(destination.clone(), *seq, relay.name.clone(), now);
-        if let Err(error) = entered.await {
-            // The relay has it all the same; it is only asked once more if the homeserver repeats it.
+        let line = (destination.clone(), account.seq);
+        match self.ledger.held_by(line, relay.name.clone(), kept, now).await {
+            Ok(()) => self.site.bells.copies.notify_one(),
+            Err(error) => {
+                // The relay has it all the same; it is only asked once more if the homeserver repeats it, and nobody asks
+                // what became of it.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, %destination, txn_id, relay = %relay.name, "not entered in the ledger, and no copy is kept; make room on the disk");
+            }
+        }
+    }
+
+    /// Whether the relay's word counts.
+    fn believed(&self, deposit: &Deposit, relay: &Peer) -> Result<ServerName, Refusal> {
+        let account = deposit.account.as_ref();
+        if !account.is_some_and(|account| account.distrusted.contains(&relay.name)) {
+            return Ok(relay.name.clone());
+        }
+        Err(Refusal {
+            relay: relay.name.clone(),
+            destination: deposit.destination.clone(),
+            reason: "it says that it took it, but it lost mail again and again, so that its word does not count until mail \
+                     arrives through it"
+                .to_owned(),
+            full: None,
+            rests_until: None,
+            lasting: Lasting::Temporary,
+            at: self.site.clock.now(),
+        })
+    }
+
+    /// Keeps the relay's receipt, if it gave one that its key verifies; it is evidence and nothing depends on it.
+    async fn keep_receipt(&self, deposit: &Deposit, relay: &Peer, answer: &[u8]) {
+        let Some(account) = &deposit.account else { return };
+        let Some(json) = Receipt::in_answer(answer) else { return };
+        let of = Receipted {
+            origin: self.site.server_name(),
+            destination: &deposit.destination,
+            txn_id: &deposit.txn_id,
+            content_sha256: &account.content_sha256,
+        };
+        let verifying = async {
+            for key_id in Receipt::key_ids(&json, &relay.name).into_iter().take(RECEIPT_KEYS_MAX) {
+                let key = self.site.keys.key(&relay.name, &key_id, Freshness::Believed).await;
+                let Ok(key) = key else { continue };
+                if Receipt::verify(&json, &relay.name, &of, (&key_id, &key)).is_ok() {
+                    return true;
+                }
+            }
+            false
+        };
+        if !timeout(RECEIPT_KEY_WAIT, verifying).await.unwrap_or(false) {
+            tracing::debug!(relay = %relay.name, txn_id = deposit.txn_id, "a receipt does not verify and is not kept");
+            return;
+        }
+        let line = (deposit.destination.clone(), account.seq);
+        if let Err(error) = self.ledger.receipted(line, relay.name.clone(), json).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, %destination, txn_id, relay = %relay.name, "not entered in the ledger");
+            tracing::warn!(error, relay = %relay.name, txn_id = deposit.txn_id, "a receipt can't be kept");
         }
     }
 

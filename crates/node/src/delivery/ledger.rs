@@ -34,7 +34,7 @@ pub(crate) enum LedgerState {
 pub(crate) struct Line {
     /// Its place.
     pub(crate) place: Place,
-    /// When the destination itself took it.
+    /// When the destination itself took it, or confirmed it.
     pub(crate) delivered_at: Option<Timestamp>,
     /// Who holds it.
     pub(crate) holders: BTreeSet<ServerName>,

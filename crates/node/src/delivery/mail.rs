@@ -1,5 +1,8 @@
 //! A transaction of the homeserver's, read once: what is sent directly, and what a relay needs beside it.
 
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use restante_federation::{Body, Identity, full};
@@ -12,6 +15,7 @@ use restante_relay_api::{
     Waybill, hex,
 };
 
+use super::deposits::Account;
 use super::ledger::Place;
 use crate::store::ledger::Transaction;
 
@@ -98,6 +102,17 @@ impl Mail {
         }
     }
 
+    /// How its deposit at relays is accounted for.
+    pub(super) fn account(&self, seq: u64, distrusted: BTreeSet<ServerName>) -> Account {
+        Account {
+            seq,
+            outgoing: self.outgoing.clone(),
+            content_sha256: *self.content.sha256(),
+            distrusted,
+            copy: OnceLock::new(),
+        }
+    }
+
     /// Its waybill, signed; it vouches for the capsule that goes along.
     pub(crate) fn waybill(
         &self,
@@ -119,14 +134,16 @@ impl Mail {
     }
 
     /// The request to the destination itself: the homeserver's own, with the waybill and the delivery's id as headers.
-    pub(crate) fn direct_request(&self, waybill: &[u8], id: &RequestId) -> Request<Body> {
+    pub(crate) fn direct_request(&self, waybill: Option<&[u8]>, id: &RequestId) -> Request<Body> {
         let mut request = Request::new(full(self.outgoing.body.clone()));
         *request.method_mut() = Method::PUT;
         *request.uri_mut() = crate::outbound::uri_of(&self.outgoing.target);
         *request.headers_mut() = self.outgoing.headers.clone();
-        let waybill =
-            HeaderValue::from_str(&Waybill::to_header(waybill)).expect("base64 is printable ASCII");
-        request.headers_mut().insert(WAYBILL_HEADER, waybill);
+        if let Some(waybill) = waybill {
+            let waybill = HeaderValue::from_str(&Waybill::to_header(waybill))
+                .expect("base64 is printable ASCII");
+            request.headers_mut().insert(WAYBILL_HEADER, waybill);
+        }
         request.headers_mut().insert(REQUEST_ID_HEADER, header_of(id));
         request
     }
@@ -134,13 +151,16 @@ impl Mail {
     /// The body of a deposit, in canonical form.
     pub(super) fn deposit_body(
         &self,
-        waybill: &[u8],
+        waybill: Option<&[u8]>,
         beside: &Beside<'_>,
         errand: Errand,
     ) -> Result<Bytes, NoDeposit> {
         let Beside { keys, capsule, record, id } = beside;
         let proof = self.proof.as_ref().map_err(|reason| NoDeposit::Proof(reason.clone()))?;
-        let mut extras = Extras::new(proof, waybill, keys.raw())?;
+        let mut extras = match waybill {
+            Some(waybill) => Extras::new(proof, waybill, keys.raw())?,
+            None => Extras::without_waybill(proof, keys.raw())?,
+        };
         if let Some(capsule) = capsule {
             extras = extras.with_capsule(capsule)?;
         }

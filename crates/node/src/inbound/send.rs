@@ -14,10 +14,11 @@ use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
 use restante_relay_api::limits::EXTRAS_BYTES_MAX;
 use restante_relay_api::{Content, REQUEST_ID_HEADER, RequestId, Waybill};
 
-use super::{Door, json, pass, refuse};
+use super::{Door, json, pass, receipts, refuse};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{DIRECT, Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
+use crate::relay_records::hearsay::Meeting;
 use crate::store::seen::TransactionKey;
 
 /// When a sender may try again whose mail has no room here.
@@ -38,6 +39,9 @@ pub(super) async fn send(State(door): State<Door>, request: Request) -> Response
     let Some(origin) = claimed_origin(&parts.headers) else {
         return pass_on(&door, &parts, body).await.unwrap_or_else(|_| refuse(&unreachable()));
     };
+    if let Some(answer) = receipts::take(&door, &parts, &body).await {
+        return answer;
+    }
     let is_behind_hole = is_behind_hole(&door, &origin, &parts).await;
     if !is_behind_hole && let Some(answer) = pass_straight(&door, &origin, &parts, &body).await {
         return answer;
@@ -68,7 +72,7 @@ async fn pass_straight(
             let id = id.as_ref().map(RequestId::as_str);
             tracing::debug!(%origin, delivery.id = id, status, "passed to the homeserver");
             if answer.status() == StatusCode::OK {
-                door.site.hearsay.met(origin);
+                door.site.hearsay.met(origin, Meeting::Called);
                 note_place(door, origin, parts, body.clone()).await;
             }
             Some(answer)
@@ -128,7 +132,7 @@ async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError>
     let site = &door.site;
     let verified = authenticate(&parts, body, site.server_name(), &site.keys).await?;
     let origin = verified.origin.server_name().clone();
-    door.site.hearsay.met(&origin);
+    door.site.hearsay.met(&origin, Meeting::Called);
     let content = Content::parse(verified.body).map_err(|error| {
         MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::BadJson, error.to_string())
     })?;

@@ -321,3 +321,26 @@ async fn everybody_may_see_our_relay_record_and_nobody_elses() {
     .await;
     assert!(site.homeserver.passed().is_empty(), "the homeserver knows of none");
 }
+
+#[tokio::test(start_paused = true)]
+async fn receipts_are_the_nodes_own_and_count_with_a_believed_signature_alone() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    let edu = serde_json::json!({ "edu_type": "org.restante.delivery_receipt", "content": {} });
+    let (receipt, mixed) = (
+        writer.letter(&[], std::slice::from_ref(&edu)),
+        writer.letter(&[], &[edu.clone(), serde_json::json!({})]),
+    );
+    site.run_with(async |inbox| {
+        let unknown = send(&site, &inbox, &receipt).await;
+        assert!(unknown.is_client_error() || unknown.is_server_error(), "{unknown}");
+        site.knows(&writer).await;
+        let forged = send(&site, &inbox, &Writer::impostor("b.test").letter(&[], &[edu])).await;
+        assert!(forged.is_client_error(), "{forged}");
+        assert_eq!(send(&site, &inbox, &receipt).await, StatusCode::OK);
+        assert_eq!(site.homeserver.transactions(), Vec::<String>::new());
+        send(&site, &inbox, &mixed).await;
+        status_when(&inbox, |_| !site.homeserver.transactions().is_empty()).await;
+    })
+    .await;
+}

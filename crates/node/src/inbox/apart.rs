@@ -67,11 +67,11 @@ impl Inbox {
         let edus = edus_beyond(&envelope.content, fingerprints);
         let left_out = left_out.len() + Transaction::parse(&envelope.content).unreadable();
         if edus == 0 && left_out == 0 {
-            return self.settle(origin, envelope, Settled::Confirmed).await;
+            return self.settle(origin, (envelope, pdus), Settled::Confirmed).await;
         }
         let reason = left_out_reason(why, edus, left_out);
         tracing::warn!(%origin, txn_id = envelope.txn_id, reason, "a transaction was taken apart");
-        self.settle(origin, envelope, Settled::Parked(reason)).await
+        self.settle(origin, (envelope, pdus), Settled::Parked(reason)).await
     }
 }
 

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
 use super::confirmations::{Finished, GivenUp, Look};
-use super::delivery::sent;
+use super::delivery::{named, sent};
 use super::load::{Class, Weight};
 use super::readiness::RoomEvent;
 use super::transaction::Transaction;
 use super::window::{Carrier, NotFound, Sent};
 use crate::homeserver::Presence;
 use crate::store::backlog;
-use crate::store::inbox::{self as rows, Settled};
+use crate::store::inbox::{self as rows, Settled, Settling};
 use crate::store::rooms;
 
 pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
@@ -126,9 +126,12 @@ impl Inbox {
         id: i64,
         origin: ServerName,
     ) -> Result<(), StoreError> {
-        let row = (id, origin.clone(), None);
+        let content = rows::content(self.database(), id).await?.unwrap_or_default();
+        let events = named(&self.pdus_of(&content).await?);
+        let row = Settling { id, origin: origin.clone(), place: None, events };
         let row = rows::settle(self.database(), row, Settled::Confirmed, self.now()).await?;
         tracing::info!(%origin, txn_id = row.txn_id, delivery.id = row.request_id.as_deref(), "confirmed");
+        self.site().bells.receipts.notify_one();
         self.state().load.release(&origin, Class::Proven, Weight::of(row.bytes));
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::grown;
 use super::load::{Class, Weight};
 use super::mail::StreamPlace;
 use super::order::{self, HOLE_WAIT_MAX, Head, Next};
+use super::others_first::First;
 use super::readiness::{self, RoomEvent};
 use super::schedule::Turn;
 use super::stream_holes::hole_reason;
@@ -20,7 +21,7 @@ use super::transaction::Pdu;
 use super::window::{Carrier, Sent};
 use crate::homeserver::{Presence, Replayed, Unavailable};
 use crate::store::checksum::DAMAGED;
-use crate::store::inbox::{self as rows, Envelope, Settled};
+use crate::store::inbox::{self as rows, Envelope, Settled, Settling};
 
 /// How long mail behind a hole waits for other mail of its origin to be verified: one look for a key, and some more.
 const JUDGING_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -42,7 +43,11 @@ impl Inbox {
         &self,
         origin: &ServerName,
     ) -> Result<Option<Turn>, StoreError> {
-        let passing = self.state().load.passing_wait(origin, self.elapsed());
+        let passing = {
+            let mut state = self.state();
+            state.waits_for_rooms.remove(origin);
+            state.load.passing_wait(origin, self.elapsed())
+        };
         if !passing.is_zero() {
             return Ok(Some(Turn::ForRelays(passing)));
         }
@@ -85,7 +90,7 @@ impl Inbox {
         };
         if !envelope.is_whole {
             tracing::error!(%origin, id, "an envelope is damaged and parked; check the disk");
-            self.settle(origin, &envelope, Settled::Parked(DAMAGED.to_owned())).await?;
+            self.settle(origin, (&envelope, &[]), Settled::Parked(DAMAGED.to_owned())).await?;
             return Ok(None);
         }
         let pdus = match self.pdus(&envelope.content).await? {
@@ -104,7 +109,7 @@ impl Inbox {
         match grown::delivered(&envelope.content, &twins) {
             grown::Delivered::Whole => {}
             grown::Delivered::WithAnother => {
-                self.settle(origin, &envelope, Settled::Superseded).await?;
+                self.settle(origin, (&envelope, &pdus), Settled::Superseded).await?;
                 return Ok(None);
             }
             grown::Delivered::Apart => {
@@ -152,11 +157,24 @@ impl Inbox {
             }
         };
         let missing = readiness::missing(&answers);
-        // The homeserver fetches what it misses from an origin that it can reach.
-        if missing.is_empty() || self.site().destinations.reachable(origin).await {
+        if missing.is_empty() {
             return Ok(Readiness::Ready { aside: BTreeSet::new() });
         }
         let rooms: BTreeSet<String> = missing.keys().map(|room| (*room).to_owned()).collect();
+        if self.site().destinations.reachable(origin).await {
+            let is_incomplete = answers.values().any(|is| *is == Presence::Incomplete);
+            match self.first(origin, envelope, &rooms).await? {
+                // What a join lacks others' mail does not bring.
+                _ if is_incomplete => return Ok(Readiness::Ready { aside: BTreeSet::new() }),
+                // The homeserver fetches what it misses.
+                First::This => return Ok(Readiness::Ready { aside: BTreeSet::new() }),
+                First::Aside => return Ok(Readiness::Ready { aside: rooms }),
+                First::Others | First::Relays(_) => {}
+            }
+            self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
+            self.state().waits_for_rooms.insert(origin.clone());
+            return Ok(Readiness::Waits(Turn::ForOthers(rooms)));
+        }
         if self.are_known_to_wait(envelope, &rooms).await? {
             return Ok(Readiness::Ready { aside: rooms });
         }
@@ -172,6 +190,7 @@ impl Inbox {
             Gap::Wait { ask_since, .. } => {
                 self.waits_for(envelope, missing_reason(&missing, &answers)).await?;
                 self.ask_relays(ask_since);
+                self.state().waits_for_rooms.insert(origin.clone());
                 Ok(Readiness::Waits(Turn::ForRooms(rooms)))
             }
         }
@@ -222,7 +241,7 @@ impl Inbox {
             Replayed::Keyless { reason } => self.keyless(origin, envelope, reason).await,
             Replayed::Refused { reason } => {
                 tracing::warn!(%origin, txn_id = envelope.txn_id, delivery.id = envelope.request_id.as_deref(), reason, "the homeserver refused mail; it is parked");
-                self.settle(origin, envelope, Settled::Parked(reason)).await?;
+                self.settle(origin, (envelope, &[]), Settled::Parked(reason)).await?;
                 Ok(None)
             }
             Replayed::Later { reason, retry_after } => {
@@ -254,9 +273,10 @@ impl Inbox {
         let events = sent(envelope.id, pdus.into_iter().filter(stored));
         let edus = grown::edu_fingerprints(&envelope.content);
         if events.is_empty() {
-            return self.settle(origin, envelope, Settled::DeliveredWhole(edus)).await;
+            let all = self.pdus_of(&envelope.content).await?;
+            return self.settle(origin, (envelope, &all), Settled::DeliveredWhole(edus)).await;
         }
-        self.settle(origin, envelope, Settled::Delivered(edus)).await?;
+        self.settle(origin, (envelope, &[]), Settled::Delivered(edus)).await?;
         let now = self.elapsed();
         let envelope = (envelope.id, origin.clone());
         self.state().confirmations.sent(envelope, events, now);
@@ -275,14 +295,15 @@ impl Inbox {
     pub(super) async fn settle(
         &self,
         origin: &ServerName,
-        envelope: &Envelope,
+        (envelope, pdus): (&Envelope, &[Pdu]),
         settled: Settled,
     ) -> Result<(), StoreError> {
         let place: Option<StreamPlace> = envelope.place.clone();
         let class = if envelope.proof.is_some() { Class::Proven } else { Class::Unproven };
         let is_gone = !matches!(settled, Settled::Delivered(_) | Settled::Parked(_));
-        let row = (envelope.id, origin.clone(), place);
+        let row = Settling { id: envelope.id, origin: origin.clone(), place, events: named(pdus) };
         let bytes = rows::settle(self.database(), row, settled, self.now()).await?.bytes;
+        self.site().bells.receipts.notify_one();
         let mut state = self.state();
         state.load.waits_no_longer(origin);
         if is_gone {
@@ -310,6 +331,12 @@ pub(super) fn sent(envelope: i64, pdus: impl Iterator<Item = Pdu>) -> Vec<(Strin
         Some((pdu.room_id, Sent { event_id, prev_events: pdu.prev_events, carrier }))
     })
     .collect()
+}
+
+/// The events whose ids are known.
+pub(super) fn named(pdus: &[Pdu]) -> Vec<RoomEvent> {
+    let named = |pdu: &Pdu| Some((pdu.room_id.clone(), pdu.event_id.clone()?));
+    pdus.iter().filter_map(named).collect()
 }
 
 fn counts(pdus: &[Pdu]) -> BTreeMap<String, usize> {

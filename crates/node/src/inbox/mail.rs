@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use restante_federation_proto::Timestamp;
-use restante_relay_api::RequestId;
+use restante_relay_api::{DeliveryReceipt, RequestId};
 
 use super::load::{Class, Weight};
 use crate::store::seen::TransactionKey;
@@ -23,6 +23,8 @@ pub(crate) enum Standing {
     Unverified(String),
     /// It is not its origin's, or was altered.
     Forged(String),
+    /// Its origin is proven, and tells this node what became of our mail; the homeserver has no part in it.
+    Receipts(Vec<DeliveryReceipt>),
 }
 
 /// A place in a stream, by a verified waybill.
@@ -67,7 +69,7 @@ impl Mail {
     /// Its state in the schema, and the reason.
     pub(crate) fn state(&self) -> (&'static str, Option<&str>) {
         match &self.standing {
-            Standing::Waiting | Standing::Proofless => ("waiting", None),
+            Standing::Waiting | Standing::Proofless | Standing::Receipts(_) => ("waiting", None),
             Standing::Parked(reason) => ("parked", Some(reason)),
             Standing::Unverified(reason) => ("unverified", Some(reason)),
             Standing::Forged(reason) => ("forged", Some(reason)),
@@ -84,12 +86,13 @@ impl Mail {
         matches!(self.standing, Standing::Waiting | Standing::Parked(_))
     }
 
-    /// The share of the inbox that it takes; forged envelopes take none, as the oldest of them make room.
+    /// The share of the inbox that it takes; forged envelopes take none, as the oldest of them make room, nor do receipts,
+    /// which do not stay.
     pub(crate) fn class(&self) -> Option<Class> {
         match self.standing {
             Standing::Waiting | Standing::Parked(_) => Some(Class::Proven),
             Standing::Proofless | Standing::Unverified(_) => Some(Class::Unproven),
-            Standing::Forged(_) => None,
+            Standing::Forged(_) | Standing::Receipts(_) => None,
         }
     }
 

@@ -19,6 +19,9 @@ const ROOMS_FIRST: Duration = Duration::from_secs(2);
 /// The longest wait for rooms that are not ready.
 const ROOMS_MAX: Duration = Duration::from_secs(120);
 
+/// How often it is looked whether others' mail still goes first: it may have begun to wait for us.
+const OTHERS_LOOKED_AT: Duration = Duration::from_secs(5);
+
 /// How an origin's turn ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -30,6 +33,8 @@ pub(crate) enum Turn {
     ForRelays(Duration),
     /// The next envelope waits for something to happen in these rooms.
     ForRooms(BTreeSet<String>),
+    /// Others' mail for these rooms goes first.
+    ForOthers(BTreeSet<String>),
     /// The homeserver did not take the next envelope now; it asks for this wait at least.
     Retry(Option<Duration>),
 }
@@ -74,7 +79,9 @@ impl Schedule {
     /// Something happened in `rooms`.
     pub(crate) fn progressed(&mut self, rooms: &BTreeSet<String>) {
         let waits_for = |entry: &Entry| match &entry.state {
-            State::Waiting { turn: Turn::ForRooms(waited), .. } => !waited.is_disjoint(rooms),
+            State::Waiting { turn: Turn::ForRooms(waited) | Turn::ForOthers(waited), .. } => {
+                !waited.is_disjoint(rooms)
+            }
             _ => false,
         };
         let woken = self.origins.iter().filter(|(_, entry)| waits_for(entry));
@@ -120,8 +127,11 @@ impl Schedule {
                 wait.max(at_least.unwrap_or_default().min(RETRY_MAX * 10))
             }
             Turn::More | Turn::Nothing => return self.make_due(origin),
-            Turn::ForRelays(_) | Turn::ForRooms(_) if woken => return self.make_due(origin),
+            Turn::ForRelays(_) | Turn::ForRooms(_) | Turn::ForOthers(_) if woken => {
+                return self.make_due(origin);
+            }
             Turn::ForRelays(at_most) => *at_most,
+            Turn::ForOthers(_) => OTHERS_LOOKED_AT,
             Turn::ForRooms(_) => backoff(entry.failures, ROOMS_FIRST, ROOMS_MAX, random),
         };
         entry.state = State::Waiting { turn, until: now + wait };

@@ -159,6 +159,13 @@ impl Inbox {
         Ok(())
     }
 
+    /// The PDUs in `content`, with the ids of those whose rooms are known.
+    pub(super) async fn pdus_of(&self, content: &Bytes) -> Result<Vec<Pdu>, StoreError> {
+        let transaction = Transaction::parse(content);
+        let versions = rooms::versions(self.database(), transaction.rooms()).await?;
+        Ok(transaction.pdus(&versions))
+    }
+
     /// The envelope's PDUs with their ids; inner error when the homeserver can't be asked.
     pub(super) async fn pdus(
         &self,

@@ -37,7 +37,9 @@ impl Inbox {
             relays,
             noticed_at: self.now(),
         };
-        holes::report(self.database(), hole).await
+        holes::report(self.database(), hole).await?;
+        self.site().bells.receipts.notify_one();
+        Ok(())
     }
 }
 

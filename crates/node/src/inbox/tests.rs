@@ -1,6 +1,7 @@
 //! What becomes of mail between its arrival and its confirmation, with a homeserver in memory.
 
 mod backlog;
+mod receipts;
 mod unproven;
 
 use std::time::Duration;

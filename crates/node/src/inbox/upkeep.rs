@@ -146,6 +146,10 @@ impl Inbox {
             return Ok(false);
         }
         let stored = rows::judge(self.database(), id, judged.clone(), self.now()).await;
+        match judged.standing {
+            Standing::Receipts(_) => self.site().bells.copies.notify_one(),
+            _ => self.site().bells.receipts.notify_one(),
+        }
         let mut state = self.state();
         match stored {
             Ok(Some(is_first)) => {

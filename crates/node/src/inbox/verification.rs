@@ -6,7 +6,9 @@ use bytes::Bytes;
 use restante_federation::Freshness;
 use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
 use restante_relay_api::limits::{AHEAD_MAX, TIME_TO_LIVE};
-use restante_relay_api::{Capsule, Content, Extras, Proof, ProofClaim, Waybill, hex};
+use restante_relay_api::{
+    Capsule, Content, DeliveryReceipt, Extras, Proof, ProofClaim, Waybill, hex,
+};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
@@ -62,6 +64,10 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
         Err(error) => return unreadable(incoming, &error.to_string()),
     };
     let Some(proof) = extras.proof.clone() else {
+        if DeliveryReceipt::in_transaction(content.canonical()).is_some() {
+            let reason = format!("a receipt without a proof; relay {} gave it", incoming.source);
+            return mail(incoming, &content, None, Standing::Forged(reason));
+        }
         return Mail { request_id: extras.request_id(), ..proofless(incoming, &content) };
     };
     let claim = match fitting_claim(site, &incoming, &proof, &content) {
@@ -76,7 +82,11 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
     let verdict = verdict(site, &claim, &content, document.as_ref(), until).await;
     let source = &incoming.source;
     let standing = match verdict {
-        Verdict::Proven => age(&content, site.clock.now()),
+        // Of any age: what it says is as true as it was, and told twice it counts once.
+        Verdict::Proven => match DeliveryReceipt::in_transaction(content.canonical()) {
+            Some(receipts) => Standing::Receipts(receipts),
+            None => age(&content, site.clock.now()),
+        },
         Verdict::Unknown(reason) => {
             Standing::Unverified(format!("it can't be verified yet: {reason}"))
         }
@@ -88,10 +98,11 @@ pub(crate) async fn judge(site: &Site, incoming: Incoming, until: Instant) -> Ma
     mail.request_id = extras.request_id();
     mail.key.origin = claim.origin().clone();
     mail.key.txn_id = claim.txn_id().to_owned();
+    let is_receipt = matches!(mail.standing, Standing::Receipts(_));
+    if let Some(record) = extras.record.as_ref().filter(|_| mail.is_proven() || is_receipt) {
+        site.hearsay.brought(claim.origin(), record);
+    }
     if mail.is_proven() {
-        if let Some(record) = &extras.record {
-            site.hearsay.brought(claim.origin(), record);
-        }
         let json = extras.waybill.as_ref();
         let waybill = verified_waybill(site, json, claim.origin(), content.sha256(), until).await;
         match waybill {

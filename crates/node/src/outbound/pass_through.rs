@@ -11,6 +11,7 @@ use super::patience::patience;
 use super::unrelayable::{StandIn, stand_in};
 use crate::answer::Answer;
 use crate::destinations::Admission;
+use crate::relay_records::hearsay::Meeting;
 use crate::site::Site;
 
 /// Bytes of an error that is read before it is passed on.
@@ -48,7 +49,7 @@ async fn pass_on(
         Ok(response) => {
             if shows_life(&response) {
                 site.destinations.answered(destination).await;
-                site.hearsay.met(destination);
+                site.hearsay.met(destination, Meeting::Answered);
             }
             Some(streamed(response))
         }

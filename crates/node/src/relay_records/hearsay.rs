@@ -27,6 +27,15 @@ const REMEMBERED_MAX: usize = 4096;
 /// Who was met is mentioned again after this.
 const MENTIONED_AGAIN: Duration = Duration::from_secs(600);
 
+/// How a server was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meeting {
+    /// It answered a call of ours: our homeserver has to do with it.
+    Answered,
+    /// It called, and was believed.
+    Called,
+}
+
 /// Where it is told. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Hearsay {
@@ -35,31 +44,31 @@ pub(crate) struct Hearsay {
 
 struct Inner {
     clock: Arc<dyn Clock>,
-    met: Queue,
-    brought: Queue,
+    met: Queue<(ServerName, Meeting)>,
+    brought: Queue<ServerName>,
     lately: Mutex<Lately>,
 }
 
 /// Servers of which something was heard. Records have a queue of their own: an answer needs them, and meetings are many.
-struct Queue {
-    told: mpsc::Sender<ServerName>,
-    heard: WorkMutex<mpsc::Receiver<ServerName>>,
+struct Queue<T> {
+    told: mpsc::Sender<T>,
+    heard: WorkMutex<mpsc::Receiver<T>>,
 }
 
 struct Lately {
-    met: BoundedMap<ServerName, Timestamp>,
+    met: BoundedMap<ServerName, (Meeting, Timestamp)>,
     brought: BoundedMap<ServerName, [u8; 32]>,
     /// The records that wait, one for each time that their server is in the queue.
     waiting: BTreeMap<ServerName, Vec<Candidate>>,
 }
 
-impl Queue {
+impl<T> Queue<T> {
     fn new() -> Self {
         let (told, heard) = mpsc::channel(WAITING_MAX);
         Self { told, heard: WorkMutex::new(heard) }
     }
 
-    async fn next(&self) -> Option<ServerName> {
+    async fn next(&self) -> Option<T> {
         self.heard.lock().await.recv().await
     }
 }
@@ -73,17 +82,18 @@ impl Hearsay {
         Self { shared: Arc::new(inner) }
     }
 
-    /// `server` answered us, or called and was believed.
-    pub(crate) fn met(&self, server: &ServerName) {
+    /// `server` was met.
+    pub(crate) fn met(&self, server: &ServerName, meeting: Meeting) {
         let now = self.shared.clock.now();
         let mut lately = self.lately();
         let before = lately.met.get(server).copied();
         let is_lately = |at: Timestamp| at <= now && now.since(at) < MENTIONED_AGAIN;
-        if before.is_some_and(is_lately) {
+        let says_more = |before: Meeting| (before, meeting) == (Meeting::Called, Meeting::Answered);
+        if before.is_some_and(|(before, at)| is_lately(at) && !says_more(before)) {
             return;
         }
-        if self.shared.met.told.try_send(server.clone()).is_ok() {
-            lately.met.insert(server.clone(), now);
+        if self.shared.met.told.try_send((server.clone(), meeting)).is_ok() {
+            lately.met.insert(server.clone(), (meeting, now));
         }
     }
 
@@ -114,7 +124,7 @@ impl Hearsay {
     }
 
     /// Who was met next; one listener at a time.
-    pub(super) async fn next_met(&self) -> Option<ServerName> {
+    pub(super) async fn next_met(&self) -> Option<(ServerName, Meeting)> {
         self.shared.met.next().await
     }
 

@@ -9,10 +9,13 @@ use restante_federation_proto::ServerName;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::hearsay::Meeting;
 use super::pace::{Looked, Need, Outcome};
 use super::sources::{Said, Source, ask};
 use super::{Candidate, RelayRecords, Taken};
 use crate::restart::kept_running;
+use crate::site::Site;
+use crate::store::correspondents;
 
 /// Servers that are asked at a time, and records that are looked at: one that answers slowly keeps few others waiting.
 const AT_ONCE: usize = 4;
@@ -46,7 +49,8 @@ impl RelayRecords {
     }
 
     async fn meet_all(&self) {
-        while let Some(server) = self.shared.site.hearsay.next_met().await {
+        while let Some((server, meeting)) = self.shared.site.hearsay.next_met().await {
+            note_correspondent(&self.shared.site, &server, meeting).await;
             self.meet(&server).await;
         }
     }
@@ -85,5 +89,20 @@ impl RelayRecords {
 
     fn met(&self) -> MutexGuard<'_, BoundedMap<ServerName, Looked>> {
         self.shared.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Remembers whom to wake when we were away.
+async fn note_correspondent(site: &Site, server: &ServerName, meeting: Meeting) {
+    if server == site.server_name() {
+        return;
+    }
+    let (met, now) = (server.clone(), site.clock.now());
+    let noted = site
+        .database
+        .write(move |connection| correspondents::note(connection, &met, (meeting, now)));
+    if let Err(error) = noted.await {
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(error, %server, "not noted as met");
     }
 }

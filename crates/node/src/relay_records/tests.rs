@@ -281,7 +281,7 @@ async fn a_record_that_came_with_mail_waits_neither_for_meetings_nor_for_slow_se
     for n in 0..hearsay::WAITING_MAX {
         let tarpit = format!("s{n}.test");
         node.site.exchange.answer(&name(&tarpit), Reply::HangsAtAnswer);
-        node.site.hearsay.met(&name(&tarpit));
+        node.site.hearsay.met(&name(&tarpit), hearsay::Meeting::Answered);
     }
     for n in 0..8 {
         let tarpit = format!("s{n}.test");
@@ -332,7 +332,7 @@ async fn who_is_met_is_asked_once_for_its_relays_and_told_apart_from_who_has_non
     node.site.exchange.answer(&name("c.test"), Reply::Json(404, r#"{"errcode":"M_UNRECOGNIZED"}"#));
     for _ in 0..3 {
         for met in ["b.test", "c.test", "d.test", OWN_NAME] {
-            node.site.hearsay.met(&name(met));
+            node.site.hearsay.met(&name(met), hearsay::Meeting::Answered);
         }
         node.listens(Duration::from_secs(20)).await;
         node.site.clock.advance(Duration::from_secs(3600));
@@ -347,7 +347,7 @@ async fn who_is_met_is_asked_once_for_its_relays_and_told_apart_from_who_has_non
 async fn who_is_met_is_not_asked_where_the_operator_has_spoken() {
     let node = Node::new().await;
     node.site.relays.add(name("b.test"), name("mine.test").into()).await.unwrap();
-    node.site.hearsay.met(&name("b.test"));
+    node.site.hearsay.met(&name("b.test"), hearsay::Meeting::Answered);
     node.listens(Duration::from_secs(5)).await;
     assert_eq!(node.questions("b.test"), 0);
 }
@@ -360,7 +360,7 @@ async fn a_node_that_looks_nothing_up_asks_nobody_and_knows_what_came_with_mail(
     let records = RelayRecords::new(node.site.site.clone(), &settings, background);
     let node = Node { records, site: node.site };
     node.has_relay("ours.test").await;
-    node.site.hearsay.met(&name("b.test"));
+    node.site.hearsay.met(&name("b.test"), hearsay::Meeting::Answered);
     node.finds("b.test").await;
     node.site.hearsay.brought(&name("b.test"), &record("b.test", &["r.test"], at(1)));
     node.listens(Duration::from_secs(5)).await;
@@ -373,7 +373,7 @@ async fn whatever_is_heard_costs_who_tells_it_nothing_and_a_bounded_amount_of_me
     let node = Node::new().await;
     let hearsay = &node.site.hearsay;
     for n in 0..10_000 {
-        hearsay.met(&name(&format!("s{n}.test")));
+        hearsay.met(&name(&format!("s{n}.test")), hearsay::Meeting::Answered);
         hearsay.brought(&name("b.test"), &record("b.test", &["r.test"], at(n)));
     }
     // tokio interrupts whoever receives much at once, which must not look like the end.

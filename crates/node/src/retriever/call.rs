@@ -7,7 +7,7 @@ use restante_federation::{Patience, Peer};
 use restante_federation_proto::Timestamp;
 use restante_relay_api::endpoints::COLLECT;
 use restante_relay_api::limits::{
-    BODY_BYTES_MAX, COLLECT_BYTES_MAX, COLLECT_WAIT_MAX, EXTRAS_BYTES_MAX,
+    BODY_BYTES_MAX, COLLECT_BYTES_MAX, COLLECT_ENVELOPES_MAX, COLLECT_WAIT_MAX, EXTRAS_BYTES_MAX,
 };
 use restante_relay_api::{CollectRequest, CollectResponse};
 
@@ -15,20 +15,17 @@ use super::course::Ask;
 use crate::relay_call::{Call, CallError, call};
 use crate::site::Site;
 
-/// Envelopes in one batch: judged and stored together.
-const BATCH_MAX: u64 = 100;
-
 /// Bytes of one answer: a full batch, or one envelope of the largest size, and what the JSON around it takes.
 pub(super) const ANSWER_BYTES_MAX: usize =
-    COLLECT_BYTES_MAX + BODY_BYTES_MAX + EXTRAS_BYTES_MAX + BATCH_MAX as usize * 1024;
+    COLLECT_BYTES_MAX + BODY_BYTES_MAX + EXTRAS_BYTES_MAX + COLLECT_ENVELOPES_MAX * 1024;
 
 /// How long discovery and connecting may take.
 pub(super) const CONNECT: Duration = Duration::from_secs(15);
 
-/// How long an answer may take, beyond the wait that was asked for: the largest one over a slow line.
+/// How long an answer may take to begin, beyond the wait that was asked for.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Asks for a batch. `signed_at` is the time by the relay's clock.
+/// Asks for what `ask` says. `signed_at` is the time by the relay's clock.
 pub(super) async fn collect(
     site: &Site,
     relay: &Peer,
@@ -40,8 +37,9 @@ pub(super) async fn collect(
     let request = CollectRequest {
         after: ask.after,
         acknowledge: ask.acknowledge.clone(),
-        limit: BATCH_MAX,
-        max_bytes: COLLECT_BYTES_MAX as u64,
+        have: ask.have.clone(),
+        limit: ask.envelopes_max,
+        max_bytes: ask.bytes_max,
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         heard_until: ask.heard_until,
         signed_at,

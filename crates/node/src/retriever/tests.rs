@@ -1,5 +1,7 @@
 //! Collecting from relays in memory: honest, slow, forgetful, lying.
 
+mod draining;
+
 use std::time::Duration;
 
 use restante_federation_proto::Timestamp;

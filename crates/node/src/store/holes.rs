@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::inbox::{server_name, time, unsigned};
 use super::number;
+use super::receipts_due;
 use super::seen::millis;
 
 /// Holes that are remembered; the oldest make room.
@@ -31,11 +32,12 @@ pub(crate) struct Hole {
     pub(crate) noticed_at: Timestamp,
 }
 
-/// Notes a hole; one that begins at the same number stays as it was noted first.
+/// Notes a hole, which its origin is to hear of; one that begins at the same number stays as it was noted first.
 pub(crate) async fn report(database: &Database, hole: Hole) -> Result<(), StoreError> {
     database
         .write(move |connection| {
             insert(connection, &hole)?;
+            receipts_due::missing(connection, &hole)?;
             let of_origin = "DELETE FROM stream_holes WHERE (origin, stream, first_seq) IN
                              (SELECT origin, stream, first_seq FROM stream_holes WHERE origin = ?1
                               ORDER BY reported_at DESC LIMIT -1 OFFSET ?2)";

@@ -2,22 +2,26 @@
 
 mod overview;
 pub(crate) mod parked;
+mod settled;
 mod twins;
 mod unproven;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::{Content, RequestId};
+use restante_relay_api::{ConfirmedOutcome, Content, RequestId};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::number;
 use super::seen::{self, millis};
+use super::{number, outbox, receipts_due};
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::order::{Head, Place};
 
 pub(crate) use overview::{list, shares};
+pub(crate) use settled::{Settled, Settling, settle};
 pub(crate) use twins::{Twins, twins};
 pub(crate) use unproven::{Unverified, expire_unproven, judge, unverified};
 
@@ -75,6 +79,13 @@ pub(crate) async fn arrive(
 }
 
 fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<bool> {
+    if let Standing::Receipts(receipts) = &mail.standing {
+        let is_first = seen::remember(connection, &mail.key, now)?;
+        if is_first {
+            outbox::confirm(connection, &mail.key.origin, receipts, now)?;
+        }
+        return Ok(is_first);
+    }
     let is_first = if mail.is_proven() {
         seen::remember(connection, &mail.key, now)?
             || mail.is_relayed() && seen::take_copy(connection, &mail.key)?
@@ -83,6 +94,8 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     };
     if is_first {
         insert(connection, mail, now)?;
+    } else if mail.is_proven() && mail.place.is_some() {
+        receipts_due::came_again(connection, &mail.key, now)?;
     }
     Ok(is_first)
 }
@@ -126,8 +139,44 @@ fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Res
     if matches!(mail.standing, Standing::Parked(_)) {
         count(connection, "parked", 1)?;
         advance_past(connection, &mail.key.origin, mail.place.as_ref(), now)?;
+        if mail.place.is_some() {
+            let from = (&mail.key, mail.source.as_str());
+            receipts_due::ended(connection, from, ConfirmedOutcome::Parked, &[], now)?;
+        }
     }
     Ok(())
+}
+
+/// Waiting envelopes that are looked through for a room: those that came first, which are delivered first.
+const LOOKED_THROUGH_MAX: u32 = 200;
+
+/// Bytes of an envelope that is looked through.
+const LOOKED_THROUGH_BYTES_MAX: u32 = 128 * 1024;
+
+/// Others than `origin` whose waiting mail may be for one of `rooms`: it names it.
+pub(crate) async fn origins_in_rooms(
+    database: &Database,
+    origin: ServerName,
+    rooms: BTreeSet<String>,
+) -> Result<BTreeSet<ServerName>, StoreError> {
+    database
+        .read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT origin FROM (SELECT origin, content FROM inbox
+                     WHERE state = 'waiting' AND origin <> ?1 AND bytes <= ?2 ORDER BY id LIMIT ?3)
+                 WHERE instr(content, ?4) > 0",
+            )?;
+            let mut origins = BTreeSet::new();
+            for room in rooms {
+                let bounds = (LOOKED_THROUGH_BYTES_MAX, LOOKED_THROUGH_MAX);
+                let of_room = params![origin.as_str(), bounds.0, bounds.1, room.as_bytes()];
+                for name in statement.query_map(of_room, |row| row.get::<_, String>(0))? {
+                    origins.extend(name?.parse::<ServerName>());
+                }
+            }
+            Ok(origins)
+        })
+        .await
 }
 
 fn drop_oldest_forged(connection: &Connection) -> rusqlite::Result<()> {
@@ -233,86 +282,6 @@ fn is_whole(content: &Bytes, sha256: &[u8]) -> bool {
 pub(crate) async fn wait(database: &Database, id: i64, reason: String) -> Result<(), StoreError> {
     let sql = "UPDATE inbox SET reason = ?2 WHERE id = ?1 AND state = 'waiting'";
     database.write(move |connection| connection.execute(sql, params![id, reason]).map(drop)).await
-}
-
-/// What becomes of an envelope that the homeserver answered for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// Taken, with these fingerprints of its EDUs; its events are to be confirmed.
-    Delivered(Vec<u8>),
-    /// Taken, with these fingerprints of its EDUs, and there is nothing to be confirmed: the payload goes.
-    DeliveredWhole(Vec<u8>),
-    /// Stored: the payload goes.
-    Confirmed,
-    /// Left out, because another body under the same id holds all of it: the payload goes.
-    Superseded,
-    /// Kept, with the reason.
-    Parked(String),
-}
-
-/// What a row said when it was settled; nothing if it was gone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct SettledRow {
-    /// Bytes that it took.
-    pub(crate) bytes: u64,
-    /// Its transaction id.
-    pub(crate) txn_id: String,
-    /// The id by which its sender's logs name it.
-    pub(crate) request_id: Option<String>,
-}
-
-/// Settles an envelope and its place in its stream.
-pub(crate) async fn settle(
-    database: &Database,
-    (id, origin, place): (i64, ServerName, Option<StreamPlace>),
-    settled: Settled,
-    now: Timestamp,
-) -> Result<SettledRow, StoreError> {
-    database
-        .write(move |connection| {
-            advance_past(connection, &origin, place.as_ref(), now)?;
-            let sql = "SELECT bytes, txn_id, request_id FROM inbox WHERE id = ?1";
-            let read = |row: &Row<'_>| {
-                let (txn_id, request_id) = (row.get(1)?, row.get(2)?);
-                Ok(SettledRow { bytes: unsigned(row, 0)?, txn_id, request_id })
-            };
-            let row = connection.query_row(sql, [id], read).optional()?;
-            let update = "UPDATE inbox SET state = ?2, reason = ?3 WHERE id = ?1";
-            match &settled {
-                Settled::Delivered(edus) => {
-                    note_edus(connection, id, edus)?;
-                    connection.execute(update, params![id, "delivered", None::<String>])?;
-                }
-                Settled::Parked(reason) => {
-                    connection.execute(update, params![id, "parked", reason])?;
-                    count(connection, "parked", 1)?;
-                }
-                Settled::Superseded => {
-                    let sql = "UPDATE seen SET is_superseded = 1 WHERE (origin, txn_id, sha256) =
-                               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
-                    connection.execute(sql, [id])?;
-                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
-                    count(connection, "confirmed", 1)?;
-                }
-                Settled::DeliveredWhole(edus) => {
-                    note_edus(connection, id, edus)?;
-                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
-                    count(connection, "confirmed", 1)?;
-                }
-                Settled::Confirmed => {
-                    connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
-                    count(connection, "confirmed", 1)?;
-                }
-            }
-            Ok(row.unwrap_or_default())
-        })
-        .await
-}
-
-fn note_edus(connection: &Connection, id: i64, edus: &[u8]) -> rusqlite::Result<()> {
-    let sql = "UPDATE seen SET edus = ?2 WHERE (origin, txn_id, sha256) =
-               (SELECT origin, txn_id, sha256 FROM inbox WHERE id = ?1)";
-    connection.prepare_cached(sql)?.execute(params![id, edus]).map(drop)
 }
 
 /// What was delivered and not confirmed, in the order of delivery: rows and origins. Their contents together may be

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use restante_sqlite::{Database, StoreError};
 
+use super::outbox::{self, Kept};
 use super::{number, timestamp};
 use crate::delivery::ledger::{FORGOTTEN_AT_ONCE, Line, Place, forgotten_before, place};
 
@@ -64,32 +66,38 @@ impl Ledger {
             .await
     }
 
-    /// The destination itself took the transaction.
+    /// The destination itself took the transaction, but for these events of it; its copy goes.
     pub(crate) async fn delivered(
         &self,
         destination: ServerName,
         seq: u64,
+        errors: Option<String>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.database
             .write(move |connection| {
                 connection
                     .prepare_cached(
-                        "UPDATE ledger SET delivered_at = coalesce(delivered_at, ?3)
+                        "UPDATE ledger SET delivered_at = coalesce(delivered_at, ?3), errors = coalesce(errors, ?4)
                          WHERE destination = ?1 AND seq = ?2",
                     )?
-                    .execute(params![destination.as_str(), number(seq), number(now.as_millis())])
-                    .map(drop)
+                    .execute(params![
+                        destination.as_str(),
+                        number(seq),
+                        number(now.as_millis()),
+                        errors
+                    ])?;
+                outbox::arrived_directly(connection, &destination, seq)
             })
             .await
     }
 
-    /// `relay` holds the transaction.
+    /// `relay` holds the transaction; its copy is kept with the first that does, in the same commit.
     pub(crate) async fn held_by(
         &self,
-        destination: ServerName,
-        seq: u64,
+        (destination, seq): (ServerName, u64),
         relay: ServerName,
+        kept: Option<Kept>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.database
@@ -104,8 +112,29 @@ impl Ledger {
                         number(seq),
                         relay.as_str(),
                         number(now.as_millis())
-                    ])
-                    .map(drop)
+                    ])?;
+                match &kept {
+                    Some(kept) => outbox::keep(connection, (&destination, seq), &relay, kept, now),
+                    None => Ok(()),
+                }
+            })
+            .await
+    }
+
+    /// Keeps the verified receipt of a relay that holds the transaction.
+    pub(crate) async fn receipted(
+        &self,
+        (destination, seq): (ServerName, u64),
+        relay: ServerName,
+        receipt: Bytes,
+    ) -> Result<(), StoreError> {
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE ledger_holders SET receipt = ?4
+                           WHERE destination = ?1 AND seq = ?2 AND relay = ?3";
+                let (destination, relay) = (destination.as_str(), relay.as_str());
+                let row = params![destination, number(seq), relay, receipt.as_ref()];
+                connection.prepare_cached(sql)?.execute(row).map(drop)
             })
             .await
     }
@@ -117,12 +146,15 @@ impl Ledger {
     }
 }
 
-fn line(connection: &Connection, transaction: &Transaction) -> rusqlite::Result<Option<Line>> {
+pub(super) fn line(
+    connection: &Connection,
+    transaction: &Transaction,
+) -> rusqlite::Result<Option<Line>> {
     let key =
         params![transaction.destination.as_str(), transaction.txn_id, transaction.content_sha256];
     let found = connection
         .prepare_cached(
-            "SELECT seq, first_at, delivered_at FROM ledger
+            "SELECT seq, first_at, coalesce(delivered_at, confirmed_at) FROM ledger
              WHERE destination = ?1 AND txn_id = ?2 AND content_sha256 = ?3",
         )?
         .query_row(key, |row| {
@@ -194,6 +226,7 @@ fn forget(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {
         for forget in [
             "DELETE FROM ledger WHERE destination = ?1 AND seq = ?2",
             "DELETE FROM ledger_holders WHERE destination = ?1 AND seq = ?2",
+            "DELETE FROM kept_copies WHERE destination = ?1 AND seq = ?2",
         ] {
             connection.prepare_cached(forget)?.execute(params![line.0, line.1])?;
         }
@@ -247,10 +280,11 @@ mod tests {
         let seq = ledger.enter(mail.clone(), NOW).await.unwrap().place.seq;
         for relay in ["r1.test", "r2.test", "r1.test"] {
             let relay = relay.parse().unwrap();
-            ledger.held_by(mail.destination.clone(), seq, relay, NOW).await.unwrap();
+            let place = (mail.destination.clone(), seq);
+            ledger.held_by(place, relay, None, NOW).await.unwrap();
         }
-        ledger.delivered(mail.destination.clone(), seq, NOW).await.unwrap();
-        ledger.delivered(mail.destination.clone(), seq, NOW.after(DAY)).await.unwrap();
+        ledger.delivered(mail.destination.clone(), seq, None, NOW).await.unwrap();
+        ledger.delivered(mail.destination.clone(), seq, None, NOW.after(DAY)).await.unwrap();
 
         let line = ledger.enter(mail, NOW.after(DAY)).await.unwrap();
         assert_eq!(line.place.first_at, NOW);

@@ -1,6 +1,6 @@
 //! Relays in memory: honest, slow, forgetful, lying.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use restante_federation::{
 use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
 use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, RELAY_TXN};
 use restante_relay_api::{
-    CollectRequest, CollectResponse, Queued, RelayTxnResponse, Told, WireEnvelope,
+    CollectRequest, CollectResponse, HeldElsewhere, Queued, RelayTxnResponse, Told, WireEnvelope,
 };
 
 use super::Letter;
@@ -37,6 +37,14 @@ pub(crate) enum Manner {
     Refuses,
     /// Answers at once, however long it is asked to wait.
     Hasty,
+    /// Gives one envelope at a time, and takes so long for each.
+    Drips(Duration),
+    /// Is at the other end of a slow line.
+    Far { round_trip: Duration, bytes_per_second: u64 },
+    /// Takes acknowledgements, and breaks every second connection then.
+    Unsteady,
+    /// Does not know that there is mail from elsewhere.
+    Deaf,
     /// Its clock is this much ahead.
     ClockAhead(Duration),
 }
@@ -47,6 +55,9 @@ struct Mailbox {
     entries: BTreeMap<u64, WireEnvelope>,
     next_id: u64,
     asked: usize,
+    given: usize,
+    given_bytes: u64,
+    elsewhere: BTreeSet<HeldElsewhere>,
     told: Told,
     heard_until: Option<Timestamp>,
 }
@@ -100,8 +111,26 @@ impl FakeRelays {
         self.with(relay, |mailbox| mailbox.asked)
     }
 
+    /// Envelopes that it handed over, those that it gave again counted again.
+    pub(crate) fn given(&self, relay: &str) -> usize {
+        self.with(relay, |mailbox| mailbox.given)
+    }
+
+    /// Bytes of its answers.
+    pub(crate) fn given_bytes(&self, relay: &str) -> u64 {
+        self.with(relay, |mailbox| mailbox.given_bytes)
+    }
+
+    /// What it was told to be here already.
+    pub(crate) fn told_of(&self, relay: &str) -> usize {
+        self.with(relay, |mailbox| mailbox.elsewhere.len())
+    }
+
     pub(crate) fn hold(&self, relay: &str, letter: &Letter) {
         self.with(relay, |mailbox| {
+            if mailbox.elsewhere.contains(&elsewhere(&letter.envelope)) {
+                return;
+            }
             mailbox.next_id += 10;
             let mut envelope = letter.envelope.clone();
             envelope.id = mailbox.next_id;
@@ -122,10 +151,26 @@ impl FakeRelays {
                     mailbox.entries.remove(&acknowledged.id);
                 }
             }
+            if mailbox.manner != Manner::Deaf {
+                mailbox.elsewhere.extend(request.have.iter().cloned());
+                let heard = &mailbox.elsewhere;
+                mailbox.entries.retain(|_, entry| !heard.contains(&elsewhere(entry)));
+            }
             let after = mailbox.entries.range(request.after + 1..);
-            let envelopes = after.take(request.limit as usize).map(|(_, entry)| entry.clone());
+            let limit = match mailbox.manner {
+                Manner::Drips(_) => 1,
+                _ => request.limit as usize,
+            };
+            let mut bytes = 0;
+            let fits = after.take(limit).map(|(_, entry)| entry).take_while(|entry| {
+                let is_first = bytes == 0;
+                bytes += (entry.content.len() + entry.extras.len()) as u64;
+                is_first || bytes <= request.max_bytes
+            });
+            let envelopes: Vec<_> = fits.cloned().collect();
+            mailbox.given += envelopes.len();
             CollectResponse {
-                envelopes: envelopes.collect(),
+                envelopes,
                 queued: Queued { count: mailbox.entries.len() as u64, bytes: 0, oldest_at: None },
                 told: mailbox.told.clone(),
             }
@@ -168,6 +213,11 @@ impl FakeRelays {
             response.to_json()
         })
     }
+}
+
+fn elsewhere(envelope: &WireEnvelope) -> HeldElsewhere {
+    let WireEnvelope { origin, txn_id, sha256, .. } = envelope.clone();
+    HeldElsewhere { origin, txn_id, sha256 }
 }
 
 fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
@@ -229,10 +279,35 @@ impl Exchange for FakeRelays {
                 let request: CollectRequest = serde_json::from_slice(&body).unwrap();
                 Ok(answer(200, self.collect(&server, &request).to_json()))
             }
+            Manner::Drips(each) => {
+                let request: CollectRequest = serde_json::from_slice(&body).unwrap();
+                let response = self.wait_and_collect(&server, request).await;
+                if !response.envelopes.is_empty() {
+                    tokio::time::sleep(each).await;
+                }
+                Ok(answer(200, response.to_json()))
+            }
+            Manner::Far { round_trip, bytes_per_second } => {
+                let request: CollectRequest = serde_json::from_slice(&body).unwrap();
+                let body = self.wait_and_collect(&server, request).await.to_json();
+                self.with(server.as_str(), |mailbox| mailbox.given_bytes += body.len() as u64);
+                let line = Duration::from_micros(body.len() as u64 * 1_000_000 / bytes_per_second);
+                tokio::time::sleep(round_trip + line).await;
+                Ok(answer(200, body))
+            }
             manner => {
                 let request: CollectRequest = serde_json::from_slice(&body).unwrap();
                 let is_acknowledging = !request.acknowledge.is_empty();
-                if manner == Manner::BreaksOffAnswers && is_acknowledging {
+                let is_odd = self.with(server.as_str(), |mailbox| mailbox.asked % 2 == 1);
+                let is_cut = match manner {
+                    Manner::BreaksOffAnswers => is_acknowledging,
+                    Manner::Unsteady => is_odd,
+                    _ => false,
+                };
+                if manner == Manner::Unsteady && is_odd {
+                    self.collect(&server, &request);
+                }
+                if is_cut {
                     return Err(ExchangeError::Broken { server, source: "reset".into() });
                 }
                 Ok(answer(200, self.wait_and_collect(&server, request).await.to_json()))

@@ -8,12 +8,12 @@ use restante_relay_api::endpoints::{CAPSULE_MEMBER, SEND};
 use restante_relay_api::limits::{
     ACKNOWLEDGEMENTS_MAX, AHEAD_MAX, BODY_BYTES_MAX, CAPSULE_BYTES_MAX, COLLECT_BYTES_MAX,
     COLLECT_REQUEST_BYTES_MAX, COLLECT_WAIT_MAX, EXTRAS_BESIDE_CAPSULE_BYTES_MAX, EXTRAS_BYTES_MAX,
-    MEMORY_BEYOND_TIME_TO_LIVE, PDU_BYTES_MAX, SIGNED_AT_TOLERANCE, TIME_TO_LIVE, TXN_ID_BYTES_MAX,
-    WAYBILL_BYTES_MAX,
+    HAVE_MAX, MEMORY_BEYOND_TIME_TO_LIVE, PDU_BYTES_MAX, SIGNED_AT_TOLERANCE, TIME_TO_LIVE,
+    TXN_ID_BYTES_MAX, WAYBILL_BYTES_MAX,
 };
 use restante_relay_api::{
     Capsule, CapsuleError, CollectAcknowledgement, CollectRequest, DepositBody, DepositBodyError,
-    Proof, ProofError, Waybill, WaybillError,
+    HeldElsewhere, Proof, ProofError, Waybill, WaybillError,
 };
 
 use crate::{key, server};
@@ -40,11 +40,17 @@ fn the_limits_are_what_other_installations_count_on() {
 }
 
 #[test]
-fn a_collect_with_every_acknowledgement_fits_into_a_request() {
+fn a_collect_with_every_acknowledgement_and_all_from_elsewhere_fits_into_a_request() {
     let acknowledgement = CollectAcknowledgement { id: u64::MAX, sha256: Some("ab".repeat(32)) };
+    let elsewhere = HeldElsewhere {
+        origin: server("a.name.of.a.usual.length.example"),
+        txn_id: "1700000000000".repeat(2),
+        sha256: "ab".repeat(32),
+    };
     let request = CollectRequest {
         after: u64::MAX,
         acknowledge: vec![acknowledgement; ACKNOWLEDGEMENTS_MAX],
+        have: vec![elsewhere; HAVE_MAX],
         limit: u64::MAX,
         max_bytes: u64::MAX,
         wait_ms: u64::MAX,

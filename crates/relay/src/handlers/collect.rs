@@ -8,14 +8,13 @@ use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use restante_federation_proto::{ErrorCode, ServerName};
 use restante_mailbox::{
-    Acknowledgement, ContentHash, Depth, EntryId, Hold, Page, StoreError, StoredEnvelope,
+    Acknowledgement, ContentHash, Depth, EntryId, Hold, MailName, Page, StoreError, StoredEnvelope,
 };
 use restante_relay_api::limits::{
-    ACKNOWLEDGEMENTS_MAX, COLLECT_BYTES_MAX, COLLECT_ENVELOPES_MAX, COLLECT_WAIT_MAX,
+    ACKNOWLEDGEMENTS_MAX, COLLECT_BYTES_MAX, COLLECT_ENVELOPES_MAX, COLLECT_WAIT_MAX, HAVE_MAX,
 };
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, RequestId, WireEnvelope, hex,
-    parse_hex,
+    CollectRequest, CollectResponse, HeldElsewhere, Queued, RequestId, WireEnvelope, hex, parse_hex,
 };
 
 use crate::admission::InviteRule;
@@ -40,12 +39,18 @@ pub(crate) async fn handle(
     let owner = question.caller.server_name();
     let request: CollectRequest = object(&question.body)?;
     let acknowledgements = acknowledgements(&request)?;
+    let copies = copies(&request)?;
     let now = relay.clock.now();
     signed_at::check(request.signed_at, now)?;
     relay.admission.registrations.note_call(owner, now).await?;
     if !acknowledgements.is_empty() {
         let acknowledged = relay.store.acknowledge(owner, &acknowledgements).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");
+    }
+    if !copies.is_empty() {
+        let copies = relay.stores.accounts.acknowledge_copies(owner, &copies, now).await?;
+        relay.counted.acknowledged(copies.removed);
+        tracing::info!(mailbox = %owner, envelopes.removed = copies.removed, "acknowledge copies");
     }
     let (envelopes, turn) = wait_for_mail(&relay, owner, question.from, &request).await?;
     log(owner, &envelopes);
@@ -169,15 +174,31 @@ fn acknowledgements(request: &CollectRequest) -> Result<Vec<Acknowledgement>, Re
     }
     // An id that is never given is unknown, and unknown ids are no error.
     let known = request.acknowledge.iter().filter_map(|one| Some((EntryId::new(one.id)?, one)));
-    known.map(|(id, one)| Ok(Acknowledgement { id, content_hash: content_hash(one)? })).collect()
+    let content_hash = |sha256: &Option<String>| sha256.as_deref().map(content_hash).transpose();
+    known
+        .map(|(id, one)| Ok(Acknowledgement { id, content_hash: content_hash(&one.sha256)? }))
+        .collect()
 }
 
-fn content_hash(one: &CollectAcknowledgement) -> Result<Option<ContentHash>, Refusal> {
-    let Some(text) = &one.sha256 else { return Ok(None) };
+/// What the owner has from elsewhere.
+fn copies(request: &CollectRequest) -> Result<Vec<MailName>, Refusal> {
+    if request.have.len() > HAVE_MAX {
+        let text = format!("At most {HAVE_MAX} transactions from elsewhere at once");
+        return Err(Refusal::bad(ErrorCode::InvalidParam, text));
+    }
+    let name = |HeldElsewhere { origin, txn_id, sha256 }: &HeldElsewhere| {
+        let content_hash = content_hash(sha256)?;
+        Ok(MailName { origin: origin.clone(), txn_id: txn_id.clone(), content_hash })
+    };
+    request.have.iter().map(name).collect()
+}
+
+/// The hash of content that a caller names.
+pub(super) fn content_hash(text: &str) -> Result<ContentHash, Refusal> {
     let hash = parse_hex(text).ok_or_else(|| {
         Refusal::bad(ErrorCode::InvalidParam, "A sha256 has 64 lower-case hex digits")
     })?;
-    Ok(Some(ContentHash(hash)))
+    Ok(ContentHash(hash))
 }
 
 fn wire_envelope(envelope: StoredEnvelope) -> WireEnvelope {

@@ -7,10 +7,11 @@ use http::StatusCode;
 use restante_federation::ContentCoding;
 use restante_federation_proto::{ErrorCode, UserId};
 use restante_mailbox::Deposited;
+use restante_relay_api::Receipt;
 
 use crate::errors::{Refusal, json};
 use crate::extract::SignedDeposit;
-use crate::intake::{self, Address, Carrier};
+use crate::intake::{self, Address, Carrier, Taken};
 use crate::state::RelayState;
 
 pub(crate) async fn handle(
@@ -24,9 +25,12 @@ pub(crate) async fn handle(
         .map_err(|error| Refusal::bad(ErrorCode::InvalidParam, format!("{error}")))?;
     let address = Address { recipient: user_id.server_name().clone(), txn_id };
     let carrier = Carrier { caller: deposit.caller, from: deposit.from };
-    match intake::deposit(&relay, &carrier, address, deposit.body).await? {
+    let Taken { deposited, receipt } =
+        intake::deposit(&relay, &carrier, address, deposit.body).await?;
+    match deposited {
         Deposited::Stored(_) | Deposited::Duplicate => {
-            let mut answer = json(StatusCode::OK, "{}");
+            let signed = receipt.signed(&relay.identity.key);
+            let mut answer = json(StatusCode::OK, Receipt::to_answer(&signed));
             // The next deposit may be compressed.
             ContentCoding::offer(answer.headers_mut());
             Ok(answer)

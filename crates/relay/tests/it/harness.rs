@@ -411,6 +411,7 @@ pub(crate) fn collect_all(relay: &TestRelay) -> CollectRequest {
     CollectRequest {
         after: 0,
         acknowledge: Vec::new(),
+        have: Vec::new(),
         limit: 500,
         max_bytes: 1 << 22,
         wait_ms: 0,

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on stops where it stands"
 )]
 
+mod accounts;
 mod admission;
 mod bad_input;
 mod capsule;

@@ -26,6 +26,12 @@ pub(crate) fn messages(envelopes: &[WireEnvelope]) -> Vec<Value> {
     pdus.filter(|pdu| pdu["type"] == "m.room.message").collect()
 }
 
+/// The encrypted messages in all these transactions.
+pub(crate) fn encrypted(envelopes: &[WireEnvelope]) -> Vec<Value> {
+    let pdus = envelopes.iter().flat_map(|envelope| listed(&transaction(envelope), "pdus"));
+    pdus.filter(|pdu| pdu["type"] == "m.room.encrypted").collect()
+}
+
 /// The to-device messages of the type `kind` in all these transactions.
 pub(crate) fn to_device(envelopes: &[WireEnvelope], kind: &str) -> Vec<Value> {
     let edus = envelopes.iter().flat_map(|envelope| listed(&transaction(envelope), "edus"));

@@ -71,6 +71,7 @@ async fn collect(relay: &Callee<'_>, identity: &Identity) -> Outcome {
     let request = CollectRequest {
         after: AFTER_ALL,
         acknowledge: Vec::new(),
+        have: Vec::new(),
         limit: 1,
         max_bytes: 1,
         wait_ms: 0,

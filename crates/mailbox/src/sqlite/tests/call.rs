@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::*;
 use crate::conformance::model::Model;
-use crate::{Full, Hold, StoredEnvelope};
+use crate::{Accounts as _, Full, Hold, MailName, StoredEnvelope};
 
 /// One call of the store.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub(super) enum Call {
     Deposit(Deposit),
     Collect(ServerName, Option<EntryId>, Page),
     Acknowledge(ServerName, Vec<Acknowledgement>),
+    /// Mail that its owner has from elsewhere.
+    Have(ServerName, Vec<MailName>),
     Expire(Due, usize),
     /// Mail for which there is no room.
     Refused(Deposit),
@@ -81,6 +83,9 @@ impl Call {
     pub(super) fn play(self, model: &mut Model) {
         match self {
             Self::Acknowledge(recipient, named) => drop(model.acknowledge(&recipient, &named)),
+            Self::Have(recipient, copies) => {
+                model.acknowledge_copies(&recipient, &copies, Timestamp::EPOCH);
+            }
             Self::Expire(before, batch_max) => drop(model.expire(before, batch_max)),
             Self::Refused(deposit) => model.turn_away(&deposit, Full::Mailbox),
             Self::ForgetLosses(recipient) => model.forget_losses(&recipient),
@@ -100,6 +105,10 @@ impl Call {
             }
             Self::Acknowledge(recipient, named) => {
                 Answer::Acknowledge(store.acknowledge(recipient, named).await?)
+            }
+            Self::Have(recipient, copies) => {
+                let now = Timestamp::EPOCH;
+                Answer::Acknowledge(store.acknowledge_copies(recipient, copies, now).await?)
             }
             Self::Expire(before, batch_max) => {
                 Answer::Expire(store.expire(*before, *batch_max).await?)

@@ -13,7 +13,7 @@ use super::call::{Answer, Brief, Call, named};
 use super::*;
 use crate::at_rest::Keys;
 use crate::conformance::model::{Lost, Model, Verdict, key};
-use crate::{Full, Hold, Registered, StoredEnvelope, Totals};
+use crate::{Full, Hold, MailName, Registered, StoredEnvelope, Totals};
 
 const RECIPIENTS: [&str; 3] = ["b.example", "c.example", "d.example"];
 
@@ -243,6 +243,11 @@ impl Trial {
                 let expected = self.model.acknowledge(&recipient, &named);
                 ensure(acknowledged == expected, &format!("{acknowledged:?}, not {expected:?}"))?;
             }
+            (Call::Have(recipient, copies), Answer::Acknowledge(acknowledged)) => {
+                let now = Timestamp::EPOCH;
+                let expected = self.model.acknowledge_copies(&recipient, &copies, now);
+                ensure(acknowledged == expected, &format!("{acknowledged:?}, not {expected:?}"))?;
+            }
             (Call::Expire(before, batch_max), Answer::Expire(expired)) => {
                 let expected = self.model.expire(before, batch_max);
                 ensure(expired == expected, &format!("{expired:?}, not {expected:?}"))?;
@@ -397,7 +402,8 @@ impl Trial {
     /// Something that is not of every day.
     fn command(&mut self) -> Call {
         let recipient = self.recipient();
-        match self.rng.random_range(0..8) {
+        match self.rng.random_range(0..9) {
+            8 => self.copies(),
             0 | 1 => match self.mail() {
                 Call::Deposit(deposit) => Call::Refused(deposit),
                 other => other,
@@ -409,6 +415,21 @@ impl Trial {
             6 => Call::Register(recipient),
             _ => Call::Leave(recipient),
         }
+    }
+
+    /// Some of what is held. What is not held is remembered or not, as there is room.
+    fn copies(&mut self) -> Call {
+        let recipient = self.recipient();
+        let held = self.model.held().iter().filter(|held| held.deposit.recipient == recipient);
+        let rng = &mut self.rng;
+        let some = held.filter(|_| rng.random_bool(0.5)).map(|held| held.deposit.clone());
+        let name = |Deposit { origin, txn_id, content_hash, .. }: Deposit| MailName {
+            origin,
+            txn_id,
+            content_hash,
+        };
+        let copies = some.map(name).collect();
+        Call::Have(recipient, copies)
     }
 
     fn selection(&mut self) -> Selection {

@@ -345,3 +345,45 @@ async fn of_a_grown_body_nothing_is_lost_and_nothing_comes_twice() {
     assert!(reason.contains("takes each id once: 1 of its EDUs"), "{reason}");
     assert_eq!(site.homeserver.stored(ROOM), writer.written);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_here_of_others_goes_first_though_the_origin_can_be_reached() {
+    let site = InboundSite::with_room().await;
+    let (mut writer, mut other) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.knows(&other).await;
+    let before = other.message(ROOM);
+    let (after, _) = writer.draft_after(ROOM, &[&other.written[0]]);
+    let after = writer.letter(&[after], &[]);
+    site.node.destinations.answered(&name("b.test")).await;
+    site.hold(&[after, before]);
+    site.run_until(|status| status.confirmed_total == 2).await;
+    let expected = [other.written[0].clone(), writer.written[0].clone()];
+    assert_eq!(site.homeserver.stored(ROOM), expected);
+    assert_eq!(site.homeserver.transactions().len(), 2, "nothing was delivered twice");
+}
+
+/// Two transactions that hold what each other's events follow: neither can go before the other.
+#[tokio::test(start_paused = true)]
+async fn mail_that_waits_for_each_other_in_a_circle_comes_out_in_the_rooms_order() {
+    let site = InboundSite::with_room().await;
+    site.homeserver.joins(OTHER, "$start");
+    let (mut writer, mut other) = (Writer::new("b.test"), Writer::new("c.test"));
+    site.knows(&writer).await;
+    site.knows(&other).await;
+    let (of_b, of_c) = (writer.draft(OTHER), other.draft(ROOM));
+    let (after_c, after_c_id) = writer.draft_after(ROOM, &[&other.written[0]]);
+    let (after_b, after_b_id) = other.draft_after(OTHER, &[&writer.written[0]]);
+    let letters = [writer.letter(&[after_c, of_b], &[]), other.letter(&[after_b, of_c], &[])];
+    for server in ["b.test", "c.test"] {
+        site.node.destinations.answered(&name(server)).await;
+    }
+    site.hold(&letters);
+    let began = tokio::time::Instant::now();
+    let all_is_there =
+        |_: &InboxStatus| [ROOM, OTHER].iter().all(|room| site.homeserver.stored(room).len() == 2);
+    site.run_until(all_is_there).await;
+    assert_eq!(site.homeserver.stored(ROOM), [other.written[0].clone(), after_c_id]);
+    assert_eq!(site.homeserver.stored(OTHER), [writer.written[0].clone(), after_b_id]);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}

@@ -1,5 +1,7 @@
 //! What a node asks of its database, drawn at random: few names, so that calls meet each other's rows.
 
+mod outbox;
+
 use std::fmt::Debug;
 use std::future::Future;
 use std::path::Path;
@@ -17,13 +19,15 @@ use restante_sqlite::{Database, StoreError};
 
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::transaction::Pdu;
+use crate::outbox::KeptCopy;
 use crate::own_record::OwnRecord;
 use crate::relay_records::{LearnedFrom, Recorded};
 use crate::store::backlog::{self, Aside, Fate};
 use crate::store::held::{self, HeldEvent, HeldSource};
 use crate::store::holes::{self, Hole};
-use crate::store::inbox::{self, Settled};
+use crate::store::inbox::{self, Settled, Settling};
 use crate::store::ledger::{Ledger, Transaction};
+use crate::store::outbox::Kept;
 use crate::store::passed::{self, Limits};
 use crate::store::relay_records;
 use crate::store::rooms;
@@ -79,7 +83,7 @@ impl Call {
 
     /// Any call, at the time `now`.
     pub(super) fn draw(rng: &mut StdRng, now: Timestamp) -> Self {
-        match rng.random_range(0..22) {
+        match rng.random_range(0..27) {
             0..6 => arrive(rng, now),
             6 | 7 => settle(rng, now),
             8 => judge(rng, now),
@@ -93,6 +97,10 @@ impl Call {
             18 => hole(rng, now),
             19 => learn_record(rng, now),
             20 => make_own_record(rng, now),
+            21 | 22 => outbox::told(rng, now),
+            23 => outbox::asked(rng, now),
+            24 => outbox::goes(rng, now),
+            25 => outbox::receipts_go(rng, now),
             _ => tidy_up(rng, now),
         }
     }
@@ -155,7 +163,9 @@ fn arrive(rng: &mut StdRng, now: Timestamp) -> Call {
 }
 
 fn settle(rng: &mut StdRng, now: Timestamp) -> Call {
-    let envelope = (row(rng), server(rng), Some(place(rng, now)));
+    let events = vec![("!r".to_owned(), format!("${}", rng.random_range(0..30)))];
+    let (id, origin, place) = (row(rng), server(rng), Some(place(rng, now)));
+    let envelope = Settling { id, origin, place, events };
     let settled = match rng.random_range(0..4) {
         0 => Settled::Confirmed,
         1 => Settled::Superseded,
@@ -191,13 +201,20 @@ fn enter(rng: &mut StdRng, now: Timestamp) -> Call {
 fn left(rng: &mut StdRng, now: Timestamp) -> Call {
     let (destination, relay, seq) = (server(rng), server(rng), rng.random_range(1..10));
     let to_a_relay = rng.random();
+    let content = bytes(rng);
+    let copy = KeptCopy {
+        compressed: content.to_vec(),
+        ..KeptCopy::of("/send/1", "X-Matrix", b"").unwrap()
+    };
+    let kept = Kept { copy, bytes_max: rng.random_range(1_000..40_000) };
     Call::of_ledger("a transaction is left", move |Stores { ledger, .. }| {
         let (destination, relay) = (destination.clone(), relay.clone());
+        let kept = kept.clone();
         async move {
             text(if to_a_relay {
-                ledger.held_by(destination, seq, relay, now).await
+                ledger.held_by((destination, seq), relay, Some(kept), now).await
             } else {
-                ledger.delivered(destination, seq, now).await
+                ledger.delivered(destination, seq, None, now).await
             })
         }
     })

@@ -10,9 +10,10 @@ use crate::relay_book::DepartureState;
 use crate::relay_records::LearnedFrom;
 use crate::store::inbox::parked;
 use crate::store::ledger::{Ledger, Transaction};
+use crate::store::outbox::overview;
 use crate::store::{
-    SCHEMA, backlog, departures, destinations, held, holes, inbox, losses, own_record, passed,
-    relay_records, relays, rooms,
+    SCHEMA, backlog, correspondents, departures, destinations, held, holes, inbox, losses, outbox,
+    own_record, passed, receipts_due, relay_records, relays, rooms, trust,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_100_000);
@@ -49,6 +50,12 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         if fixture.version >= 7 {
             records_are_known(&database).await;
         }
+        if fixture.version >= 8 {
+            the_outbox_goes_on(&database).await;
+        }
+        if fixture.version >= 9 {
+            correspondents_are_known(&database).await;
+        }
     }
 }
 
@@ -65,6 +72,27 @@ async fn records_are_known(database: &Database) {
     let known = known.unwrap().unwrap();
     assert_eq!(known.record.relays[0].server_name, name("relay.test"));
     assert_eq!(known.learned_from, LearnedFrom::Relay(name("r.test")));
+}
+
+async fn correspondents_are_known(database: &Database) {
+    let met = |connection: &_| correspondents::met_since(connection, Timestamp::from_millis(0), 10);
+    let met = database.read(met).await.unwrap();
+    assert_eq!(met, [(name("b.test"), Timestamp::from_millis(1_700_000_017_000))]);
+    let woken_at = database.read(correspondents::last_woken_at).await.unwrap();
+    assert_eq!(woken_at, Some(Timestamp::from_millis(1_700_000_018_000)));
+}
+
+async fn the_outbox_goes_on(database: &Database) {
+    let left = outbox::load(database, name("b.test"), 2).await.unwrap().unwrap();
+    assert_eq!(left.copy.content().unwrap(), br#"{"edus":[],"pdus":[]}"#.to_vec());
+    let lines = overview::lines(database, name("b.test"), overview::Which::All, (0, 9)).await;
+    let holder = &lines.unwrap()[0].holders[0];
+    assert_eq!(holder.said.as_deref(), Some("held"));
+    assert!(holder.receipt.is_some());
+    assert_eq!(overview::totals(database).await.unwrap().of("copies"), 1);
+    let batch = receipts_due::batch(database, name("c.test")).await.unwrap().receipt;
+    assert_eq!((batch.deliveries.len(), batch.missing[0].from), (1, 17));
+    assert_eq!(trust::all(database).await.unwrap()[0].relay, name("bad.test"));
 }
 
 async fn ledger_goes_on(database: &Database) {

@@ -1,0 +1,139 @@
+//! What became of mail, and what its owner has from elsewhere.
+
+use super::Store;
+use super::fixtures::{
+    TIME_TO_LIVE, acknowledge, deposit, expire_deposited_before, held_ids, leave, leave_all, mail,
+    mail_at, server, summary, time,
+};
+use super::registry::registration;
+use crate::{ContentHash, Deposit, Deposited, Due, MailName, NAMES_AHEAD_MAX, Whereabouts};
+
+fn name(deposit: &Deposit) -> MailName {
+    let Deposit { origin, txn_id, content_hash, .. } = deposit.clone();
+    MailName { origin, txn_id, content_hash }
+}
+
+async fn register(store: &Store, recipient: &str) {
+    store.register(registration(recipient), None, time(1000)).await.unwrap();
+}
+
+async fn has(store: &Store, recipient: &str, mail: &[Deposit]) -> u64 {
+    let copies: Vec<_> = mail.iter().map(name).collect();
+    store.acknowledge_copies(&server(recipient), &copies, time(1000)).await.unwrap().removed
+}
+
+async fn whereabouts_at(store: &Store, mail: &[Deposit], millis: u64) -> Vec<Whereabouts> {
+    let mail: Vec<_> = mail.iter().map(|one| (one.recipient.clone(), name(one))).collect();
+    store.whereabouts(&mail, time(millis)).await.unwrap()
+}
+
+pub(super) async fn whereabouts(store: Store) {
+    let all = ["1", "2", "3", "4"].map(|txn| mail("b.example", txn));
+    let ids = leave_all(&store, &all[..3]).await;
+    acknowledge(&store, "b.example", &ids[1..2]).await;
+
+    use Whereabouts::{Acknowledged, Held, Unknown};
+    let found = whereabouts_at(&store, &all, 1000).await;
+    assert_eq!(found, [Held, Acknowledged, Held, Unknown]);
+    let others = [
+        Deposit { recipient: server("c.example"), ..all[0].clone() },
+        Deposit { origin: server("x.example"), ..all[0].clone() },
+        Deposit { txn_id: "2".into(), ..all[0].clone() },
+        Deposit { content_hash: ContentHash([0; 32]), ..all[0].clone() },
+    ];
+    assert_eq!(whereabouts_at(&store, &others, 1000).await, [Unknown; 4]);
+    assert_eq!(whereabouts_at(&store, &[], 1000).await, []);
+}
+
+pub(super) async fn past_its_time(store: Store) {
+    let mail = mail("b.example", "1");
+    leave(&store, mail.clone()).await;
+    let expires_at = mail.expires_at.as_millis();
+    let at = async |millis| whereabouts_at(&store, std::slice::from_ref(&mail), millis).await[0];
+
+    assert_eq!(at(expires_at).await, Whereabouts::Held);
+    assert_eq!(at(expires_at + 1).await, Whereabouts::Unknown);
+    store.hold(&server("b.example")).await.unwrap();
+    assert_eq!(at(expires_at + 1).await, Whereabouts::Held);
+}
+
+pub(super) async fn copies(store: Store) {
+    let all = ["1", "2", "3"].map(|txn| mail("b.example", txn));
+    let ids = leave_all(&store, &all).await;
+
+    assert_eq!(has(&store, "b.example", &[all[2].clone(), all[0].clone()]).await, 2);
+
+    assert_eq!(held_ids(&store, "b.example").await, [ids[1]]);
+    let mailbox = summary(&store, "b.example").await;
+    assert_eq!((mailbox.acknowledged_total, mailbox.depth.count), (2, 1));
+    assert_eq!(mailbox.depth.bytes, all[1].bytes());
+    assert_eq!(deposit(&store, all[0].clone()).await, Deposited::Duplicate);
+    assert_eq!(has(&store, "b.example", &all[..1]).await, 0);
+}
+
+pub(super) async fn other_mailbox(store: Store) {
+    let (mine, theirs) = (mail("b.example", "1"), mail("c.example", "1"));
+    let id = leave(&store, theirs.clone()).await;
+    register(&store, "b.example").await;
+
+    assert_eq!(has(&store, "b.example", &[mine.clone(), theirs]).await, 0);
+    assert_eq!(has(&store, "nobody.example", &[mine]).await, 0);
+
+    assert_eq!(held_ids(&store, "c.example").await, [id]);
+    leave(&store, mail("c.example", "2")).await;
+    leave(&store, mail("nobody.example", "1")).await;
+}
+
+pub(super) async fn late_copy(store: Store) {
+    register(&store, "b.example").await;
+    leave(&store, mail("c.example", "0")).await;
+    let (registered, stranger) = (mail("b.example", "1"), mail("c.example", "1"));
+    has(&store, "b.example", std::slice::from_ref(&registered)).await;
+    has(&store, "c.example", std::slice::from_ref(&stranger)).await;
+
+    assert_eq!(deposit(&store, registered.clone()).await, Deposited::Duplicate);
+    let known = whereabouts_at(&store, std::slice::from_ref(&registered), 1000).await;
+    assert_eq!(known, [Whereabouts::Acknowledged]);
+    assert_eq!(summary(&store, "b.example").await.acknowledged_total, 0);
+    leave(&store, stranger).await;
+
+    assert_eq!(expire_deposited_before(&store, 1000).await.remembered, 0);
+    assert_eq!(expire_deposited_before(&store, 1001).await.remembered, 1);
+    leave(&store, mail_at("b.example", "1", 2000)).await;
+}
+
+pub(super) async fn bounded(store: Store) {
+    register(&store, "b.example").await;
+    register(&store, "c.example").await;
+    let named = |n: u64| MailName {
+        origin: server("a.example"),
+        txn_id: n.to_string(),
+        content_hash: ContentHash([0; 32]),
+    };
+    let all: Vec<_> = (0..NAMES_AHEAD_MAX + 3).map(named).collect();
+    for some in all.chunks(1000) {
+        for recipient in ["b.example", "c.example"] {
+            store.acknowledge_copies(&server(recipient), some, time(1000)).await.unwrap();
+        }
+    }
+    let known = async |recipient: &str| {
+        let mail: Vec<_> = all.iter().map(|name| (server(recipient), name.clone())).collect();
+        let all = store.whereabouts(&mail, time(1000)).await.unwrap();
+        all.iter().take_while(|one| **one == Whereabouts::Acknowledged).count() as u64
+    };
+    assert_eq!(known("b.example").await, NAMES_AHEAD_MAX);
+    assert_eq!(known("c.example").await, NAMES_AHEAD_MAX);
+
+    let due = Due { now: time(1000).after(TIME_TO_LIVE), remembered_from: time(1001) };
+    assert_eq!(store.expire(due, 2).await.unwrap().remembered, 2);
+    let more = [named(NAMES_AHEAD_MAX + 4), named(NAMES_AHEAD_MAX + 5), named(NAMES_AHEAD_MAX + 6)];
+    store.acknowledge_copies(&server("b.example"), &more, time(2000)).await.unwrap();
+    store.acknowledge_copies(&server("c.example"), &more, time(2000)).await.unwrap();
+    let mut taken = 0;
+    for recipient in ["b.example", "c.example"] {
+        let mail = more.clone().map(|name| (server(recipient), name));
+        let found = store.whereabouts(&mail, time(2000)).await.unwrap();
+        taken += found.iter().filter(|one| **one == Whereabouts::Acknowledged).count();
+    }
+    assert_eq!(taken, 2, "as many as were forgotten, whoever's they were");
+}

@@ -1,0 +1,140 @@
+//! Takes what a relay gave into the inbox: each envelope judged, and durable before it is acknowledged anywhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use restante_federation::Peer;
+use restante_federation_proto::ServerName;
+use restante_relay_api::{CollectAcknowledgement, HeldElsewhere, RequestId, WireEnvelope, hex};
+use tokio::time::{Instant, timeout_at};
+
+use super::relay::RoundError;
+use super::{OwnRelay, Retriever};
+use crate::inbox::Arrival;
+use crate::inbox::mail::Mail;
+use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};
+use crate::store::seen::TransactionKey;
+
+/// Envelopes of one origin that are judged at once; all origins of an answer are.
+const JUDGED_AT_ONCE: usize = 8;
+
+/// How often what is judged is stored while the rest of an answer is not: a durable write for each would be slow.
+const STORED_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub(super) struct Taken {
+    /// What is durable here.
+    pub(super) durable: Vec<CollectAcknowledgement>,
+    /// Whether any of it was not there before.
+    pub(super) is_anything_new: bool,
+}
+
+/// An envelope that was judged, by the relay's id.
+struct Judged {
+    id: u64,
+    mail: Mail,
+}
+
+/// Judges and stores a batch; only what is durable may be acknowledged. Each origin's envelopes are stored in their
+/// order, and those of an origin whose key is looked for far away do not keep the others from being durable.
+pub(super) async fn take(
+    retriever: &Retriever,
+    relay: &OwnRelay,
+    envelopes: Vec<WireEnvelope>,
+) -> Result<Taken, RoundError> {
+    let until = Instant::now() + ARRIVAL_KEY_WAIT;
+    let judging = by_origin(envelopes).into_values().map(|envelopes| {
+        let judging = envelopes.into_iter().map(|envelope| async move {
+            let (id, incoming) = incoming(&relay.peer, envelope);
+            Judged { id, mail: judge(&retriever.site, incoming, until).await }
+        });
+        stream::iter(judging).buffered(JUDGED_AT_ONCE).boxed()
+    });
+    let mut judging = stream::select_all(judging);
+    let (mut taken, mut judged) = (Taken::default(), Vec::new());
+    let mut due = Instant::now() + STORED_EVERY;
+    loop {
+        let next = timeout_at(due, judging.next()).await;
+        if let Ok(Some(next)) = next {
+            judged.push(next);
+            continue;
+        }
+        store(retriever, relay, std::mem::take(&mut judged), &mut taken).await?;
+        if next.is_ok() {
+            return Ok(taken);
+        }
+        due = Instant::now() + STORED_EVERY;
+    }
+}
+
+fn by_origin(envelopes: Vec<WireEnvelope>) -> BTreeMap<ServerName, Vec<WireEnvelope>> {
+    let mut by_origin: BTreeMap<ServerName, Vec<WireEnvelope>> = BTreeMap::new();
+    for envelope in envelopes {
+        by_origin.entry(envelope.origin.clone()).or_default().push(envelope);
+    }
+    by_origin
+}
+
+fn incoming(relay: &Peer, envelope: WireEnvelope) -> (u64, Incoming) {
+    let incoming = Incoming {
+        origin: envelope.origin,
+        txn_id: Some(envelope.txn_id),
+        content: envelope.content,
+        extras: envelope.extras,
+        source: relay.name.to_string(),
+    };
+    (envelope.id, incoming)
+}
+
+/// Stores in one durable write.
+async fn store(
+    retriever: &Retriever,
+    OwnRelay { peer: relay, seat }: &OwnRelay,
+    judged: Vec<Judged>,
+    taken: &mut Taken,
+) -> Result<(), RoundError> {
+    if judged.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<u64> = judged.iter().map(|judged| judged.id).collect();
+    // The hash is of what came, and not what the relay says it is.
+    let hashes: Vec<String> = judged.iter().map(|judged| hex(&judged.mail.key.sha256)).collect();
+    let mails: Vec<Mail> = judged.into_iter().map(|judged| judged.mail).collect();
+    let names: Vec<_> =
+        mails.iter().map(|mail| (mail.key.clone(), mail.request_id.clone())).collect();
+    let proven: Vec<bool> = mails.iter().map(Mail::is_proven).collect();
+    let arrivals = retriever.inbox.arrive(mails).await?;
+    for ((key, id), arrival) in names.iter().zip(&arrivals) {
+        if *arrival == Arrival::Stored {
+            let (origin, id) = (&key.origin, id.as_ref().map(RequestId::as_str));
+            tracing::info!(relay = %relay.name, %origin, txn_id = key.txn_id, delivery.id = id, "collected");
+        }
+    }
+    // Only what is proven keeps copies away: another relay may hold the true one of what this one altered or stripped.
+    let all = names.iter().zip(proven).map(|((key, _), proven)| proven.then(|| elsewhere(key)));
+    let all: Vec<_> = all.collect();
+    let is_new = |arrival: &Arrival| *arrival == Arrival::Stored;
+    let new = all.iter().zip(&arrivals).filter(|(_, arrival)| is_new(arrival));
+    let new = new.filter_map(|(name, _)| name.clone()).collect();
+    seat.gave(&all.into_iter().flatten().collect(), new);
+    let full = arrivals.iter().filter(|arrival| **arrival == Arrival::Full).count();
+    if full > 0 {
+        tracing::warn!(relay = %relay.name, full, "the inbox has no room; this mail stays at the relay");
+        let text = format!("the inbox has no room for {full} envelopes; they stay at the relay");
+        retriever.status.failed(&relay.name, &text);
+    }
+    taken.is_anything_new |= arrivals.contains(&Arrival::Stored);
+    let durable = ids.into_iter().zip(hashes).zip(arrivals).filter_map(|((id, hash), arrival)| {
+        let is_durable = arrival != Arrival::Full;
+        is_durable.then_some(CollectAcknowledgement { id, sha256: Some(hash) })
+    });
+    taken.durable.extend(durable);
+    Ok(())
+}
+
+/// The name of mail, as other relays are told that it is here.
+fn elsewhere(key: &TransactionKey) -> HeldElsewhere {
+    let (origin, txn_id) = (key.origin.clone(), key.txn_id.clone());
+    HeldElsewhere { origin, txn_id, sha256: hex(&key.sha256) }
+}

@@ -1,0 +1,200 @@
+//! Wakes the servers whose mail we may have missed: one signed request to each when this node is back.
+//!
+//! A homeserver that could not reach us backs off, Synapse for up to a week. Any signed request of ours makes it take us for up
+//! and send at once what it kept (read in Synapse's `authenticate_request`; Dendrite clears its back-off likewise).
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use http::Method;
+use restante_federation::{Patience, Peer, is_sign_of_life, signed_request};
+use restante_federation_proto::ServerName;
+use restante_operators::Adjustable;
+use restante_relay_api::limits::TIME_TO_LIVE;
+use restante_sqlite::StoreError;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::answer;
+use crate::comeback::{Comeback, Comebacks};
+use crate::inbox::Inbox;
+use crate::restart::kept_running;
+use crate::site::Site;
+use crate::store::correspondents;
+use plan::Plan;
+
+/// A question that every homeserver authenticates and that asks for nothing: the keys of no devices.
+const QUESTION: &str = "/_matrix/federation/v1/user/keys/query";
+
+/// Its body.
+const NO_DEVICES: &[u8] = br#"{"device_keys":{}}"#;
+
+/// Servers that are woken after one comeback: those met last. Others find out by themselves, as they would without us.
+const WOKEN_MAX: u32 = 500;
+
+/// Servers that are woken at the same time.
+const AT_ONCE: usize = 8;
+
+/// The least time that one of [`AT_ONCE`] takes: at most 16 requests begin in a second.
+const PACE: Duration = Duration::from_millis(500);
+
+/// How long connecting, and the answer, may take. What comes later has done its work all the same.
+const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(10) };
+
+/// Bytes of the answer: an empty list, or an error.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How often both clocks are compared.
+const CLOCKS_READ: Duration = Duration::from_secs(15);
+
+/// Wakes others at the start and after each comeback, until `shutdown`.
+pub(crate) async fn run(
+    site: Site,
+    inbox: Inbox,
+    wakes: Adjustable<bool>,
+    comebacks: Comebacks,
+    shutdown: CancellationToken,
+) {
+    let waker = Waker { site, inbox, wakes, comebacks };
+    let work = || async {
+        shutdown.run_until_cancelled(waker.wake_after_each()).await;
+    };
+    kept_running("waking other servers", &shutdown, work).await;
+}
+
+struct Waker {
+    site: Site,
+    inbox: Inbox,
+    wakes: Adjustable<bool>,
+    comebacks: Comebacks,
+}
+
+impl Waker {
+    async fn wake_after_each(&self) {
+        let mut comebacks = self.comebacks.watch();
+        let mut reading = pin!(self.read_clocks());
+        loop {
+            let comeback = *comebacks.borrow_and_update();
+            let waking = async {
+                if self.wakes.current() && self.was_away(comeback) {
+                    self.wake().await;
+                }
+                std::future::pending::<()>().await;
+            };
+            // Who is back once more begins anew with everybody.
+            tokio::select! {
+                biased;
+                _ = comebacks.changed() => {}
+                () = &mut reading => {}
+                () = waking => {}
+            }
+        }
+    }
+
+    /// Relays that were silent show nothing if others answered meanwhile.
+    fn was_away(&self, comeback: Comeback) -> bool {
+        match comeback {
+            Comeback::Started | Comeback::Slept => true,
+            Comeback::RelaysAnswer(silence) => {
+                let since = self.site.clock.now().before(silence);
+                !self.site.destinations.any_answered_since(since)
+            }
+        }
+    }
+
+    /// Compares the clocks for ever. After a sleep the long polls may wait on connections that lead nowhere.
+    async fn read_clocks(&self) {
+        let mut due = interval(CLOCKS_READ);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            if self.comebacks.read_clocks(self.site.clock.now()) {
+                self.inbox.ask_relays_at_once();
+            }
+        }
+    }
+
+    async fn wake(&self) {
+        let (site, back_at) = (&self.site, self.site.clock.now());
+        match site.database.read(correspondents::last_woken_at).await {
+            Ok(last) => sleep(Plan::begins_at(last, back_at).since(back_at)).await,
+            Err(error) => return unreadable(&error),
+        }
+        let now = site.clock.now();
+        let met = site.database.read(move |connection| {
+            correspondents::met_since(connection, now.before(TIME_TO_LIVE), WOKEN_MAX)
+        });
+        let mut plan = match met.await {
+            Ok(met) => Plan::new(met, back_at, now),
+            Err(error) => return unreadable(&error),
+        };
+        if plan.asleep.is_empty() {
+            return;
+        }
+        let noted = site.database.write(move |c| correspondents::note_waking(c, now)).await;
+        if let Err(error) = noted {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "not noted that others are told that we are back");
+        }
+        while !plan.asleep.is_empty() {
+            let unreached = self.wave(&plan.asleep).await;
+            let woken = plan.asleep.len() - unreached.len();
+            tracing::info!(
+                servers.woken = woken,
+                servers.unreached = unreached.len(),
+                "told other servers that we are back"
+            );
+            let Some(wait) = plan.next_wave(unreached) else { return };
+            sleep(wait).await;
+        }
+    }
+
+    /// Asks each; those that did not answer, in their order.
+    async fn wave(&self, servers: &[ServerName]) -> Vec<ServerName> {
+        let asking: Vec<_> = servers.iter().map(|server| self.ask_at_pace(server)).collect();
+        // One that takes long keeps nobody behind it waiting.
+        let unreached = stream::iter(asking).buffer_unordered(AT_ONCE);
+        let unreached: HashSet<_> = unreached.filter_map(std::future::ready).collect().await;
+        servers.iter().filter(|server| unreached.contains(*server)).cloned().collect()
+    }
+
+    /// Gives `server` back if it can't be reached.
+    async fn ask_at_pace(&self, server: &ServerName) -> Option<ServerName> {
+        let begun = Instant::now();
+        let is_awake = self.is_awake(server).await;
+        sleep(PACE.saturating_sub(begun.elapsed())).await;
+        (!is_awake).then(|| server.clone())
+    }
+
+    /// Whether `server` knows now that we are there.
+    async fn is_awake(&self, server: &ServerName) -> bool {
+        let site = &self.site;
+        let target = QUESTION.parse().expect("the path holds nothing that can't be signed");
+        let body = Some(NO_DEVICES.into());
+        let request = signed_request(&site.identity, Method::POST, &target, server, body);
+        let (exchange, peer) = (&*site.exchange, Peer::from(server.clone()));
+        let asked = answer::ask(exchange, &peer, request, PATIENCE, ANSWER_BYTES_MAX);
+        let answer = timeout(PATIENCE.connect + PATIENCE.answer, asked).await;
+        let is_awake =
+            answer.is_ok_and(|answer| answer.is_ok_and(|answer| is_sign_of_life(answer.outcome())));
+        if is_awake {
+            site.destinations.answered(server).await;
+        }
+        is_awake
+    }
+}
+
+fn unreadable(error: &StoreError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(
+        error,
+        "whom to tell that we are back can't be read; they find out by themselves"
+    );
+}

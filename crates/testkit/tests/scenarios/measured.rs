@@ -1,0 +1,131 @@
+//! What is measured with real homeservers: `cargo xtask bench visible` and `cargo xtask bench bytes`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use restante_testkit::{Link, Pair, RelayAddress, World, share_a_room};
+
+use crate::{BULK_DEADLINE, MAIL_DEADLINE, numbered};
+
+/// Messages of one measurement.
+const MESSAGES: usize = 100;
+
+/// A letter or two, as people write.
+const TEXT: &str = "We leave the harbour at six with the tide and should be with you by Thursday, weather permitting; \
+                    please have the spare pump on the quay, and tell Maria that the letters are in the blue bag.";
+
+/// How long it takes from the moment at which the relay has a message until the recipient's homeserver shows it, while the
+/// recipient's node waits at the relay and nobody reaches it directly.
+#[ignore = "a measurement: cargo xtask bench visible"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn measured_visible() {
+    let mut pair = Pair::start().await;
+    pair.b.link.cut().await;
+    // The first ones find out that B can't be reached.
+    for text in numbered("before", 3) {
+        let event = pair.a.client.send_text(&pair.room, &text).await.expect("a member may speak");
+        until_visible(&pair, &event).await;
+    }
+    let before = deposited_at(&pair.relay.log()).len();
+    let mut visible_at = Vec::new();
+    for number in 0..MESSAGES {
+        let text = format!("{number}: {TEXT}");
+        let event = pair.a.client.send_text(&pair.room, &text).await.expect("a member may speak");
+        until_visible(&pair, &event).await;
+        visible_at.push(now());
+    }
+    let deposited_at = deposited_at(&pair.relay.log()).split_off(before);
+    assert_eq!(deposited_at.len(), MESSAGES, "each message was a deposit of its own");
+    let took = deposited_at.iter().zip(&visible_at);
+    let mut took: Vec<f64> = took.map(|(from, until)| (until - from) * 1000.0).collect();
+    took.sort_by(f64::total_cmp);
+    let at = |share: f64| took[(share * (MESSAGES - 1) as f64).round() as usize];
+    println!(
+        "deposit to visible, {MESSAGES} messages: median {:.0} ms, 90th {:.0} ms, 99th {:.0} ms, longest {:.0} ms",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
+/// How many bytes a message costs, left at one, two and three relays and collected from them.
+#[ignore = "a measurement: cargo xtask bench bytes"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn measured_bytes() {
+    for relays in 1..=3 {
+        let (left, collected) = bytes_with(relays).await;
+        let per_message = |bytes: u64| bytes as f64 / MESSAGES as f64;
+        println!(
+            "{relays} relays: {:.0} bytes a message left, {:.0} collected ({} bytes of text)",
+            per_message(left),
+            per_message(collected),
+            TEXT.len()
+        );
+    }
+}
+
+/// Bytes over the links to all relays while messages are left, and while they are collected.
+async fn bytes_with(count: usize) -> (u64, u64) {
+    let mut world = World::with_sites(&["a.test", "b.test"]);
+    let (mut relays, mut links) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let relay = world.start_relay(&format!("relay {number}")).await;
+        let target = relay.address().url.trim_start_matches("http://").to_owned();
+        let mut link = Link::to(target);
+        link.restore().await;
+        let address = RelayAddress { server_name: relay.server_name().clone(), url: link.url() };
+        world.hold_mail_of_at("b.test", address);
+        relays.push(relay);
+        links.push(link);
+    }
+    let a = world.start_site("a.test", "alice").await;
+    let mut b = world.start_site("b.test", "bob").await;
+    let room = share_a_room(&a, &b).await;
+    b.go_offline().await;
+    let bytes = || links.iter().map(Link::bytes).sum::<u64>();
+
+    let before = bytes();
+    for number in 0..MESSAGES {
+        let text = format!("{number}: {TEXT}");
+        a.client.send_text(&room, &text).await.expect("a member may speak");
+    }
+    for relay in &relays {
+        b.mailbox_at(relay).wait_for_texts(MESSAGES, BULK_DEADLINE).await;
+    }
+    let left = bytes() - before;
+
+    let before = bytes();
+    b.come_online().await;
+    b.client.wait_for_texts(&room, MESSAGES, BULK_DEADLINE).await;
+    for relay in &relays {
+        b.mailbox_at(relay).wait_until_empty(MAIL_DEADLINE).await;
+    }
+    (left, bytes() - before)
+}
+
+async fn until_visible(pair: &Pair, event: &str) {
+    let end = tokio::time::Instant::now() + MAIL_DEADLINE;
+    while !pair.b.client.has_event(&pair.room, event).await {
+        assert!(tokio::time::Instant::now() < end, "{event} is not visible");
+    }
+}
+
+/// The logs bear the time of the machine.
+#[allow(clippy::disallowed_methods)]
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// When the relay took each deposit for B, seconds of the present day's clock in its log turned into those of the epoch.
+fn deposited_at(log: &str) -> Vec<f64> {
+    let day = (now() / 86_400.0).floor() * 86_400.0;
+    let lines =
+        log.lines().filter(|line| line.contains("mailbox=b.test") && line.contains("stored"));
+    let time = |line: &str| {
+        let clock = line.split('T').nth(1)?.split('Z').next()?.to_owned();
+        let mut parts = clock.split(':').map(|part| part.parse::<f64>().ok());
+        let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+        Some(day + hours * 3600.0 + minutes * 60.0 + seconds)
+    };
+    lines.filter_map(time).collect()
+}
