@@ -39,6 +39,8 @@ enum Reply {
     Hangs,
     /// An answer whose body never ends.
     Drips,
+    /// Something that meets a defect here.
+    Breaks,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Exchange for Network {
             Reply::Refused => {
                 Err(ExchangeError::Connect { server: name, source: "refused".into() })
             }
+            Reply::Breaks => panic!("a defect"),
             Reply::Hangs => {
                 tokio::time::sleep(patience.answer).await;
                 Err(ExchangeError::Timeout { server: name, stage: Stage::Answer })
@@ -231,6 +234,25 @@ async fn a_destination_that_hangs_or_drips_holds_up_no_other_and_is_cut_off() {
     }
     pass(2 * HOUR).await;
     assert_eq!(relay.mailbox("drips.test").await.delivered_total, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn defects_that_the_mail_of_many_destinations_meets_hold_up_no_other() {
+    let relay = TestRelay::new();
+    relay.start();
+    for number in 0..40 {
+        let destination = format!("b{number}.test");
+        relay.answers(&destination, Reply::Breaks);
+        relay.left("a.test", &destination, "1", 1).await;
+    }
+    pass(Duration::from_secs(60)).await;
+    relay.answers("b.test", Reply::Taken);
+    relay.left("a.test", "b.test", "1", 1).await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 1);
+    pass(HOUR).await;
+    let calls = relay.calls("b0.test").len();
+    assert!((3..=8).contains(&calls), "it begins anew, and not again and again: {calls}");
 }
 
 #[tokio::test(start_paused = true)]
