@@ -48,8 +48,8 @@ pub struct Extras {
     pub capsule: Option<Bytes>,
     /// The JSON of the origin's relay record.
     pub record: Option<Bytes>,
-    /// Whether the relay is asked to deliver it onward.
-    pub onward: bool,
+    /// Whether the relay is asked to deliver it onward; `None` if nothing is said of it.
+    pub onward: Option<bool>,
 }
 
 /// A deposit's body, taken apart.
@@ -245,7 +245,7 @@ impl Extras {
 
     /// The same members without that: it is for one relay, and travels no further.
     pub fn without_onward(self) -> Result<Self, DepositBodyError> {
-        if self.json.is_empty() {
+        if self.onward.is_none() {
             return Ok(self);
         }
         let mut kept = members(&self.json)?;
@@ -298,9 +298,9 @@ impl Extras {
                 KEYS_MEMBER => extras.keys = Some(Bytes::copy_from_slice(member.value)),
                 RECORD_MEMBER => extras.record = Some(Bytes::copy_from_slice(member.value)),
                 ONWARD_MEMBER => {
-                    let expected = "true, or left out";
+                    let expected = "true or false";
                     let wrong = DepositBodyError::Member { member: ONWARD_MEMBER, expected };
-                    extras.onward = serde_json::from_slice(member.value).map_err(|_| wrong)?;
+                    extras.onward = Some(serde_json::from_slice(member.value).map_err(|_| wrong)?);
                 }
                 CAPSULE_MEMBER => extras.capsule = Some(Bytes::copy_from_slice(member.value)),
                 _ => {}

@@ -67,7 +67,7 @@ pub(crate) async fn deposit(
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
     }
     let DepositBody { content, extras } = DepositBody::parse(body).map_err(bad_body)?;
-    let wants_onward = extras.onward;
+    let wants_onward = extras.onward == Some(true);
     let extras = extras.without_onward().map_err(bad_body)?;
     let signed_at = check_age(rules.age, relay.clock.now(), &content)?;
     let (origin, content) = match &extras.proof {

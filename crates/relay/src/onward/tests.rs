@@ -39,6 +39,8 @@ enum Reply {
     Hangs,
     /// An answer whose body never ends.
     Drips,
+    /// Something that meets a defect here.
+    Breaks,
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Exchange for Network {
             Reply::Refused => {
                 Err(ExchangeError::Connect { server: name, source: "refused".into() })
             }
+            Reply::Breaks => panic!("a defect"),
             Reply::Hangs => {
                 tokio::time::sleep(patience.answer).await;
                 Err(ExchangeError::Timeout { server: name, stage: Stage::Answer })
@@ -234,6 +237,25 @@ async fn a_destination_that_hangs_or_drips_holds_up_no_other_and_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn defects_that_the_mail_of_many_destinations_meets_hold_up_no_other() {
+    let relay = TestRelay::new();
+    relay.start();
+    for number in 0..40 {
+        let destination = format!("b{number}.test");
+        relay.answers(&destination, Reply::Breaks);
+        relay.left("a.test", &destination, "1", 1).await;
+    }
+    pass(Duration::from_secs(60)).await;
+    relay.answers("b.test", Reply::Taken);
+    relay.left("a.test", "b.test", "1", 1).await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 1);
+    pass(HOUR).await;
+    let calls = relay.calls("b0.test").len();
+    assert!((3..=8).contains(&calls), "it begins anew, and not again and again: {calls}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn however_much_waits_for_a_dark_destination_it_is_called_some_thirty_times_a_day() {
     let relay = TestRelay::new();
     relay.start();
@@ -331,7 +353,7 @@ async fn mail_for_a_server_that_can_not_be_reached_goes_to_the_relays_of_its_own
     assert_eq!(calls.len(), 5);
     assert_eq!(calls[0].target, "/_matrix/federation/v1/send_relay/0/@restante:b.test");
     let left = DepositBody::parse(calls[0].body.clone()).unwrap();
-    assert!(!left.extras.onward && left.extras.keys.is_some());
+    assert!(left.extras.onward.is_none() && left.extras.keys.is_some());
     let claim = left.extras.proof.unwrap().claim().unwrap();
     claim.verify(&left.content, &key_of("a.test").public_key()).unwrap();
     assert!(relay.calls("b.test").len() <= 3, "the destination is tried first, and now and then");

@@ -36,6 +36,9 @@ const BUSY_MAX: Duration = Duration::from_secs(3600);
 /// How long a destination waits whose mail can't be read or written at present.
 const STORE_RETRY: Duration = Duration::from_secs(10);
 
+/// How long a destination waits whose mail met a defect.
+const DEFECT_RETRY: Duration = Duration::from_secs(600);
+
 /// Characters of a destination's text that are logged.
 const TEXT_CHARS_MAX: usize = 200;
 
@@ -45,18 +48,39 @@ pub(crate) const OUTCOMES: [&str; 6] =
 
 /// Calls the destination and says how that ended.
 pub(crate) async fn visit(relay: RelayState, call: Call) {
-    let destination = call.destination.clone();
+    let mut under_way =
+        UnderWay { relay: &relay, destination: call.destination.clone(), ended: None };
     let ended = match Visit::of(&relay, call).run().await {
         Ok(ended) => ended,
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
+            let (destination, error) = (&under_way.destination, &error as &dyn std::error::Error);
             tracing::warn!(%destination, error, "onward delivery stopped; it goes on later");
             Ended::Later(Instant::now() + STORE_RETRY)
         }
     };
-    let (backoff, jitter) = (relay.rules().onward.backoff, relay.dice.fraction());
-    relay.onward.memory().schedule.ended(&destination, ended, (Instant::now(), backoff, jitter));
-    relay.onward.changed.notify_one();
+    under_way.ended = Some(ended);
+}
+
+/// A visit, whose place is given back however it ends: a defect that one destination's mail meets must not use up all places.
+struct UnderWay<'a> {
+    relay: &'a RelayState,
+    destination: ServerName,
+    ended: Option<Ended>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let (relay, now) = (self.relay, Instant::now());
+        let ended = self.ended.take().unwrap_or_else(|| {
+            if !relay.shutdown.is_cancelled() {
+                tracing::error!(destination = %self.destination, "onward delivery broke off; it begins anew later");
+            }
+            Ended::Later(now + DEFECT_RETRY)
+        });
+        let (backoff, jitter) = (relay.rules().onward.backoff, relay.dice.fraction());
+        relay.onward.memory().schedule.ended(&self.destination, ended, (now, backoff, jitter));
+        relay.onward.changed.notify_one();
+    }
 }
 
 struct Visit<'a> {

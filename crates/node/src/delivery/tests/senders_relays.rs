@@ -38,7 +38,8 @@ async fn asked(node: &Node) -> Vec<(&'static str, bool)> {
             if !seen.target.starts_with("/_matrix/federation/v1/send_relay/") {
                 continue;
             }
-            asked.push((relay, DepositBody::parse(seen.body).unwrap().extras.onward));
+            let onward = DepositBody::parse(seen.body).unwrap().extras.onward;
+            asked.push((relay, onward == Some(true)));
         }
     }
     asked
