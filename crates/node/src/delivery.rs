@@ -20,6 +20,7 @@ mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
+mod withdrawing;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -181,6 +182,7 @@ impl Inner {
                     self.enter_delivery(mail, &line.place, &answer),
                     self.capsules.delivered(mail, &refused),
                 );
+                self.withdraw(mail, &line.holders);
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
                 self.site.counted.delivery(DeliveryOutcome::Direct);
                 Ok(sent(answer))

@@ -4,6 +4,7 @@ use super::capsules::{NOTHING, VERSION, event, gives, transaction};
 use super::*;
 use crate::config::Preference;
 use crate::relay_book::Outgoing;
+use restante_relay_api::LeftRequest;
 
 /// A node with an outgoing relay `o.test`, and `both.test`, which is outgoing and b.test's as well if `relays` say so. b.test is
 /// offline.
@@ -123,4 +124,24 @@ async fn what_follows_events_that_the_destination_may_not_have_is_not_left_to_be
     let (status, body, _) = node.send_content("4", &transaction(&[event("a2", 2, &["a1"])])).await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(asked(&node).await, [("both.test", true), ("o.test", true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_directly_after_all_is_taken_back_from_our_outgoing_relays() {
+    let node = node_that(Preference::Both, &["r.test"]).await;
+    assert_eq!(node.send("1").await.0, 200);
+    node.b_answers(Reply::Json(200, r#"{"pdus":{}}"#));
+    // The homeserver did not hear the first answer.
+    node.site.destinations.answered(&node.b).await;
+    assert_eq!(node.send("1").await.0, 200);
+    node.site.background.stop(Duration::from_secs(60)).await;
+
+    for (relay, expected) in [("o.test", 1), ("both.test", 1), ("keeps.test", 0), ("r.test", 0)] {
+        let seen = node.site.exchange.seen_by(&name(relay));
+        let left = seen.into_iter().filter(|seen| seen.target.ends_with("org.restante/left"));
+        let requests: Vec<LeftRequest> =
+            left.map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect();
+        assert_eq!(requests.len(), expected, "{relay}");
+        assert!(requests.iter().all(|request| request.withdraw[0].txn_id == "1"), "{relay}");
+    }
 }
