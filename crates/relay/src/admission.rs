@@ -23,6 +23,7 @@ pub(crate) struct Terms {
     pub(crate) senders: Senders,
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) outgoing: Outgoing,
+    pub(crate) admitted_by: AdmittedBy,
 }
 
 /// What becomes of mail, before quotas are asked.
@@ -47,9 +48,10 @@ pub(crate) enum MailboxKind {
 
 /// Whose mail is delivered onward.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OutgoingRule {
-    /// Nobody's if there are none.
-    pub(crate) origins: Vec<ServerGlob>,
+pub(crate) enum OutgoingRule {
+    Nobody,
+    /// Those whom the operator let in, by an invite or the list, and these of the strangers that registered here.
+    LetInAnd(Vec<ServerGlob>),
 }
 
 /// What becomes of mail that is to be delivered onward, before quotas are asked.
@@ -123,9 +125,19 @@ impl ServedRule {
 }
 
 impl OutgoingRule {
-    /// Whether `origin` may have its mail delivered onward once it is registered for that.
-    pub(crate) fn permits(&self, origin: &ServerName) -> bool {
-        self.origins.iter().any(|pattern| pattern.matches(origin))
+    /// Whether the mail of `origin`, whose registration says `terms`, is delivered onward. A relay for everybody would call others for
+    /// whoever makes up a name, so that strangers need the operator's word.
+    pub(crate) fn serves(&self, origin: &ServerName, terms: Option<&Terms>) -> bool {
+        let Some(terms) = terms.filter(|terms| terms.outgoing == Outgoing::Yes) else {
+            return false;
+        };
+        match self {
+            Self::Nobody => false,
+            Self::LetInAnd(strangers) => {
+                terms.admitted_by == AdmittedBy::Operator
+                    || strangers.iter().any(|pattern| pattern.matches(origin))
+            }
+        }
     }
 }
 
@@ -245,9 +257,15 @@ mod tests {
 
     #[test]
     fn only_listed_origins_have_mail_delivered_onward() {
-        let rule = OutgoingRule { origins: vec!["*.a.example".parse().unwrap()] };
-        assert!(rule.permits(&name("x.a.example")) && !rule.permits(&name("b.example")));
-        assert!(!OutgoingRule { origins: Vec::new() }.permits(&name("x.a.example")));
+        let asked = Terms { outgoing: Outgoing::Yes, ..Terms::default() };
+        let rule = OutgoingRule::LetInAnd(vec!["*.a.example".parse().unwrap()]);
+        let (a, b) = (name("x.a.example"), name("b.example"));
+        assert!(rule.serves(&a, Some(&asked)) && !rule.serves(&b, Some(&asked)));
+        assert!(!rule.serves(&a, Some(&Terms::default())) && !rule.serves(&a, None));
+        assert!(!OutgoingRule::Nobody.serves(&a, Some(&asked)));
+        assert!(!OutgoingRule::LetInAnd(Vec::new()).serves(&a, Some(&asked)));
+        let let_in = Terms { admitted_by: AdmittedBy::Operator, ..asked };
+        assert!(rule.serves(&b, Some(&let_in)) && !OutgoingRule::Nobody.serves(&b, Some(&let_in)));
     }
 
     #[test]

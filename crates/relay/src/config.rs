@@ -133,7 +133,7 @@ pub struct StorageSection {
 pub struct OnwardSection {
     /// Whether mail is delivered onward at all.
     pub enabled: bool,
-    /// Registered servers whose mail is, if they ask for it.
+    /// Beside those that the operator listed or invited: registered servers whose mail is, if they ask for it.
     pub origins: Vec<ServerGlob>,
     /// Envelopes of one origin to all destinations together.
     pub origin_envelopes_max: u64,
@@ -273,7 +273,8 @@ impl Default for OnwardSection {
     fn default() -> Self {
         Self {
             enabled: true,
-            origins: vec!["*".parse().expect("a star is a pattern")],
+            // Strangers make up names, and need nobody to let them in where a relay is open.
+            origins: Vec::new(),
             // As much as one origin may fill of a mailbox: here it is spread over many destinations.
             origin_envelopes_max: 25_000,
             origin_bytes_max: 256 * 1024 * 1024,

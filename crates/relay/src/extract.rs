@@ -120,13 +120,14 @@ async fn verified(
     let rules = relay.rules();
     let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
     relay.admission.callers.origin(request.origin.server_name(), rules.rates.origin)?;
-    relay.onward.heard(request.origin.server_name(), &rules.onward);
     if !request.destination_named && rules.destination == DestinationRule::Required {
         let text = "The X-Matrix header must name its destination here";
         return Err(
             MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
         );
     }
+    // Whatever is refused here may have been replayed, and shows nobody's life.
+    relay.onward.heard(request.origin.server_name(), &rules.onward);
     Ok(request.origin)
 }
 

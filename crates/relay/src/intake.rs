@@ -11,8 +11,7 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Onward, Outgoing, Quotas,
-    envelope_age,
+    ContentHash, Deposit, Deposited, EnvelopeAge, Full, MailboxLimits, Onward, Quotas, envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
 use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, Receipt, hex};
@@ -139,9 +138,9 @@ async fn check_outgoing(
         return Err(Refusal::bad(ErrorCode::BadJson, text));
     }
     let terms = relay.admission.registrations.terms(origin).await?;
-    let is_outgoing = terms.is_some_and(|terms| terms.outgoing == Outgoing::Yes);
+    let is_outgoing = rules.onward.served.serves(origin, terms.as_deref());
     let is_its_own = carrier.caller.server_name() == origin;
-    if is_its_own && is_outgoing && rules.onward.served.permits(origin) {
+    if is_its_own && is_outgoing {
         return Ok(());
     }
     tracing::info!(%origin, caller = %carrier.caller.server_name(), is_outgoing, "mail is not delivered onward");

@@ -1,16 +1,20 @@
 //! Delivers mail onward: to servers that are not registered here, for origins that are registered as outgoing.
 //!
-//! The rules are pure: `schedule` says whom to call when, `pace` how fast, `rests` whose mail waits meanwhile, `returns` whether an
-//! origin has come back. `request` makes the call out of an envelope, `visit` carries it out, and `others` leaves with the recipient's own
-//! relays what its homeserver can't be called for. What waits is known from the store, so that
+//! The rules are pure: `schedule` says whom to call when, `targets` how often names of one place are tried, `up` who is sent mail without
+//! being asked first, `pace` how fast mail comes, `rests` whose mail waits meanwhile, `returns` whether an origin has come back. `request`
+//! makes the call out of an envelope, `call` sends it and says what the answer means, `visit` goes from one to the next, and `others` leaves
+//! with the recipient's own relays what its homeserver can't be called for. What waits is known from the store, so that
 //! a restart forgets nothing but how often it was tried.
 
+mod call;
 mod others;
 mod pace;
 mod request;
 mod rests;
 mod returns;
 mod schedule;
+mod targets;
+mod up;
 mod visit;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +33,8 @@ use pace::Pace;
 use rests::Rests;
 use returns::Returns;
 use schedule::{Next, Schedule};
+use targets::Targets;
+use up::AnsweredLately;
 use visit::visit;
 
 pub(crate) use schedule::Backoff;
@@ -55,6 +61,8 @@ struct Memory {
     rests: Rests,
     returns: Returns,
     found: Found,
+    targets: Targets,
+    up: AnsweredLately,
 }
 
 impl Default for OnwardState {
@@ -65,6 +73,8 @@ impl Default for OnwardState {
             rests: Rests::default(),
             returns: Returns::default(),
             found: Found::default(),
+            targets: Targets::default(),
+            up: AnsweredLately::default(),
         };
         Self { memory: Mutex::new(memory), changed: Notify::new() }
     }
@@ -86,6 +96,12 @@ impl OnwardState {
             drop(memory);
             self.changed.notify_one();
         }
+    }
+
+    /// The operator has changed whose mail is delivered.
+    pub(crate) fn reconfigured(&self) {
+        self.memory().schedule.look_anew(Instant::now());
+        self.changed.notify_one();
     }
 
     /// Destinations for whom mail is to be delivered.

@@ -65,22 +65,24 @@ pub(crate) async fn register(
         time_to_live: request.time_to_live(),
         registered_at: before.as_ref().map_or(now, |before| before.registered_at),
         admitted_by: rules.served.word_for(server),
-        outgoing: match request.outgoing && rules.onward.served.permits(server) {
-            true => Outgoing::Yes,
-            false => Outgoing::No,
-        },
+        // Whether that is granted may change with the operator's rules; what was asked for does not.
+        outgoing: if request.outgoing { Outgoing::Yes } else { Outgoing::No },
     };
     let needed = match before {
         Some(_) => InviteRule::NotNeeded,
         None => rules.served.invite_of(server),
     };
-    let outgoing = registration.outgoing;
     let outcome = put(&change, registration, request.invite.as_deref(), needed, now).await?;
     if outcome != RegisterOutcome::Accepted {
         change.last_signed().take_back(server, noted);
     }
     expect_accepted(outcome)?;
     tracing::info!(mailbox = %server, record.version = record.version.as_millis(), "registered");
+    let terms = relay.admission.registrations.terms(server).await?;
+    let outgoing = match rules.onward.served.serves(server, terms.as_deref()) {
+        true => Outgoing::Yes,
+        false => Outgoing::No,
+    };
     Ok(granted(&rules, request.time_to_live(), outgoing))
 }
 

@@ -247,8 +247,8 @@ fn terms(registration: &Registration) -> Terms {
             Senders { allow: Vec::new(), block: Vec::new() }
         }
     };
-    let (time_to_live, outgoing) = (registration.time_to_live, registration.outgoing);
-    Terms { senders, time_to_live, outgoing }
+    let Registration { time_to_live, outgoing, admitted_by, .. } = *registration;
+    Terms { senders, time_to_live, outgoing, admitted_by }
 }
 
 /// The form that is stored.

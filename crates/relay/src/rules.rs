@@ -126,8 +126,9 @@ impl Rules {
 fn onward(section: &OnwardSection) -> OnwardRules {
     let bounds = |envelopes_max, bytes_max| MailboxLimits { envelopes_max, bytes_max };
     OnwardRules {
-        served: OutgoingRule {
-            origins: if section.enabled { section.origins.clone() } else { Vec::new() },
+        served: match section.enabled {
+            true => OutgoingRule::LetInAnd(section.origins.clone()),
+            false => OutgoingRule::Nobody,
         },
         origin: bounds(section.origin_envelopes_max, section.origin_bytes_max),
         destination: bounds(section.destination_envelopes_max, section.destination_bytes_max),

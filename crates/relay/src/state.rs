@@ -79,6 +79,7 @@ impl RelayState {
     /// Requests that begin from here on go by `config`, as far as it can change while the relay runs.
     pub(crate) fn take_up(&self, config: &RelayConfig) {
         self.rules.replace(Rules::of(config));
+        self.onward.reconfigured();
     }
 
     /// The rules that hold at present.

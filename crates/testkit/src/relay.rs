@@ -95,7 +95,7 @@ impl RelayProcess {
         let onward = match plan.onward {
             Onward::Patiently => json!({}),
             Onward::Impatiently => json!({
-                "retry_after_first": "2s", "retry_after_max": "2s", "pause_after_return": "0s",
+                "origins": ["*"], "retry_after_first": "2s", "retry_after_max": "2s", "pause_after_return": "0s",
             }),
         };
         let config = json!({

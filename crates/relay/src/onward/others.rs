@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use restante_federation::{
     BoundedMap, Freshness, NamedBy, Patience, Peer, collect_limited, signed_request,
@@ -14,7 +13,8 @@ use restante_federation::{
 use restante_federation_proto::{ServerName, canonicalise};
 use restante_mailbox::Deposit;
 use restante_relay_api::endpoints::{RECORD_FILE, send_relay_target};
-use restante_relay_api::{Content, Extras, RelayRecord};
+use restante_relay_api::{Content, Extras, Receipt, Receipted, RelayRecord};
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use crate::state::RelayState;
@@ -27,6 +27,16 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 /// Destinations whose relays are remembered; of others the web site is asked once more.
 const DESTINATIONS_MAX: usize = 1024;
+
+/// One that did not take mail, for whatever reason, is left alone for so long: a record may name third parties, and nobody makes us call
+/// them for each transaction.
+const REFUSED_REST: Duration = Duration::from_secs(600);
+
+/// Relays that are left alone at the same time. One that is forgotten is called once more.
+const RESTING_MAX: usize = 1024;
+
+/// Signatures on a receipt that are looked at.
+const RECEIPT_KEYS_MAX: usize = 2;
 
 /// How long a web site may take.
 const SITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -41,19 +51,51 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Signatures on a record that are looked at; a server has one or two keys.
 const SIGNATURES_MAX: usize = 4;
 
-/// What was found of the relays of each destination, and when.
-pub(super) struct Found(BoundedMap<ServerName, (Instant, Vec<Peer>)>);
+/// What is known of destinations' relays.
+pub(super) struct Found {
+    /// What was found for each destination, and when.
+    relays: BoundedMap<ServerName, (Instant, Vec<Peer>)>,
+    /// Until when each place is left alone.
+    resting: BoundedMap<String, Instant>,
+}
+
+/// What a relay gave for mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Its signed receipt.
+    Receipt,
+    /// A 200 as Dendrite's relay gives it.
+    Plain,
+}
 
 impl Default for Found {
     fn default() -> Self {
-        Self(BoundedMap::new(DESTINATIONS_MAX))
+        Self { relays: BoundedMap::new(DESTINATIONS_MAX), resting: BoundedMap::new(RESTING_MAX) }
+    }
+}
+
+impl Found {
+    fn rests(&mut self, relay: &Peer, now: Instant) -> bool {
+        self.resting.get(&place(relay)).is_some_and(|until| *until > now)
+    }
+
+    fn refused(&mut self, relay: &Peer, now: Instant) {
+        self.resting.insert(place(relay), now + REFUSED_REST);
+    }
+}
+
+/// Who stands at one URL under many names is one.
+fn place(relay: &Peer) -> String {
+    match &relay.url {
+        Some(url) => url.to_string().to_ascii_lowercase(),
+        None => relay.name.as_str().to_ascii_lowercase(),
     }
 }
 
 /// The relays that `destination` itself names, those first that it wants tried first.
 pub(super) async fn relays_of(relay: &RelayState, destination: &ServerName) -> Vec<Peer> {
     let now = Instant::now();
-    if let Some((at, relays)) = relay.onward.memory().found.0.get(destination)
+    if let Some((at, relays)) = relay.onward.memory().found.relays.get(destination)
         && now.duration_since(*at) < LOOK_AGAIN_AFTER
     {
         return relays.clone();
@@ -63,7 +105,7 @@ pub(super) async fn relays_of(relay: &RelayState, destination: &ServerName) -> V
         None => record_of_site(relay, destination).await,
     };
     let relays = record.map(|record| peers(record, relay.server_name())).unwrap_or_default();
-    relay.onward.memory().found.0.insert(destination.clone(), (now, relays.clone()));
+    relay.onward.memory().found.relays.insert(destination.clone(), (now, relays.clone()));
     relays
 }
 
@@ -113,23 +155,59 @@ fn peers(record: RelayRecord, own: &ServerName) -> Vec<Peer> {
     relays.into_iter().take(RELAYS_MAX).map(peer).collect()
 }
 
-/// Leaves `deposit` with all `relays` at once, as anybody may who brings the origin's proof; whether one of them took it.
-pub(super) async fn leave(relay: &RelayState, relays: &[Peer], deposit: &Deposit) -> bool {
-    let Some(body) = body(deposit) else { return false };
+/// Leaves `deposit` with the first of `relays` that takes it, as anybody may who brings the origin's proof.
+pub(super) async fn leave(relay: &RelayState, relays: &[Peer], deposit: &Deposit) -> Option<Word> {
+    let body = body(deposit)?;
+    for other in relays {
+        if relay.onward.memory().found.rests(other, Instant::now()) {
+            continue;
+        }
+        if let Some(word) = leave_with(relay, other, deposit, body.clone()).await {
+            return Some(word);
+        }
+        relay.onward.memory().found.refused(other, Instant::now());
+    }
+    None
+}
+
+async fn leave_with(
+    relay: &RelayState,
+    other: &Peer,
+    deposit: &Deposit,
+    body: Bytes,
+) -> Option<Word> {
     let target = send_relay_target(&deposit.txn_id, &deposit.recipient);
-    let asked = relays.iter().map(async |other| {
-        let content = Some(body.clone());
-        let request = signed_request(&relay.identity, Method::PUT, &target, &other.name, content);
-        let whole = async {
-            let answer = relay.exchange.exchange(other, request, PATIENCE).await.ok()?;
-            let (head, body) = answer.into_parts();
-            collect_limited(body, ANSWER_BYTES_MAX).await.ok()?;
-            Some(head.status)
-        };
-        let status = timeout(PATIENCE.connect + PATIENCE.answer, whole).await.ok().flatten();
-        status == Some(StatusCode::OK)
-    });
-    join_all(asked).await.contains(&true)
+    let request = signed_request(&relay.identity, Method::PUT, &target, &other.name, Some(body));
+    let whole = async {
+        let answer = relay.exchange.exchange(other, request, PATIENCE).await.ok()?;
+        let (head, body) = answer.into_parts();
+        let body = collect_limited(body, ANSWER_BYTES_MAX).await.ok()?;
+        if head.status == StatusCode::OK { word(relay, other, deposit, &body).await } else { None }
+    };
+    timeout(PATIENCE.connect + PATIENCE.answer, whole).await.ok().flatten()
+}
+
+/// What the answer is worth, if it is a relay's: a receipt must be this relay's own for this mail, and without one it is JSON, as Dendrite's
+/// `null` is.
+async fn word(relay: &RelayState, other: &Peer, deposit: &Deposit, answer: &[u8]) -> Option<Word> {
+    let Some(receipt) = Receipt::in_answer(answer) else {
+        let json: Value = serde_json::from_slice(answer).ok()?;
+        return (json.is_null() || json.is_object()).then_some(Word::Plain);
+    };
+    let of = Receipted {
+        origin: &deposit.origin,
+        destination: &deposit.recipient,
+        txn_id: &deposit.txn_id,
+        content_sha256: &deposit.content_hash.0,
+    };
+    for key_id in Receipt::key_ids(&receipt, &other.name).into_iter().take(RECEIPT_KEYS_MAX) {
+        let key = relay.keys.key(&other.name, &key_id, Freshness::Believed).await;
+        let Ok(key) = key else { continue };
+        if Receipt::verify(&receipt, &other.name, &of, (&key_id, &key)).is_ok() {
+            return Some(Word::Receipt);
+        }
+    }
+    None
 }
 
 /// What the origin left, without what was for this relay alone.

@@ -2,13 +2,14 @@
 //!
 //! Pure; the caller passes the time.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use restante_federation::BoundedMap;
 use restante_federation_proto::ServerName;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 /// Events of one room a second. Synapse takes some forty.
@@ -17,34 +18,40 @@ const EVENTS_PER_SECOND: u32 = 20;
 /// Rooms that are remembered, each for some seconds after its last event.
 const ROOMS_MAX: usize = 4096;
 
+/// Stands for a room: its id may be as long as a transaction.
+type RoomHash = [u8; 32];
+
 /// When each room of each destination has dealt with what was sent.
-pub(crate) struct Pace(BoundedMap<(ServerName, String), Instant>);
+pub(crate) struct Pace(BoundedMap<(ServerName, RoomHash), Instant>);
 
 /// How many events of each room a transaction holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Events(BTreeMap<String, u32>);
+pub(crate) struct Events(BTreeMap<RoomHash, u32>);
 
 #[derive(Deserialize)]
 struct Transaction<'a> {
     #[serde(default, borrow)]
-    pdus: Option<Vec<Pdu<'a>>>,
+    pdus: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct Pdu<'a> {
     #[serde(default, borrow)]
-    room_id: Option<Cow<'a, str>>,
+    room_id: Option<&'a RawValue>,
 }
 
 impl Events {
-    /// Those of a transaction. What can't be read is no room's: its recipient refuses it.
+    /// Those of a transaction, each read by itself. What can't be read is no room's: its recipient refuses it.
     pub(crate) fn of(content: &[u8]) -> Self {
         let mut events = Self::default();
         let transaction = serde_json::from_slice::<Transaction<'_>>(content);
         let pdus = transaction.ok().and_then(|transaction| transaction.pdus);
-        // The first event of a room of the newest version names none; it is alone in its room.
-        for room in pdus.into_iter().flatten().filter_map(|pdu| pdu.room_id) {
-            *events.0.entry(room.into_owned()).or_default() += 1;
+        for pdu in pdus.into_iter().flatten() {
+            // The first event of a room of the newest version names none; it is alone in its room.
+            let room = serde_json::from_str::<Pdu<'_>>(pdu.get()).ok().and_then(|pdu| pdu.room_id);
+            let room_id = room.and_then(|room| serde_json::from_str::<String>(room.get()).ok());
+            let Some(room_id) = room_id else { continue };
+            *events.0.entry(Sha256::digest(room_id).into()).or_default() += 1;
         }
         events
     }
@@ -65,9 +72,8 @@ impl Pace {
         events: &Events,
         now: Instant,
     ) -> Result<(), Instant> {
-        let busy_until = |pace: &mut Self, room: &String| {
-            pace.0.get(&(destination.clone(), room.clone())).copied()
-        };
+        let busy_until =
+            |pace: &mut Self, room: &RoomHash| pace.0.get(&(destination.clone(), *room)).copied();
         let free = events.0.keys().filter_map(|room| busy_until(self, room)).max();
         if let Some(free) = free.filter(|free| *free > now) {
             return Err(free);
@@ -75,7 +81,7 @@ impl Pace {
         for (room, count) in &events.0 {
             let each = Duration::from_secs(1) / EVENTS_PER_SECOND;
             let until = now + each.saturating_mul(*count);
-            self.0.insert((destination.clone(), room.clone()), until);
+            self.0.insert((destination.clone(), *room), until);
         }
         Ok(())
     }
@@ -113,6 +119,19 @@ mod tests {
         for content in ["", "[]", r#"{"pdus":null}"#, r#"{"pdus":[{}]}"#, r#"{"pdus":[7]}"#] {
             assert_eq!(Events::of(content.as_bytes()), Events::default(), "{content}");
         }
+    }
+
+    #[test]
+    fn an_event_that_can_not_be_read_leaves_the_others_in_their_rooms() {
+        let odd = br#"{"pdus":[{"room_id":7},7,{"room_id":"!r"},null,{"room_id":"\u0021r"}]}"#;
+        assert_eq!(Events::of(odd), events(&["!r", "!r"]));
+    }
+
+    #[test]
+    fn a_room_takes_the_same_memory_however_long_its_id_is() {
+        let long = events(&["!r".repeat(1 << 20).as_str()]);
+        assert_eq!(long.0.len(), 1);
+        assert_eq!(std::mem::size_of_val(long.0.keys().next().unwrap()), 32);
     }
 
     proptest! {

@@ -22,6 +22,8 @@ pub(crate) struct Rests(BoundedMap<(ServerName, ServerName), Rest>);
 struct Rest {
     until: Instant,
     unverified: u32,
+    /// Transactions in a row that failed though the destination was up.
+    failures: u32,
 }
 
 /// What becomes of mail whose signature could not be checked.
@@ -54,8 +56,25 @@ impl Rests {
     /// It is to be tried again at `until`.
     pub(crate) fn rest(&mut self, destination: &ServerName, origin: &ServerName, until: Instant) {
         let key = (destination.clone(), origin.clone());
-        let unverified = self.0.get(&key).map_or(0, |rest| rest.unverified);
-        self.0.insert(key, Rest { until, unverified });
+        let before =
+            self.0.get(&key).copied().unwrap_or(Rest { until, unverified: 0, failures: 0 });
+        self.0.insert(key, Rest { until, ..before });
+    }
+
+    /// What `origin` left first failed, though the destination was up: it may be the transaction. It is to be tried again when this says.
+    pub(crate) fn failed(
+        &mut self,
+        destination: &ServerName,
+        origin: &ServerName,
+        (now, backoff, jitter): (Instant, Backoff, f64),
+    ) -> Instant {
+        let key = (destination.clone(), origin.clone());
+        let (unverified, failures) =
+            self.0.get(&key).map_or((0, 0), |rest| (rest.unverified, rest.failures));
+        let failures = failures.saturating_add(1);
+        let until = now + backoff.after(failures, jitter);
+        self.0.insert(key, Rest { until, unverified, failures });
+        until
     }
 
     /// The destination could not check the signature: a stock homeserver asks the origin for its key, which may be offline.
@@ -66,13 +85,14 @@ impl Rests {
         (now, backoff, jitter): (Instant, Backoff, f64),
     ) -> Unverified {
         let key = (destination.clone(), origin.clone());
-        let unverified = self.0.get(&key).map_or(0, |rest| rest.unverified) + 1;
+        let unverified = self.0.get(&key).map_or(0, |rest| rest.unverified).saturating_add(1);
+        let until = now + backoff.after(unverified, jitter);
+        // What is given up is not forgotten: the rest of the origin's mail would take as long again, each of it.
+        let rests_until = if unverified >= UNVERIFIED_TRIES_MAX { now } else { until };
+        self.0.insert(key, Rest { until: rests_until, unverified, failures: 0 });
         if unverified >= UNVERIFIED_TRIES_MAX {
-            self.0.remove(&key);
             return Unverified::GivenUp;
         }
-        let until = now + backoff.after(unverified, jitter);
-        self.0.insert(key, Rest { until, unverified });
         Unverified::Rests(until)
     }
 
@@ -106,6 +126,7 @@ mod tests {
         assert_eq!(tries, UNVERIFIED_TRIES_MAX);
         let days = now.duration_since(begun).as_secs() / (24 * 3600);
         assert!((3..=5).contains(&days), "{days}");
+        assert_eq!(rests.unverified(&b, &a, (now, backoff, 1.0)), Unverified::GivenUp);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,11 @@ use restante_federation::{
 use restante_federation_proto::{
     ManualClock, SignableRequest, SigningKey, SystemDice, Timestamp, mint,
 };
-use restante_mailbox::{ContentHash, Custody as _, Deposit, MailboxSummary, MemoryStore, Onward};
+use restante_mailbox::{
+    AdmittedBy, ContentHash, Custody as _, Deposit, MailboxSummary, MemoryStore, Onward, Outgoing,
+    Registration, Registry as _, Senders,
+};
+use restante_relay_api::endpoints::VERSION;
 use restante_relay_api::{Content, DepositBody, Extras, Proof, RecordedRelay, RelayRecord};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +43,8 @@ enum Reply {
     Hangs,
     /// An answer whose body never ends.
     Drips,
+    /// All is taken but a transaction whose id begins with `poison`.
+    TakesAllButPoison,
     /// Something that meets a defect here.
     Breaks,
 }
@@ -70,10 +76,16 @@ impl Exchange for Network {
         let body = collect_limited(body, 1 << 24).await.unwrap();
         let (server, target) = (peer.name.to_string(), head.uri.path().to_owned());
         let reply = self.replies.lock().unwrap().get(&server).copied();
-        self.calls.lock().unwrap().push(Call { at: Instant::now(), server, target, body });
+        let call = Call { at: Instant::now(), server, target: target.clone(), body };
+        self.calls.lock().unwrap().push(call);
         let name = peer.name.clone();
         match reply.unwrap_or(Reply::Refused) {
-            Reply::Taken => Ok(Response::new(full("{}"))),
+            Reply::TakesAllButPoison if target.contains("/poison") => {
+                let mut failed = Response::new(full("<html>"));
+                *failed.status_mut() = http::StatusCode::GATEWAY_TIMEOUT;
+                Ok(failed)
+            }
+            Reply::Taken | Reply::TakesAllButPoison => Ok(Response::new(full(r#"{"pdus":{}}"#))),
             Reply::Refused => {
                 Err(ExchangeError::Connect { server: name, source: "refused".into() })
             }
@@ -152,6 +164,16 @@ impl TestRelay {
 
     /// Mail with so many events of one room is left to be delivered.
     async fn left(&self, origin: &str, destination: &str, txn_id: &str, events: usize) {
+        let registration = Registration {
+            recipient: name(origin),
+            record: Bytes::from_static(b"{}"),
+            senders: Senders::default(),
+            time_to_live: None,
+            registered_at: NOW,
+            admitted_by: AdmittedBy::Operator,
+            outgoing: Outgoing::Yes,
+        };
+        self.store.register(registration, None, NOW).await.unwrap();
         let pdus = vec![json!({ "room_id": "!r:a.test" }); events];
         let content =
             json!({ "origin": origin, "origin_server_ts": NOW.as_millis(), "pdus": pdus });
@@ -178,6 +200,20 @@ impl TestRelay {
     fn calls(&self, server: &str) -> Vec<Call> {
         let calls = self.network.calls.lock().unwrap();
         calls.iter().filter(|call| call.server == server).cloned().collect()
+    }
+
+    /// Calls with a transaction.
+    fn sent(&self, server: &str) -> Vec<Call> {
+        self.calls(server).into_iter().filter(|call| call.target != VERSION).collect()
+    }
+
+    fn sent_to_all(&self) -> usize {
+        let calls = self.network.calls.lock().unwrap();
+        calls.iter().filter(|call| call.target != VERSION).count()
+    }
+
+    fn heard(&self, server: &str) {
+        self.state().onward.heard(&name(server), &self.state().rules().onward);
     }
 
     async fn mailbox(&self, of: &str) -> MailboxSummary {
@@ -267,6 +303,7 @@ async fn however_much_waits_for_a_dark_destination_it_is_called_some_thirty_time
     pass(24 * HOUR).await;
     let calls = relay.calls("b.test").len();
     assert!((25..=40).contains(&calls), "{calls}");
+    assert!(relay.sent("b.test").is_empty(), "nothing large goes where nobody answers");
 
     relay.answers("b.test", Reply::Taken);
     let rules = relay.state().rules();
@@ -299,7 +336,7 @@ async fn a_backlog_of_one_room_comes_at_twenty_events_a_second() {
         relay.left("a.test", "b.test", &number.to_string(), 50).await;
     }
     pass(Duration::from_secs(60)).await;
-    let calls = relay.calls("b.test");
+    let calls = relay.sent("b.test");
     assert_eq!(calls.len(), 9);
     let took = calls[8].at.duration_since(calls[0].at);
     assert!((20..22).contains(&took.as_secs()), "{took:?}");
@@ -316,10 +353,10 @@ async fn what_waited_before_a_restart_is_called_for_over_a_minute() {
     let restarted = TestRelay::on(relay.store.clone(), relay.network.clone());
     restarted.start();
     pass(Duration::from_secs(2)).await;
-    let soon = restarted.network.calls.lock().unwrap().len();
+    let soon = restarted.sent_to_all();
     assert!(soon < 40, "{soon} at once");
     pass(Duration::from_secs(70)).await;
-    assert_eq!(restarted.network.calls.lock().unwrap().len(), 200);
+    assert_eq!(restarted.sent_to_all(), 200);
 }
 
 /// The record of b.test that names `r.test`, signed by `signer`.
@@ -366,4 +403,105 @@ async fn a_relay_record_that_its_server_did_not_sign_leads_nowhere() {
     pass(HOUR).await;
     assert_eq!(relay.mailbox("b.test").await.depth.count, 1);
     assert!(relay.calls("r.test").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_calls_all_the_time_and_takes_nothing_is_sent_nothing_large() {
+    let relay = TestRelay::new();
+    relay.start();
+    relay.left("a.test", "b.test", "1", 1).await;
+    for _ in 0..1000 {
+        relay.heard("b.test");
+        pass(Duration::from_secs(5)).await;
+    }
+    assert!(relay.sent("b.test").is_empty());
+    let calls = relay.calls("b.test").len();
+    assert!((5..30).contains(&calls), "{calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_destinations_that_hang_or_drip_hold_up_nobody_for_long() {
+    let relay = TestRelay::new();
+    relay.start();
+    relay.answers("b.test", Reply::Taken);
+    for number in 0..100 {
+        let destination = format!("x{number}.test");
+        relay.answers(&destination, if number % 2 == 0 { Reply::Hangs } else { Reply::Drips });
+        relay.left("z.test", &destination, "1", 1).await;
+    }
+    pass(HOUR).await;
+    relay.left("a.test", "b.test", "1", 1).await;
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_always_fails_holds_up_its_own_origin_alone() {
+    let relay = TestRelay::new();
+    relay.start();
+    relay.answers("b.test", Reply::TakesAllButPoison);
+    relay.left("a.test", "b.test", "poison", 1).await;
+    for number in 0..100 {
+        relay.left("c.test", "b.test", &number.to_string(), 1).await;
+    }
+    pass(Duration::from_secs(120)).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 100);
+
+    pass(5 * HOUR).await;
+    relay.left("c.test", "b.test", "later", 1).await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 101);
+    let poison = relay.sent("b.test").iter().filter(|call| call.target.contains("poison")).count();
+    assert!((5..20).contains(&poison), "{poison}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_three_hundred_origins_has_its_turn() {
+    let relay = TestRelay::new();
+    relay.start();
+    for origin in 0..300 {
+        for number in 0..3 {
+            relay.left(&format!("a{origin:03}.test"), "b.test", &number.to_string(), 0).await;
+        }
+    }
+    relay.answers("b.test", Reply::Taken);
+    relay.heard("b.test");
+    // Two visits take the first of each.
+    while relay.sent("b.test").len() < 300 {
+        pass(Duration::from_millis(10)).await;
+    }
+    let first: std::collections::BTreeSet<_> =
+        relay.sent("b.test")[..300].iter().map(|call| call.body.clone()).collect();
+    assert_eq!(first.len(), 300, "nobody has a second turn before all had their first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_of_a_record_that_refuses_is_left_alone_for_ten_minutes() {
+    let relay = with_site("b.test").await;
+    relay.network.replies.lock().unwrap().remove("r.test");
+    for number in 0..50 {
+        relay.left("a.test", "b.test", &number.to_string(), 1).await;
+    }
+    pass(Duration::from_secs(590)).await;
+    assert_eq!(relay.calls("r.test").len(), 1);
+    pass(2 * HOUR).await;
+    assert!((2..5).contains(&relay.calls("r.test").len()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_served_no_more_has_nothing_delivered_and_it_goes_on_when_it_is_again() {
+    let relay = TestRelay::new();
+    relay.start();
+    relay.answers("b.test", Reply::Taken);
+    let mut off = RelayConfig::default();
+    off.onward.enabled = false;
+    relay.state().take_up(&off);
+    relay.left("a.test", "b.test", "1", 1).await;
+    relay.heard("b.test");
+    pass(2 * HOUR).await;
+    assert!(relay.calls("b.test").is_empty());
+
+    relay.state().take_up(&RelayConfig::default());
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 1);
 }

@@ -2,32 +2,31 @@
 
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
-use http::{Request, StatusCode};
-use restante_federation::{Body, MatrixRefusal, Outcome, Patience, Peer, collect_limited, outcome};
+use restante_federation::Peer;
 use restante_federation_proto::ServerName;
 use restante_mailbox::{HandedOn, StoreError, StoredEnvelope};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::call::{self, Answer, Means};
 use super::others;
 use super::pace::Events;
 use super::request::request;
 use super::rests::Unverified;
-use super::schedule::{Call, Ended};
+use super::schedule::{Admitted, Call, Ended};
 use crate::state::RelayState;
 
-/// Transactions of one visit; then other destinations have their turn.
+/// Transactions of one visit, and the time after which none is begun; then other destinations have their turn.
 const TRANSACTIONS_MAX: usize = 200;
+const VISIT_MAX: Duration = Duration::from_secs(30);
+
+/// Transactions of a visit that fail, and none does not, at a destination that is up: then it is left alone for a while.
+const FAILED_MAX: usize = 2;
+
+/// How long the mail of an origin waits for which the relay does not deliver any more. It may register again.
+const NOT_SERVED_REST: Duration = Duration::from_secs(3600);
 
 /// Origins that one look finds.
 const ORIGINS_PAGE: usize = 100;
-
-/// How long a destination may take: a stock homeserver works on what it takes before it answers.
-const PATIENCE: Patience =
-    Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(60) };
-
-/// Bytes of an answer: an entry for each of 50 PDUs, with an error text.
-const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// A busy destination is left alone for at least this, and at most that.
 const BUSY_MIN: Duration = Duration::from_secs(1);
@@ -38,9 +37,6 @@ const STORE_RETRY: Duration = Duration::from_secs(10);
 
 /// How long a destination waits whose mail met a defect.
 const DEFECT_RETRY: Duration = Duration::from_secs(600);
-
-/// Characters of a destination's text that are logged.
-const TEXT_CHARS_MAX: usize = 200;
 
 /// What becomes of attempts, in metrics.
 pub(crate) const OUTCOMES: [&str; 6] =
@@ -55,7 +51,7 @@ pub(crate) async fn visit(relay: RelayState, call: Call) {
         Err(error) => {
             let (destination, error) = (&under_way.destination, &error as &dyn std::error::Error);
             tracing::warn!(%destination, error, "onward delivery stopped; it goes on later");
-            Ended::Later(Instant::now() + STORE_RETRY)
+            Ended::Later(Instant::now() + STORE_RETRY, None)
         }
     };
     under_way.ended = Some(ended);
@@ -75,7 +71,7 @@ impl Drop for UnderWay<'_> {
             if !relay.shutdown.is_cancelled() {
                 tracing::error!(destination = %self.destination, "onward delivery broke off; it begins anew later");
             }
-            Ended::Later(now + DEFECT_RETRY)
+            Ended::Later(now + DEFECT_RETRY, None)
         });
         let (backoff, jitter) = (relay.rules().onward.backoff, relay.dice.fraction());
         relay.onward.memory().schedule.ended(&self.destination, ended, (now, backoff, jitter));
@@ -86,14 +82,20 @@ impl Drop for UnderWay<'_> {
 struct Visit<'a> {
     relay: &'a RelayState,
     destination: ServerName,
+    begun: Instant,
     /// Behind whom the next origin's turn is.
     after: Option<ServerName>,
+    /// Whose turn was last.
+    served: Option<ServerName>,
     /// When something that rests may go on.
     later: Option<Instant>,
     tried: usize,
+    /// Transactions to which it had a Matrix server's answer.
+    answered: usize,
+    failed: usize,
     way: Way,
-    /// Whose mail met nobody.
-    failed: Option<ServerName>,
+    up: Up,
+    admitted: Admitted,
 }
 
 /// How mail goes.
@@ -102,6 +104,17 @@ enum Way {
     Directly,
     /// The destination can't be reached: to relays of its own.
     ByRelays(Vec<Peer>),
+}
+
+/// Whether the destination is known to be there: nothing large is sent to whoever does not answer something small.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Up {
+    /// It was asked, or took something, in this visit.
+    Yes,
+    /// It answered lately.
+    Lately,
+    /// Nothing is known.
+    Unknown,
 }
 
 /// What became of one origin's turn.
@@ -114,19 +127,28 @@ enum Turn {
     Nothing,
     /// Nobody answered who could take it.
     Unreachable,
+    /// The visit ends so.
+    Ends(Ended),
 }
 
 impl<'a> Visit<'a> {
     fn of(relay: &'a RelayState, call: Call) -> Self {
-        let Call { destination, begin_after } = call;
+        let Call { destination, begin_after, admitted } = call;
+        let begun = Instant::now();
+        let is_up = relay.onward.memory().up.answered_lately(&destination, begun);
         Self {
             relay,
             destination,
-            after: begin_after,
+            begun,
+            after: begin_after.clone(),
+            served: begin_after,
             later: None,
             tried: 0,
+            answered: 0,
+            failed: 0,
             way: Way::Directly,
-            failed: None,
+            up: if is_up { Up::Lately } else { Up::Unknown },
+            admitted,
         }
     }
 
@@ -141,8 +163,8 @@ impl<'a> Visit<'a> {
                 let origins =
                     store.awaiting(&self.destination, after.as_ref(), ORIGINS_PAGE).await?;
                 for origin in &origins {
-                    if self.tried >= TRANSACTIONS_MAX {
-                        return Ok(Ended::Later(Instant::now()));
+                    if self.tried >= TRANSACTIONS_MAX || self.begun.elapsed() >= VISIT_MAX {
+                        return Ok(self.ended(Some(Instant::now())));
                     }
                     match self.turn_of(origin).await? {
                         Turn::Done => is_anything_done = true,
@@ -151,11 +173,13 @@ impl<'a> Visit<'a> {
                         }
                         Turn::Nothing => {}
                         Turn::Unreachable => {
-                            if !self.turn_to_relays(origin).await {
-                                return Ok(Ended::Unreachable(origin.clone()));
+                            if !self.turn_to_relays().await {
+                                self.served = Some(origin.clone());
+                                return Ok(Ended::Unreachable(self.served));
                             }
                             is_anything_done = true;
                         }
+                        Turn::Ends(ended) => return Ok(ended),
                     }
                 }
                 if origins.len() < ORIGINS_PAGE {
@@ -164,26 +188,27 @@ impl<'a> Visit<'a> {
                 self.after = origins.last().cloned();
             }
             if is_whole_round && !is_anything_done {
-                return Ok(self.ended());
+                let later = self.later;
+                return Ok(self.ended(later));
             }
         }
     }
 
-    /// Nothing is to be done at present. A destination that could not be reached is called again as any such, though its relays took
-    /// all: what comes next waits until then.
-    fn ended(self) -> Ended {
-        match (self.way, self.failed) {
-            (Way::ByRelays(_), Some(origin)) => Ended::Unreachable(origin),
-            _ => self.later.map_or(Ended::Drained, Ended::Later),
+    /// Nothing is to be done at present, or it goes on `later`. A destination that could not be reached is called again as any such, though
+    /// its relays took all: what comes next waits until then.
+    fn ended(self, later: Option<Instant>) -> Ended {
+        match (self.way, later) {
+            (Way::ByRelays(_), _) => Ended::Unreachable(self.served),
+            (Way::Directly, Some(later)) => Ended::Later(later, self.served),
+            (Way::Directly, None) => Ended::Drained,
         }
     }
 
     /// From here on mail goes to the destination's relays, if it has any that were not tried.
-    async fn turn_to_relays(&mut self, failed: &ServerName) -> bool {
+    async fn turn_to_relays(&mut self) -> bool {
         if matches!(self.way, Way::ByRelays(_)) {
             return false;
         }
-        self.failed = Some(failed.clone());
         let relays = others::relays_of(self.relay, &self.destination).await;
         let are_any = !relays.is_empty();
         self.way = Way::ByRelays(relays);
@@ -197,15 +222,15 @@ impl<'a> Visit<'a> {
         origin: &ServerName,
         envelope: &StoredEnvelope,
     ) -> Result<Turn, StoreError> {
-        if !others::leave(self.relay, relays, &envelope.deposit).await {
+        let Some(word) = others::leave(self.relay, relays, &envelope.deposit).await else {
             return Ok(Turn::Unreachable);
-        }
+        };
         let store = &self.relay.stores.onward;
         if store.hand_on(&self.destination, envelope.id, HandedOn::PassedOn).await? {
             self.relay.counted.onward("passed_on");
         }
         let (destination, id) = (&self.destination, envelope.id.get());
-        tracing::info!(mailbox = %destination, %origin, envelope.id = id, "left with a relay of its recipient's own");
+        tracing::info!(mailbox = %destination, %origin, envelope.id = id, ?word, "left with a relay of its recipient's own");
         Ok(Turn::Done)
     }
 
@@ -214,26 +239,98 @@ impl<'a> Visit<'a> {
         if let Some(until) = self.rests_until(origin) {
             return Ok(Turn::Rests(until));
         }
+        if !self.is_served(origin).await? {
+            return Ok(Turn::Rests(Instant::now() + NOT_SERVED_REST));
+        }
         let first = self.relay.stores.onward.first_onward(&self.destination, origin).await?;
         let Some(envelope) = first else { return Ok(Turn::Nothing) };
-        self.tried += 1;
+        // What it is sent in is made beside it.
+        let mut share = self.relay.request_memory.share();
+        if share.grow(2 * envelope.deposit.bytes() as usize).is_err() {
+            return Ok(Turn::Rests(Instant::now() + STORE_RETRY));
+        }
         if let Way::ByRelays(relays) = &self.way {
+            self.tried += 1;
+            self.served = Some(origin.clone());
             return self.pass_on(relays, origin, &envelope).await;
         }
         let Ok(request) = request(&envelope.deposit) else {
             self.refused(&envelope, "it has no proof that could be sent").await?;
             return Ok(Turn::Done);
         };
+        if self.up == Up::Unknown
+            && let Some(turn) = self.look(&envelope).await
+        {
+            return Ok(turn);
+        }
         let events = Events::of(&envelope.deposit.content);
         let paced =
             self.relay.onward.memory().pace.admit(&self.destination, &events, Instant::now());
         if let Err(until) = paced {
             return Ok(Turn::Rests(until));
         }
-        match self.ask(request).await {
+        self.tried += 1;
+        self.served = Some(origin.clone());
+        match call::send(self.relay, &self.destination, request).await {
             Ok(answer) => self.judge(origin, &envelope, &answer).await,
-            Err(reason) => Ok(self.unreachable(&envelope, &reason)),
+            Err(reason) => Ok(self.in_vain(origin, &envelope, &reason).await),
         }
+    }
+
+    /// Whether the relay delivers for `origin`, which may have left, lapsed, or be served no more.
+    async fn is_served(&self, origin: &ServerName) -> Result<bool, StoreError> {
+        let terms = self.relay.admission.registrations.terms(origin).await?;
+        Ok(self.relay.rules().onward.served.serves(origin, terms.as_deref()))
+    }
+
+    /// Asks the destination something small, and says how the turn ends if it does not answer. Others may lead to the same place, and then
+    /// each has its turn there.
+    async fn look(&mut self, envelope: &StoredEnvelope) -> Option<Turn> {
+        let target = self.relay.exchange.leads_to(&self.destination, call::CONNECT_WAIT).await;
+        let target = target.unwrap_or_else(|| self.destination.host().to_ascii_lowercase());
+        if self.admitted == Admitted::No {
+            let admitted = self.relay.onward.memory().targets.admit(&target, Instant::now());
+            if let Err((until, admitted)) = admitted {
+                return Some(Turn::Ends(Ended::Postponed(until, admitted)));
+            }
+            self.admitted = Admitted::Yes;
+        }
+        if let Err(reason) = call::probe(self.relay, &self.destination).await {
+            return Some(self.unreachable(envelope, &reason));
+        }
+        self.up = Up::Yes;
+        let mut memory = self.relay.onward.memory();
+        memory.targets.answered(&target);
+        memory.up.answered(&self.destination, Instant::now());
+        None
+    }
+
+    /// A transaction failed. If the destination is up all the same, it may be the transaction: then its origin's mail rests, and that of others
+    /// goes on.
+    async fn in_vain(
+        &mut self,
+        origin: &ServerName,
+        envelope: &StoredEnvelope,
+        reason: &str,
+    ) -> Turn {
+        if self.up == Up::Lately {
+            self.relay.onward.memory().up.failed(&self.destination);
+            self.up = Up::Unknown;
+            if let Some(turn) = self.look(envelope).await {
+                return turn;
+            }
+        }
+        drop(self.unreachable(envelope, reason));
+        self.failed += 1;
+        let (backoff, jitter) = (self.relay.rules().onward.backoff, self.relay.dice.fraction());
+        let mut memory = self.relay.onward.memory();
+        let now = Instant::now();
+        let until = memory.rests.failed(&self.destination, origin, (now, backoff, jitter));
+        if self.answered == 0 && self.failed >= FAILED_MAX {
+            memory.up.failed(&self.destination);
+            return Turn::Ends(Ended::Unreachable(self.served.clone()));
+        }
+        Turn::Rests(until)
     }
 
     fn rests_until(&self, origin: &ServerName) -> Option<Instant> {
@@ -244,28 +341,32 @@ impl<'a> Visit<'a> {
     }
 
     async fn judge(
-        &self,
+        &mut self,
         origin: &ServerName,
         envelope: &StoredEnvelope,
         answer: &Answer,
     ) -> Result<Turn, StoreError> {
         let now = Instant::now();
-        match outcome(answer.status, &answer.refusal, answer.retry_after) {
-            Outcome::Delivered => {
+        let means = answer.means();
+        if means == Means::Nothing {
+            return Ok(self.in_vain(origin, envelope, &answer.summary()).await);
+        }
+        self.answered += 1;
+        self.up = Up::Yes;
+        self.relay.onward.memory().up.answered(&self.destination, now);
+        match means {
+            Means::Taken => {
                 self.delivered(origin, envelope).await?;
                 Ok(Turn::Done)
             }
-            Outcome::Busy { retry_after } => {
+            Means::Busy { retry_after } => {
                 self.relay.counted.onward("busy");
                 let until = now + retry_after.clamp(BUSY_MIN, BUSY_MAX);
                 self.relay.onward.memory().rests.rest(&self.destination, origin, until);
                 Ok(Turn::Rests(until))
             }
-            Outcome::Temporary => Ok(self.unreachable(envelope, &answer.summary())),
-            Outcome::Permanent if answer.status == StatusCode::UNAUTHORIZED => {
-                self.unverified(origin, envelope, answer).await
-            }
-            Outcome::Permanent => {
+            Means::Unverified => self.unverified(origin, envelope, answer).await,
+            Means::Refused | Means::Nothing => {
                 self.refused(envelope, &answer.summary()).await?;
                 Ok(Turn::Done)
             }
@@ -303,6 +404,12 @@ impl<'a> Visit<'a> {
         );
         match rests {
             Unverified::Rests(until) => Ok(Turn::Rests(until)),
+            // What stands before a homeserver has no last word.
+            Unverified::GivenUp if !answer.is_of_matrix() => {
+                let until = Instant::now() + backoff.max;
+                self.relay.onward.memory().rests.rest(&self.destination, origin, until);
+                Ok(Turn::Rests(until))
+            }
             Unverified::GivenUp => {
                 self.refused(envelope, &answer.summary()).await?;
                 Ok(Turn::Done)
@@ -324,44 +431,5 @@ impl<'a> Visit<'a> {
         let (origin, id) = (&envelope.deposit.origin, envelope.id.get());
         tracing::debug!(mailbox = %self.destination, %origin, envelope.id = id, reason, "not delivered onward yet");
         Turn::Unreachable
-    }
-
-    /// Calls the destination by the name that its origin gave it, which is a stranger's word.
-    async fn ask(&self, request: Request<Body>) -> Result<Answer, String> {
-        let peer = Peer::of_stranger(self.destination.clone(), None);
-        let whole = async {
-            let answered = self.relay.exchange.exchange(&peer, request, PATIENCE).await;
-            let (head, body) = answered.map_err(|error| error.to_string())?.into_parts();
-            let body = collect_limited(body, ANSWER_BYTES_MAX).await;
-            let body = body.map_err(|error| error.to_string())?;
-            let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| {
-                value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-            });
-            let refusal = match head.status.is_success() {
-                true => MatrixRefusal::default(),
-                false => MatrixRefusal::parse(&body),
-            };
-            Ok(Answer { status: head.status, refusal, retry_after })
-        };
-        let deadline = PATIENCE.connect + PATIENCE.answer;
-        timeout(deadline, whole).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
-    }
-}
-
-/// What the destination said.
-struct Answer {
-    status: StatusCode,
-    refusal: MatrixRefusal,
-    retry_after: Option<Duration>,
-}
-
-impl Answer {
-    fn summary(&self) -> String {
-        let code = self.refusal.errcode.as_deref().unwrap_or("no Matrix error");
-        let text = self.refusal.error.as_deref().unwrap_or_default();
-        let printable = format!("{code} {text}");
-        let printable = printable.chars().filter(|character| !character.is_control());
-        let text: String = printable.take(TEXT_CHARS_MAX).collect();
-        format!("{} {text}", self.status.as_u16())
     }
 }

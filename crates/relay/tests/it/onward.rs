@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::AUTHORIZATION;
-use restante_relay_api::endpoints::{WAYBILL_HEADER, send_relay_target};
-use restante_relay_api::{Content, DepositBody, Extras, RegistrationRequest, Waybill};
+use restante_federation_proto::Clock as _;
+use restante_relay_api::endpoints::{LEFT, WAYBILL_HEADER, send_relay_target};
+use restante_relay_api::{
+    Content, DepositBody, Extras, LeftRequest, LeftTransaction, RegistrationRequest, Waybill, hex,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, TestRelay, TestServer, acknowledge_all, collect_all, texts};
@@ -17,7 +20,7 @@ use destination::{Destination, Say};
 /// A relay that calls the destination by the operator's route, with waits that suit a test.
 fn config(destination: &Destination, more: &str) -> String {
     format!(
-        "{more}\n[federation.routes]\n\"{}\" = \"{}\"\n[onward]\nretry_after_first = \"100ms\"\npause_after_return = \"0s\"\n",
+        "{more}\n[federation.routes]\n\"{}\" = \"{}\"\n[onward]\norigins = [\"*\"]\nretry_after_first = \"100ms\"\npause_after_return = \"0s\"\n",
         destination.server.name(),
         destination.url()
     )
@@ -136,13 +139,12 @@ async fn mail_for_a_dark_homeserver_comes_when_it_shows_life_also_after_a_restar
     for (txn, text) in [("t1", "one"), ("t2", "two"), ("t3", "three")] {
         leave(&relay, &a, &b.server, txn, text).await.assert_ok();
     }
-    b.next_call().await;
+    b.next_attempt().await;
     let relay = relay.restart_with(&slow).await;
     b.forget_calls();
     b.say(Say::Taken);
 
-    // Any signed request is a sign of life.
-    b.server.call(&relay, Method::GET, "/_matrix/federation/v1/version", "").await;
+    // A request that is authenticated is a sign of life.
     b.server.relay_txn(&relay, 0).await;
 
     until(&relay, &b.server, "delivered_total", 3).await;
@@ -156,7 +158,7 @@ async fn mail_is_tried_again_until_the_homeserver_is_there() {
     let relay = relay_for(&b).await;
     let a = outgoing(&relay, 1).await;
     leave(&relay, &a, &b.server, "t1", "one").await.assert_ok();
-    b.next_call().await;
+    b.next_attempt().await;
     b.say(Say::Taken);
 
     b.server.relay_txn(&relay, 0).await;
@@ -209,7 +211,7 @@ async fn a_homeserver_gets_one_transaction_at_a_time_in_the_order_of_each_origin
         let text = format!("c{number}");
         leave(&relay, &c, &b.server, &txn, &text).await.assert_ok();
     }
-    b.next_call().await;
+    b.next_attempt().await;
     b.forget_calls();
     b.say(Say::Taken);
 
@@ -270,4 +272,36 @@ async fn the_operator_sees_moves_and_holds_what_is_to_be_delivered() {
 
     until(&relay, &b.server, "delivered_total", 1).await;
     assert_eq!(b.texts(), ["one"]);
+}
+
+#[tokio::test]
+async fn what_its_origin_takes_back_is_not_delivered() {
+    let b = Destination::start(2).await;
+    b.say(Say::Away);
+    let relay = relay_for(&b).await;
+    let (a, c) = (outgoing(&relay, 1).await, outgoing(&relay, 3).await);
+    let letter = letter(&a, &relay, &b.server, "t1", "one");
+    let target = send_relay_target("t1", b.server.name());
+    a.call(&relay, Method::PUT, target.as_str(), &letter).await.assert_ok();
+    let left = DepositBody::parse(letter.into()).unwrap();
+    let withdrawn = LeftTransaction {
+        destination: b.server.name().clone(),
+        txn_id: "t1".to_owned(),
+        content_sha256: hex(left.content.sha256()),
+    };
+    let request = LeftRequest {
+        ask: vec![withdrawn.clone()],
+        withdraw: vec![withdrawn],
+        signed_at: relay.clock.now(),
+    };
+    let body = String::from_utf8(request.to_canonical_json()).unwrap();
+    // Nobody takes back another's.
+    let answer = c.call(&relay, Method::POST, LEFT, &body).await.assert_ok();
+    assert_eq!(answer["states"], json!(["unknown"]));
+    assert_eq!(mailbox(&relay, &b.server).await["envelopes"], 1);
+
+    let answer = a.call(&relay, Method::POST, LEFT, &body).await.assert_ok();
+    assert_eq!(answer["states"], json!(["unknown"]));
+    let mail = mailbox(&relay, &b.server).await;
+    assert_eq!((&mail["envelopes"], &mail["withdrawn_total"]), (&json!(0), &json!(1)));
 }

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
+use restante_relay_api::endpoints::VERSION;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -56,6 +57,8 @@ struct Script {
     say: Say,
     say_to: BTreeMap<String, Say>,
     calls: Vec<Call>,
+    /// Questions whether it is there.
+    probes: usize,
     under_way: usize,
     at_once_max: usize,
 }
@@ -66,6 +69,7 @@ impl Destination {
             say: Say::Taken,
             say_to: BTreeMap::new(),
             calls: Vec::new(),
+            probes: 0,
             under_way: 0,
             at_once_max: 0,
         };
@@ -109,12 +113,29 @@ impl Destination {
         tokio::time::timeout(Duration::from_secs(60), came).await.expect("nobody calls")
     }
 
+    /// Waits until it was called, be it to find out whether it is there.
+    pub(super) async fn next_attempt(&self) {
+        let came = async {
+            loop {
+                let came = self.shared.came.notified();
+                let probes = self.shared.script.lock().unwrap().probes;
+                if probes > 0 || !self.calls().is_empty() {
+                    return;
+                }
+                came.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), came).await.expect("nobody calls");
+    }
+
     pub(super) fn calls(&self) -> Vec<Call> {
         self.shared.script.lock().unwrap().calls.clone()
     }
 
     pub(super) fn forget_calls(&self) {
-        self.shared.script.lock().unwrap().calls.clear();
+        let mut script = self.shared.script.lock().unwrap();
+        script.calls.clear();
+        script.probes = 0;
     }
 
     /// The texts of the transactions that came.
@@ -141,6 +162,15 @@ fn text(body: &[u8]) -> String {
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
+    if head.uri.path() == VERSION {
+        let mut script = shared.script.lock().unwrap();
+        script.probes += 1;
+        shared.came.notify_one();
+        return respond(match &script.say {
+            say @ (Say::Away | Say::Status(500.., _)) => say.clone(),
+            _ => Say::Status(200, r#"{"server":{"name":"test"}}"#),
+        });
+    }
     let say = {
         let mut script = shared.script.lock().unwrap();
         let say = script.say_to.get(&text(&body)).unwrap_or(&script.say).clone();

@@ -59,8 +59,9 @@ async fn mail_without_its_origins_proof_is_not_delivered() {
 #[tokio::test]
 async fn an_operator_switches_it_off_or_names_whose_mail_is_delivered() {
     let b = Destination::start(2).await;
-    for more in ["enabled = false", "origins = [\"friends.example\"]"] {
-        let relay = TestRelay::start_with(&format!("{}{more}", config(&b, ""))).await;
+    let all = "origins = [\"*\"]";
+    for instead in [&format!("{all}\nenabled = false"), "origins = [\"friends.example\"]", ""] {
+        let relay = TestRelay::start_with(&config(&b, "").replace(all, instead)).await;
         let a = TestServer::new(1);
         let mut registration = a.registration(&relay);
         registration.outgoing = true;
@@ -75,7 +76,7 @@ async fn an_operator_switches_it_off_or_names_whose_mail_is_delivered() {
 async fn a_private_address_is_not_called_by_a_strangers_word() {
     let b = Destination::start(2).await;
     let relay = TestRelay::start_with(
-        "[onward]\nretry_after_first = \"50ms\"\npause_after_return = \"0s\"",
+        "[onward]\norigins = [\"*\"]\nretry_after_first = \"50ms\"\npause_after_return = \"0s\"",
     )
     .await;
     let a = outgoing(&relay, 1).await;
@@ -147,6 +148,24 @@ async fn a_destination_that_redirects_or_floods_is_not_followed_or_read() {
 }
 
 #[tokio::test]
+async fn what_stands_before_a_homeserver_neither_takes_mail_nor_refuses_it_for_good() {
+    let b = Destination::start(2).await;
+    let relay = relay_for(&b).await;
+    let a = outgoing(&relay, 1).await;
+    b.say(Say::Status(200, "<html>This domain is for sale"));
+    leave(&relay, &a, &b.server, "t1", "one").await.assert_ok();
+    b.next_call().await;
+    attempts(&relay, "unreachable").await;
+    b.say(Say::Status(403, "<html>"));
+    b.forget_calls();
+    b.next_call().await;
+    let mail = mailbox(&relay, &b.server).await;
+    assert_eq!((&mail["envelopes"], &mail["delivered_total"]), (&json!(1), &json!(0)));
+    b.say(Say::Taken);
+    until(&relay, &b.server, "delivered_total", 1).await;
+}
+
+#[tokio::test]
 async fn a_relay_delivers_nothing_to_itself() {
     let b = Destination::start(2).await;
     let relay = relay_for(&b).await;
@@ -162,7 +181,7 @@ async fn mail_that_nobody_ever_takes_expires_and_is_counted() {
     let relay = relay_for(&b).await;
     let a = outgoing(&relay, 1).await;
     leave(&relay, &a, &b.server, "t1", "one").await.assert_ok();
-    b.next_call().await;
+    b.next_attempt().await;
     relay.clock.advance(Duration::from_secs(31 * 24 * 3600));
     until(&relay, &b.server, "expired_total", 1).await;
     assert_eq!(mailbox(&relay, &b.server).await["envelopes"], 0);
