@@ -485,7 +485,8 @@ async fn a_relay_of_a_record_that_refuses_is_left_alone_for_ten_minutes() {
     pass(Duration::from_secs(590)).await;
     assert_eq!(relay.calls("r.test").len(), 1);
     pass(2 * HOUR).await;
-    assert!((2..5).contains(&relay.calls("r.test").len()));
+    let calls = relay.calls("r.test").len();
+    assert!((2..=6).contains(&calls), "{calls}");
 }
 
 #[tokio::test(start_paused = true)]
