@@ -80,8 +80,14 @@ fn joined(relay: &ServerName, answer: &Value) -> String {
         [] => String::new(),
         [kept, bounds @ ..] => format!(" for {kept}, {}", bounds.join(" and ")),
     };
+    let onward = match answer["outgoing"].is_object() {
+        true => {
+            "it delivers this server's own mail onward as well, to homeservers without a relay\n"
+        }
+        false => "",
+    };
     format!(
-        "{relay} holds this server's mail from now on{granted}; the node collects it there\n\
+        "{relay} holds this server's mail from now on{granted}; the node collects it there\n{onward}\
          others leave mail there as soon as their node knows of it: restante relays add SERVER {relay} on their side\n\
          to see that mail comes through: restante doctor node"
     )

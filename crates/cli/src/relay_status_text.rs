@@ -19,6 +19,8 @@ pub(crate) struct RelayStatus {
     totals: Totals,
     disk: Disk,
     waiting_collects: u64,
+    #[serde(default)]
+    onward_destinations: u64,
     connections: u64,
     #[serde(default)]
     at_rest: AtRest,
@@ -79,6 +81,9 @@ pub(crate) fn render(status: &Value) -> anyhow::Result<String> {
     if quarantined > 0 {
         writeln!(text, "damaged     {}, set aside; see each mailbox", envelopes(quarantined))?;
     }
+    if status.onward_destinations > 0 {
+        writeln!(text, "onward      to {}", servers(status.onward_destinations))?;
+    }
     let free = status.disk.free_bytes.map_or_else(|| "unknown".to_owned(), bytes);
     let low =
         if status.disk.low { "; too low: no new mail is taken until there is more" } else { "" };
@@ -106,6 +111,10 @@ fn ready(text: &mut String, ready: &Ready) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn servers(count: u64) -> String {
+    if count == 1 { "1 server".to_owned() } else { format!("{count} servers") }
 }
 
 fn served(serve: &str) -> String {

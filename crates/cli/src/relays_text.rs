@@ -14,6 +14,8 @@ pub(crate) struct RelayLine {
     source: String,
     #[serde(default = "yes")]
     in_force: bool,
+    #[serde(default)]
+    outgoing: bool,
     distrusted_since: Option<i64>,
     priority: Option<u32>,
     learned_from: Option<String>,
@@ -64,6 +66,7 @@ fn source(relay: &RelayLine) -> String {
         Some("mail") => "its record, from its mail".to_owned(),
         Some(relay) => format!("its record, from {relay}"),
     };
+    let source = if relay.outgoing { format!("{source}, outgoing") } else { source };
     match (relay.in_force, relay.distrusted_since) {
         (true, None) => source,
         (true, Some(since)) => {
@@ -80,7 +83,7 @@ mod tests {
     #[test]
     fn each_relay_is_shown_with_where_the_knowledge_came_from() {
         let relays = serde_json::json!([
-            { "server": "a.test", "server_name": "r.test", "url": "http://127.0.0.1:1", "source": "operator", "in_force": true },
+            { "server": "a.test", "server_name": "r.test", "url": "http://127.0.0.1:1", "source": "operator", "in_force": true, "outgoing": true },
             { "server": "b.test", "server_name": "s.test", "url": null, "source": "record", "in_force": true,
               "priority": 1, "learned_from": "relay r.test", "learned_at": 1_700_000_000_000_u64, "version": 1_600_000_000_000_u64 },
             { "server": "c.test", "server_name": "t.test", "url": "x\u{1b}[2J", "source": "record", "in_force": false,
@@ -93,7 +96,10 @@ mod tests {
                 line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
             })
             .collect();
-        assert_eq!(lines[1], ["a.test", "r.test", "http://127.0.0.1:1", "-", "operator", "-", "-"]);
+        assert_eq!(
+            lines[1],
+            ["a.test", "r.test", "http://127.0.0.1:1", "-", "operator, outgoing", "-", "-"]
+        );
         assert_eq!(lines[2][..5], ["b.test", "s.test", "-", "1", "its record, from relay r.test"]);
         assert!(lines[2][5].starts_with("2023-11-14") && lines[2][6].starts_with("2020-09-13"));
         assert!(text.contains("from its web site (not used"), "{text}");

@@ -222,6 +222,15 @@ impl Exchange for FederationClient {
         }
     }
 
+    async fn leads_to(&self, server: &ServerName, patience: Duration) -> Option<String> {
+        if let Some(url) = self.routes.get(server) {
+            return Some(url.host.to_ascii_lowercase());
+        }
+        let way = timeout(patience, self.way(server, patience)).await.ok()?.ok()?;
+        let (host, _) = way.destinations.into_iter().next()?;
+        Some(host.to_ascii_lowercase())
+    }
+
     async fn web_file(
         &self,
         server: &ServerName,

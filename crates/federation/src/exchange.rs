@@ -211,6 +211,12 @@ pub trait Exchange: Send + Sync + 'static {
         patience: Patience,
     ) -> Result<Response<Body>, ExchangeError>;
 
+    /// The host to which `server`'s name leads, in lower case; `None` where this transport has no way of its own to it, or finds none.
+    async fn leads_to(&self, server: &ServerName, patience: Duration) -> Option<String> {
+        let _ = (server, patience);
+        None
+    }
+
     /// The file at `path` of the web site that `server`'s name is, which is often up when the server itself is not.
     /// Answers other than 200 are errors that say so; so is that this transport knows no web sites.
     async fn web_file(

@@ -11,6 +11,7 @@ mod exchange;
 mod executor;
 mod key_ring;
 mod key_store;
+mod outcome;
 mod private_file;
 mod serve;
 mod sign;
@@ -31,6 +32,7 @@ pub use key_ring::{
     Freshness, KeyLookupError, KeyRing, KeyRingParts, NOTARY_SERVERS_MAX, Notary, Voucher,
 };
 pub use key_store::{KeyStore, KeyStoreError, MemoryKeyStore, SqliteKeyStore};
+pub use outcome::{MatrixRefusal, Outcome, is_about_content, is_sign_of_life, outcome};
 pub use private_file::{create_private_file, create_private_folder};
 pub use serve::{
     Caller, Certificate, Connection, ConnectionsPerAddress, InheritedSockets, Listener,

@@ -10,7 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use restante_federation_proto::Timestamp;
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, MailboxLimits, MailboxStore, MemoryStore, Quotas, SqliteStore,
+    ContentHash, Deposit, Deposited, MailboxLimits, MailboxStore, MemoryStore, Onward, Quotas,
+    SqliteStore,
 };
 use tokio::task::JoinSet;
 
@@ -22,6 +23,7 @@ const QUOTAS: Quotas = Quotas {
     mailbox: MailboxLimits::UNBOUNDED,
     origin: MailboxLimits::UNBOUNDED,
     relay: MailboxLimits::UNBOUNDED,
+    onward: MailboxLimits::UNBOUNDED,
 };
 
 #[tokio::main]
@@ -71,5 +73,6 @@ fn mail(caller: usize, number: usize) -> Deposit {
         members: bytes::Bytes::new(),
         deposited_at: Timestamp::from_millis(1_700_000_000_000 + number as u64),
         expires_at: Timestamp::from_millis(1_702_592_000_000 + number as u64),
+        onward: Onward::No,
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_mailbox::{
     Acknowledgement, ContentHash, Custody as _, Deposit, Deposited, Due, EntryId, MailboxLimits,
-    MailboxStore as _, Page, Quotas, Selection, SqliteStore, Upkeep as _,
+    MailboxStore as _, Onward, Page, Quotas, Selection, SqliteStore, Upkeep as _,
 };
 use tokio::task::JoinSet;
 
@@ -35,6 +35,7 @@ const QUOTAS: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 },
     origin: MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 },
     relay: MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 },
+    onward: MailboxLimits::UNBOUNDED,
 };
 
 #[tokio::main]
@@ -210,5 +211,6 @@ fn mail(number: usize) -> Deposit {
         members: Bytes::new(),
         deposited_at,
         expires_at: deposited_at.after(Duration::from_secs(30 * 24 * 60 * 60)),
+        onward: Onward::No,
     }
 }

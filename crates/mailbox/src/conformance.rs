@@ -16,6 +16,7 @@ pub mod histories;
 mod lapse;
 mod losses;
 pub(crate) mod model;
+mod onward;
 mod quotas;
 mod registry;
 mod summary;
@@ -24,12 +25,12 @@ mod together;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::{Accounts, Custody, MailboxStore, Registry, Upkeep};
+use crate::{Accounts, Custody, MailboxStore, OnwardMail, Registry, Upkeep};
 
 /// All that a backend can do.
-pub trait Backend: MailboxStore + Accounts + Registry + Custody + Upkeep {}
+pub trait Backend: MailboxStore + Accounts + Registry + Custody + Upkeep + OnwardMail {}
 
-impl<T: MailboxStore + Accounts + Registry + Custody + Upkeep> Backend for T {}
+impl<T: MailboxStore + Accounts + Registry + Custody + Upkeep + OnwardMail> Backend for T {}
 
 /// The store under test; checks share it among tasks.
 pub type Store = Arc<dyn Backend>;
@@ -221,6 +222,23 @@ pub const CHECKS: &[Check] = &[
         Box::pin(lapse::left(s))
     }),
     check("lapsing goes in steps, in the order of names", |s| Box::pin(lapse::in_steps(s))),
+    check("mail to be delivered onward is found by recipient and origin, in its order", |s| {
+        Box::pin(onward::found(s))
+    }),
+    check("what was delivered is gone, counted and remembered", |s| Box::pin(onward::handed_on(s))),
+    check("what its recipient refused stays to be collected, and is delivered no more", |s| {
+        Box::pin(onward::refused(s))
+    }),
+    check("an origin takes back its own mail that was to be delivered, and nothing else", |s| {
+        Box::pin(onward::withdrawn(s))
+    }),
+    check("what one origin has delivered onward is bounded over all recipients", |s| {
+        Box::pin(onward::bounded(s))
+    }),
+    check("mail that lies there already is delivered if its origin asks for it", |s| {
+        Box::pin(onward::asked_for_later(s))
+    }),
+    check("nothing is delivered out of a held mailbox", |s| Box::pin(onward::held(s))),
     check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),
 ];
 

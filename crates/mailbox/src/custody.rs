@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
 
-use crate::{Collected, Deposit, EntryId, MailboxSummary, Page, StoreError};
+use crate::{Collected, Deposit, EntryId, MailboxSummary, Onward, Page, StoreError};
 
 /// Mail that comes due while its mailbox is held gets this much more, again and again: after the release its owner has
 /// up to a day to collect it.
@@ -57,6 +57,8 @@ pub struct EnvelopeLine {
     pub bytes: u64,
     /// Whether it was set aside.
     pub condition: Condition,
+    /// Whether the relay delivers it itself.
+    pub onward: Onward,
 }
 
 /// What one origin has in a mailbox.

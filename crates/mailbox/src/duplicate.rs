@@ -70,7 +70,7 @@ mod tests {
     use restante_federation_proto::Timestamp;
 
     use super::*;
-    use crate::ContentHash;
+    use crate::Onward;
 
     fn deposit() -> Deposit {
         Deposit {
@@ -82,6 +82,7 @@ mod tests {
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
             expires_at: Timestamp::EPOCH,
+            onward: Onward::No,
         }
     }
 

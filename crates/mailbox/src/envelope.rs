@@ -48,6 +48,30 @@ impl EntryId {
     }
 }
 
+/// Whether a relay is to deliver an envelope to its recipient itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum Onward {
+    /// It waits for its recipient to call.
+    #[default]
+    No = 0,
+    /// Its origin asked for it.
+    Wanted = 1,
+    /// Its origin asked for it, and its recipient refused: it waits to be collected.
+    Refused = 2,
+}
+
+impl Onward {
+    /// What a backend wrote as `number`. What is none was damaged: then nobody is called for it.
+    pub(crate) fn of(number: i64) -> Self {
+        match number {
+            1 => Self::Wanted,
+            2 => Self::Refused,
+            _ => Self::No,
+        }
+    }
+}
+
 /// What a caller leaves, already verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deposit {
@@ -67,6 +91,8 @@ pub struct Deposit {
     pub deposited_at: Timestamp,
     /// When it leaves the mailbox if nobody has collected it by then.
     pub expires_at: Timestamp,
+    /// Whether the relay delivers it itself.
+    pub onward: Onward,
 }
 
 impl Deposit {

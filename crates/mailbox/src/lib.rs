@@ -13,6 +13,7 @@ mod envelope;
 mod lapse;
 mod losses;
 mod memory;
+mod onward;
 mod registry;
 mod rules;
 mod sqlite;
@@ -24,14 +25,15 @@ pub use at_rest::{KEYS_MAX, KeyError, KeyFileError, Keys};
 pub use custody::{
     Condition, Custody, EnvelopeLine, Found, HOLD_GRACE, Imported, Selection, Share,
 };
-pub use envelope::{ContentHash, Deposit, EntryId, StoredEnvelope};
+pub use envelope::{ContentHash, Deposit, EntryId, Onward, StoredEnvelope};
 pub use lapse::{AdmittedBy, Lapse, Lapsed};
 pub use losses::{LOSS_ORIGINS_MAX, Loss, LossKind};
 pub use memory::MemoryStore;
+pub use onward::{HandedOn, OnwardMail, Withdrawal};
 pub use registry::{
     INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail, NOTE_BYTES_MAX,
-    OpenInvite, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX, RegisterOutcome, Registration, Registry,
-    Revoked, Senders,
+    OpenInvite, Outgoing, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX, RegisterOutcome, Registration,
+    Registry, Revoked, Senders,
 };
 pub use rules::{EnvelopeAge, EnvelopeAgeError, Full, MailboxLimits, Quotas, envelope_age};
 pub use sqlite::{RestoreError, Restored, SqliteStore};

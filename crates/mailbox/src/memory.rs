@@ -3,6 +3,7 @@
 mod accounts;
 mod custody;
 mod mailbox;
+mod onward;
 mod registry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -141,6 +142,7 @@ impl MailboxStore for MemoryStore {
 impl State {
     fn deposit(&mut self, deposit: Deposit, quotas: Quotas, random: u64) -> Deposited {
         if let Some(known) = self.known(&deposit) {
+            self.mark_known(&deposit, quotas);
             return Deposited::Duplicate(known);
         }
         if let Some(full) = quotas.full(self.load_for(&deposit), deposit.bytes()) {
@@ -188,6 +190,7 @@ impl State {
             mailbox: mailbox.map(Mailbox::load).unwrap_or_default(),
             origin: mailbox.map(|mailbox| mailbox.share(&deposit.origin)).unwrap_or_default(),
             relay: self.load,
+            onward: self.onward_load_for(deposit),
         }
     }
 

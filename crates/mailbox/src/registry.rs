@@ -37,6 +37,8 @@ pub struct Registration {
     pub registered_at: Timestamp,
     /// By whose word.
     pub admitted_by: AdmittedBy,
+    /// Whether its own mail is delivered onward from here.
+    pub outgoing: Outgoing,
 }
 
 impl Registration {
@@ -46,6 +48,16 @@ impl Registration {
         let patterns = allowed.chain(&self.senders.block).map(String::len);
         self.record.len() + patterns.sum::<usize>()
     }
+}
+
+/// Whether a server may have its own mail delivered onward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outgoing {
+    /// Mail is kept for it, and that is all.
+    #[default]
+    No,
+    /// It asked for it.
+    Yes,
 }
 
 /// Patterns of server names; what they mean is for the relay to say.

@@ -22,6 +22,9 @@ pub struct Quotas {
     pub origin: MailboxLimits,
     /// Of all mailboxes together.
     pub relay: MailboxLimits,
+    /// Of what one origin may have delivered onward, to all its recipients together. Mail that is not to be delivered onward
+    /// does not count.
+    pub onward: MailboxLimits,
 }
 
 /// What has no room for a deposit.
@@ -29,7 +32,7 @@ pub struct Quotas {
 pub enum Full {
     /// The mailbox, whoever sends.
     Mailbox,
-    /// The origin's share of the mailbox; others may still leave mail.
+    /// The origin's share of the mailbox, or of what is delivered onward; others may still leave mail.
     Share,
     /// The relay, whatever the mailbox.
     Relay,
@@ -41,6 +44,7 @@ pub(crate) struct Held {
     pub(crate) mailbox: Load,
     pub(crate) origin: Load,
     pub(crate) relay: Load,
+    pub(crate) onward: Load,
 }
 
 /// Envelopes and their bytes.
@@ -97,7 +101,17 @@ impl MailboxLimits {
 impl Quotas {
     /// Of mailboxes alone: any origin may fill one, and there may be any number.
     pub fn of_mailboxes(mailbox: MailboxLimits) -> Self {
-        Self { mailbox, origin: MailboxLimits::UNBOUNDED, relay: MailboxLimits::UNBOUNDED }
+        Self {
+            mailbox,
+            origin: MailboxLimits::UNBOUNDED,
+            relay: MailboxLimits::UNBOUNDED,
+            onward: MailboxLimits::UNBOUNDED,
+        }
+    }
+
+    /// Whether `held.onward` leaves room for one envelope of `more` bytes.
+    pub(crate) fn has_room_onward(self, held: Held, more: u64) -> bool {
+        self.onward.have_room(held.onward, more)
     }
 
     /// What has no room for one envelope of `more` bytes, if anything. The mailbox comes first, since its owner can mend
@@ -106,6 +120,7 @@ impl Quotas {
         let bounds = [
             (self.mailbox, held.mailbox, Full::Mailbox),
             (self.origin, held.origin, Full::Share),
+            (self.onward, held.onward, Full::Share),
             (self.relay, held.relay, Full::Relay),
         ];
         let without_room =
@@ -194,7 +209,8 @@ mod tests {
     #[test]
     fn the_first_bound_without_room_is_told() {
         let one = MailboxLimits { envelopes_max: 1, bytes_max: 100 };
-        let quotas = Quotas { mailbox: one, origin: one, relay: one };
+        let onward = MailboxLimits::UNBOUNDED;
+        let quotas = Quotas { mailbox: one, origin: one, relay: one, onward };
         let taken = Load { envelopes: 1, bytes: 1 };
         let none = Held::default();
 
@@ -202,7 +218,9 @@ mod tests {
         assert_eq!(quotas.full(none, 101), Some(Full::Mailbox));
         assert_eq!(quotas.full(Held { relay: taken, ..none }, 1), Some(Full::Relay));
         assert_eq!(quotas.full(Held { origin: taken, relay: taken, ..none }, 1), Some(Full::Share));
-        let all = Held { mailbox: taken, origin: taken, relay: taken };
+        let bounded = Quotas { origin: MailboxLimits::UNBOUNDED, onward: one, ..quotas };
+        assert_eq!(bounded.full(Held { onward: taken, ..none }, 1), Some(Full::Share));
+        let all = Held { mailbox: taken, origin: taken, relay: taken, ..none };
         assert_eq!(quotas.full(all, 1), Some(Full::Mailbox));
     }
 }

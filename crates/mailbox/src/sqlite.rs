@@ -11,6 +11,7 @@ mod deposit;
 mod expire;
 mod lapse;
 mod losses;
+mod onward;
 mod registry;
 mod reseal;
 mod reserve;

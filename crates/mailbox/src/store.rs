@@ -123,6 +123,12 @@ pub struct MailboxSummary {
     pub quarantined: u64,
     /// Envelopes that left by acknowledgement since the mailbox was created.
     pub acknowledged_total: u64,
+    /// Envelopes that their recipient's homeserver took from this relay's own call, since the mailbox was created.
+    pub delivered_total: u64,
+    /// Envelopes that were left with a relay of their recipient's own, since the mailbox was created.
+    pub passed_on_total: u64,
+    /// Envelopes for onward delivery that their origin took back, since the mailbox was created.
+    pub withdrawn_total: u64,
     /// Envelopes that left by expiry since the mailbox was created.
     pub expired_total: u64,
     /// Envelopes that left by an operator's command, or because their owner left, since the mailbox was created.

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Request, StatusCode};
 use restante_federation::{
-    Body, BodyError, Exchange, ExchangeError, Patience, Peer, collect_limited,
+    Body, BodyError, Exchange, ExchangeError, MatrixRefusal, Outcome, Patience, Peer,
+    collect_limited, outcome,
 };
 use restante_relay_api::Fullness;
 
-use crate::delivery::outcome::{MatrixRefusal, Outcome, outcome};
 use crate::outbound::forwardable;
 
 /// An answer, read whole.

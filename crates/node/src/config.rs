@@ -134,6 +134,23 @@ pub struct DeliverySection {
     pub relay_deadline: Period,
     /// How long the answer to a relayed `/send` is held, so that the homeserver batches what comes meanwhile.
     pub relayed_answer_hold: Period,
+    /// With whose relays mail is left.
+    pub prefer: Preference,
+    /// The same for single destinations.
+    pub prefer_for: BTreeMap<ServerName, Preference>,
+}
+
+/// With whose relays mail is left for a destination that can't be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
+    /// The destination's; with our own outgoing ones if none of those takes it.
+    #[default]
+    Recipient,
+    /// Our own outgoing ones; with the destination's if none of those takes it.
+    Sender,
+    /// All of them at once.
+    Both,
 }
 
 /// `[collect]`.
@@ -288,6 +305,8 @@ impl Default for DeliverySection {
             probe_connect: Period::seconds(3),
             relay_deadline: Period::seconds(10),
             relayed_answer_hold: Period::seconds(1),
+            prefer: Preference::default(),
+            prefer_for: BTreeMap::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Takes a transaction from the homeserver to its destination, or to the destination's relays.
 //!
-//! The shell: four pure rules decide. `schedule` says how long each part may take, `outcome` what an answer means,
+//! The shell: pure rules decide. `schedule` says how long each part may take, `outcome` (federation) what an answer means,
 //! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
 //! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
 
@@ -14,20 +14,22 @@ mod deposits;
 mod lanes;
 pub(crate) mod ledger;
 mod mail;
-pub(crate) mod outcome;
+pub(crate) mod preference;
 mod refusals;
 mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
+mod withdrawing;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use http::StatusCode;
-use restante_federation::{Patience, Peer};
+use restante_federation::{Outcome, Patience, Peer, is_sign_of_life};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_operators::Adjustable;
 use restante_relay_api::endpoints::send_relay_target;
@@ -37,7 +39,7 @@ use tokio::time::Instant;
 
 pub(crate) use again::{Releft, Resent};
 pub(crate) use deposits::{Lasting, Refusal};
-use mail::Beside;
+use mail::{Beside, Errand};
 pub(crate) use mail::{Mail, Outgoing};
 use resting::Place;
 pub(crate) use resting::meaning;
@@ -54,10 +56,10 @@ use crate::store::ledger::Ledger;
 use crate::store::outbox::ErrorSummary;
 use crate::store::trust;
 use answers::{errors, refused_events, sent};
-use capsules::{Capsules, Packed};
+use capsules::{Capsules, Follows, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{CopyState, LedgerState, Line, Place as StreamPlace};
-use outcome::Outcome;
+use preference::{Places, Preferences};
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
 use turns::Turns;
@@ -82,6 +84,7 @@ struct Inner {
     site: Site,
     ledger: Ledger,
     schedule: Adjustable<Schedule>,
+    preferences: Adjustable<Preferences>,
     records: RelayRecords,
     deposits: Deposits,
     capsules: Capsules,
@@ -114,6 +117,8 @@ pub(crate) struct DeliveryParts {
     pub(crate) site: Site,
     /// How long each part may take.
     pub(crate) schedule: Adjustable<Schedule>,
+    /// With whose relays mail is left.
+    pub(crate) preferences: Adjustable<Preferences>,
     /// What is kept of what was left.
     pub(crate) outbox: Adjustable<OutboxSettings>,
     /// Who finds relays that nobody named.
@@ -125,7 +130,7 @@ pub(crate) struct DeliveryParts {
 impl Delivery {
     /// Opens the ledger.
     pub(crate) async fn open(parts: DeliveryParts) -> Result<Self, StoreError> {
-        let DeliveryParts { site, schedule, outbox, records, background } = parts;
+        let DeliveryParts { site, schedule, preferences, outbox, records, background } = parts;
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
@@ -133,7 +138,8 @@ impl Delivery {
             Deposits::new(site.clone(), ledger.clone(), background, schedule.clone(), outbox);
         let capsules = Capsules::new(site.clone());
         let turns = Turns::default();
-        let inner = Inner { site, ledger, schedule, records, deposits, capsules, turns };
+        let inner =
+            Inner { site, ledger, schedule, preferences, records, deposits, capsules, turns };
         Ok(Self { shared: Arc::new(inner) })
     }
 
@@ -176,6 +182,7 @@ impl Inner {
                     self.enter_delivery(mail, &line.place, &answer),
                     self.capsules.delivered(mail, &refused),
                 );
+                self.withdraw(mail, &line.holders);
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
                 self.site.counted.delivery(DeliveryOutcome::Direct);
                 Ok(sent(answer))
@@ -186,17 +193,60 @@ impl Inner {
                 Ok(answer.into_response())
             }
             Direct::Unreachable(reason) => {
-                let relays = self.relays_of(destination, begun).await;
-                let tried = relays.clone();
-                let left = self.leave_with_relays(mail, (&line, id), relays, reason).await;
-                let Err(reason) = left else { return left };
-                let others = self.others_than(&tried, destination, begun).await;
-                if others.is_empty() {
-                    return Err(reason);
+                if line.state() == LedgerState::Delivered {
+                    return Ok(json_response(StatusCode::OK, SENT));
                 }
-                self.leave_with_relays(mail, (&line, id), others, reason).await
+                self.leave_somewhere(mail, (&line, id), begun, reason).await?;
+                self.site.counted.delivery(DeliveryOutcome::Relayed);
+                tokio::time::sleep(self.schedule.current().answer_hold()).await;
+                Ok(json_response(StatusCode::OK, SENT))
             }
         }
+    }
+
+    /// Goes from one kind of relays to the next until one takes it, while there is time.
+    async fn leave_somewhere(
+        &self,
+        mail: &Mail,
+        (line, id): (&Line, &RequestId),
+        begun: Instant,
+        mut reason: String,
+    ) -> Result<(), String> {
+        let destination = mail.destination();
+        let outgoing = self.site.relays.outgoing();
+        let preference = self.preferences.current().of(destination);
+        let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
+        let known = self.known_relays_of(destination).await;
+        let first = Places::first(preference, &known, &outgoing);
+        if !first.are_none() {
+            let left = self.leave(mail, (line, id), first, reason).await;
+            let Err(why) = left else { return Ok(()) };
+            reason = why;
+            if time_left().is_zero() {
+                return Err(reason);
+            }
+        }
+        let mut tried = self.relays_of(destination, begun).await;
+        let second = Places::second(preference, tried.clone(), &outgoing);
+        let is_resort_left = !Places::last(preference, &tried, &outgoing).are_none();
+        if !second.are_none() || !is_resort_left {
+            let left = self.leave(mail, (line, id), second, reason).await;
+            let Err(why) = left else { return Ok(()) };
+            reason = why;
+        }
+        let others = self.others_than(&tried, destination, begun).await;
+        if !others.is_empty() {
+            tried.extend(others.iter().cloned());
+            let places = Places { to_keep: others, to_deliver: Vec::new() };
+            let left = self.leave(mail, (line, id), places, reason).await;
+            let Err(why) = left else { return Ok(()) };
+            reason = why;
+        }
+        let last = Places::last(preference, &tried, &outgoing);
+        if last.are_none() || time_left().is_zero() {
+            return Err(reason);
+        }
+        self.leave(mail, (line, id), last, reason).await
     }
 
     async fn try_directly(
@@ -245,7 +295,7 @@ impl Inner {
             Err(error) => return Attempt::Failed(error.text()),
         };
         let outcome = answer.outcome();
-        if outcome::is_sign_of_life(outcome) {
+        if is_sign_of_life(outcome) {
             self.site.destinations.answered(destination).await;
             self.site.hearsay.met(destination, Meeting::Answered);
         }
@@ -350,29 +400,13 @@ impl Inner {
         relays
     }
 
-    async fn leave_with_relays(
-        &self,
-        mail: &Mail,
-        (line, id): (&Line, &RequestId),
-        relays: Vec<Peer>,
-        unreachable: String,
-    ) -> Result<Response, String> {
-        if line.state() == LedgerState::Delivered {
-            return Ok(json_response(StatusCode::OK, SENT));
-        }
-        self.leave(mail, (line, id), relays, unreachable).await?;
-        self.site.counted.delivery(DeliveryOutcome::Relayed);
-        tokio::time::sleep(self.schedule.current().answer_hold()).await;
-        Ok(json_response(StatusCode::OK, SENT))
-    }
-
-    /// Leaves it with those of `relays` that do not hold it; an error says why nobody whose word counts has it then. Where no
+    /// Leaves it with those of `places` that do not hold it; an error says why nobody whose word counts has it then. Where no
     /// copy is kept of what a relay holds, that is not enough: the homeserver lets go of its own.
     async fn leave(
         &self,
         mail: &Mail,
         (line, id): (&Line, &RequestId),
-        relays: Vec<Peer>,
+        places: Places,
         unreachable: String,
     ) -> Result<(), String> {
         let destination = mail.destination();
@@ -383,38 +417,58 @@ impl Inner {
             LedgerState::Pending => BTreeSet::new(),
         };
         let is_kept = line.copy == CopyState::Kept || !mail.is_lasting();
-        let counts = |relay: &Peer| {
+        let is_holder = |relay: &Peer| {
             is_kept && holders.contains(&relay.name) && !distrusted.contains(&relay.name)
         };
-        let (holding, missing): (Vec<Peer>, Vec<Peer>) = relays.into_iter().partition(counts);
-        if holding.is_empty() && missing.is_empty() {
+        let is_held = places.to_keep.iter().chain(&places.to_deliver).any(is_holder);
+        let mut missing = places;
+        missing.to_keep.retain(|relay| !is_holder(relay));
+        missing.to_deliver.retain(|relay| !is_holder(relay));
+        if !is_held && missing.are_none() {
             return Err(format!(
                 "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
             ));
         }
         let packed =
-            if missing.is_empty() { Packed::default() } else { self.capsules.pack(mail).await };
+            if missing.are_none() { Packed::default() } else { self.capsules.pack(mail).await };
+        if packed.follows == Follows::Unknown && !missing.to_deliver.is_empty() {
+            // A homeserver without a node asks us for what is missing; while we can't be asked, it drops what follows it.
+            missing.to_deliver.clear();
+            if !is_held && missing.are_none() {
+                return Err(format!(
+                    "{unreachable}, and it follows events that {destination} may not have, so that relays can't deliver it"
+                ));
+            }
+        }
         let capsule = packed.capsule.as_ref();
         let keys = self.site.own_keys.document().await;
         let stream = self.ledger.stream();
         let waybill = mail.waybill(stream, &line.place, capsule, &self.site.identity);
         let record = self.site.own_record.published();
         let beside = Beside { keys: &keys, capsule, record: record.as_ref(), id };
-        let body = mail.deposit_body(Some(&waybill), &beside);
-        let body = body.map_err(|error| {
-            format!("{unreachable}, and no relay can take the transaction: {error}")
-        })?;
-        let deposit = Deposit {
-            destination: destination.clone(),
-            txn_id: mail.txn_id().to_owned(),
-            account: Some(mail.account(line.place.seq, distrusted)),
-            id: id.clone(),
-            target: send_relay_target(mail.txn_id(), destination),
-            body,
+        let deposit = |errand| {
+            let body = mail.deposit_body(Some(&waybill), &beside, errand).map_err(|error| {
+                format!("{unreachable}, and no relay can take the transaction: {error}")
+            })?;
+            Ok::<_, String>(Arc::new(Deposit {
+                destination: destination.clone(),
+                txn_id: mail.txn_id().to_owned(),
+                account: Some(mail.account(line.place.seq, distrusted.clone())),
+                id: id.clone(),
+                target: send_relay_target(mail.txn_id(), destination),
+                body,
+            }))
         };
-        let results = self.deposits.start(Arc::new(deposit), missing);
+        let mut results = Vec::new();
+        for (relays, errand) in
+            [(missing.to_keep, Errand::Keep), (missing.to_deliver, Errand::Deliver)]
+        {
+            if !relays.is_empty() {
+                results.push(self.deposits.start(deposit(errand)?, relays));
+            }
+        }
         // A relay that took it while an earlier call had given up on it: nothing new is needed.
-        if holding.is_empty() {
+        if !is_held {
             first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
         }
         self.site.passed.note(destination, packed.event_ids).await;
@@ -436,10 +490,17 @@ impl Inner {
 
 /// The first relay that took it; else why none did.
 async fn first_taken(
-    mut results: tokio::sync::mpsc::Receiver<Result<ServerName, Refusal>>,
+    results: Vec<tokio::sync::mpsc::Receiver<Result<ServerName, Refusal>>>,
 ) -> Result<ServerName, Vec<Refusal>> {
     let mut refusals = Vec::new();
-    while let Some(result) = results.recv().await {
+    let results = results.into_iter().map(|results| {
+        let next = |mut results: tokio::sync::mpsc::Receiver<_>| async move {
+            results.recv().await.map(|result| (result, results))
+        };
+        Box::pin(futures_util::stream::unfold(results, next))
+    });
+    let mut results = futures_util::stream::select_all(results);
+    while let Some(result) = results.next().await {
         match result {
             Ok(relay) => return Ok(relay),
             Err(refusal) => refusals.push(refusal),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use http::Request;
-use restante_federation::{Exchange, Patience, Peer, empty};
+use restante_federation::{Exchange, Patience, Peer, empty, is_sign_of_life};
 use restante_federation_proto::{Clock, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::endpoints::VERSION;
@@ -20,7 +20,6 @@ pub(crate) use standing::{Admission, OfflinePolicy, Standing};
 
 use crate::answer;
 use crate::background::Background;
-use crate::delivery::outcome::is_sign_of_life;
 use crate::restart::caught;
 use crate::store;
 

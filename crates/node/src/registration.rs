@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::MailboxSection;
 use crate::own_record::publish::named;
-use crate::relay_book::{Departure, DepartureState, KnownRelay};
+use crate::relay_book::{Departure, DepartureState, KnownRelay, Outgoing};
 use crate::relay_call::CallError;
 use crate::site::Site;
 use errors::{AttemptError, joining, leaving, staying};
@@ -218,8 +218,10 @@ impl Registrations {
         let standing = standing(&answer, self.shared.site.clock.now());
         let mut relays = self.relays();
         let entry = relays.entry(relay.name.clone()).or_default();
-        if answer.is_ok() {
+        if let Ok(granted) = &answer {
             entry.told = Some(terms);
+            let outgoing = if granted.outgoing.is_some() { Outgoing::Yes } else { Outgoing::No };
+            self.shared.site.relays.note_outgoing(&relay.name, outgoing);
         }
         entry.standing = Some(standing);
         answer
@@ -288,6 +290,8 @@ impl Registrations {
             time_to_live_ms: terms.mailbox.time_to_live_ms(),
             invite,
             keys: Some(raw(keys.raw())),
+            // What that costs the relay it says itself; whether it is used is our own choice.
+            outgoing: true,
             signed_at,
         })
     }

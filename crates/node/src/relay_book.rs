@@ -36,6 +36,15 @@ pub(crate) struct KnownRelay {
     pub(crate) departure: Option<Departure>,
 }
 
+/// Whether a relay of our own delivers our mail onward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// It keeps mail for us, and that is all.
+    No,
+    /// It does.
+    Yes,
+}
+
 /// How far the homeserver has got with leaving one of its relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Departure {
@@ -72,6 +81,8 @@ struct Inner {
     own: ServerName,
     configured: Mutex<BTreeMap<ServerName, Vec<Peer>>>,
     relays: watch::Sender<RelaysByServer>,
+    /// Those of our own that deliver our mail onward, as each said when we registered there last.
+    outgoing: Mutex<BTreeSet<ServerName>>,
     /// Changes in the order in which the database made them, so that the newest is what is shown last.
     changes: AtomicU64,
     shown: Mutex<u64>,
@@ -92,6 +103,7 @@ impl RelayBook {
             own,
             configured: Mutex::new(configured),
             relays,
+            outgoing: Mutex::default(),
             changes: AtomicU64::new(0),
             shown: Mutex::new(0),
         };
@@ -182,6 +194,26 @@ impl RelayBook {
     /// Our own relays that are not left yet.
     pub(crate) fn own(&self) -> Vec<KnownRelay> {
         self.of(&self.shared.own)
+    }
+
+    /// Our own relays that deliver our mail onward and are not being left.
+    pub(crate) fn outgoing(&self) -> Vec<Peer> {
+        let outgoing = self.outgoing_names();
+        let own = self.own().into_iter().filter(|known| known.departure.is_none());
+        own.map(|known| known.peer).filter(|relay| outgoing.contains(&relay.name)).collect()
+    }
+
+    /// Notes whether one of our own relays delivers our mail onward.
+    pub(crate) fn note_outgoing(&self, relay: &ServerName, outgoing: Outgoing) {
+        let mut names = self.outgoing_names();
+        match outgoing {
+            Outgoing::Yes => drop(names.insert(relay.clone())),
+            Outgoing::No => drop(names.remove(relay)),
+        }
+    }
+
+    fn outgoing_names(&self) -> MutexGuard<'_, BTreeSet<ServerName>> {
+        self.shared.outgoing.lock().expect("nothing panics while it reads or changes names")
     }
 
     /// Notes how far leaving one of our own relays is; durable on return. When it is done, the operator's entry goes as

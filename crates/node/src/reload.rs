@@ -5,6 +5,7 @@ use restante_operators::{Adjustable, Apply};
 use tokio::sync::watch;
 
 use crate::config::{MailboxSection, NodeConfig};
+use crate::delivery::preference::Preferences;
 use crate::delivery::schedule::Schedule;
 use crate::destinations::OfflinePolicy;
 use crate::inbox::InboxSettings;
@@ -20,6 +21,7 @@ pub const RELOADED_KEYS: &[&str] =
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) schedule: Adjustable<Schedule>,
+    pub(crate) preferences: Adjustable<Preferences>,
     pub(crate) offline: Adjustable<OfflinePolicy>,
     pub(crate) collect: Adjustable<CollectSettings>,
     pub(crate) inbox: Adjustable<InboxSettings>,
@@ -38,6 +40,7 @@ impl Settings {
     pub(crate) fn of(config: &NodeConfig) -> Self {
         Self {
             schedule: Schedule::from(&config.delivery).into(),
+            preferences: Preferences::from(&config.delivery).into(),
             offline: OfflinePolicy::from(&config.delivery).into(),
             collect: CollectSettings::from(config.collect.clone()).into(),
             inbox: InboxSettings::from(config.inbox.clone()).into(),
@@ -53,8 +56,10 @@ impl Apply<NodeConfig> for Changes {
         // The one step that can fail comes first, so that a failure changes nothing.
         let relays = self.relays.configure(configured(config)).await;
         relays.map_err(|error| format!("the relays can't be changed: {error}"))?;
-        let Settings { schedule, offline, collect, inbox, wakes, outbox } = &self.settings;
+        let Settings { schedule, preferences, offline, collect, inbox, wakes, outbox } =
+            &self.settings;
         schedule.set(Schedule::from(&config.delivery));
+        preferences.set(Preferences::from(&config.delivery));
         offline.set(OfflinePolicy::from(&config.delivery));
         collect.set(config.collect.clone().into());
         inbox.set(config.inbox.clone().into());
@@ -74,6 +79,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Preference;
     use crate::store;
 
     fn config(rest: &str) -> NodeConfig {
@@ -94,11 +100,15 @@ mod tests {
         let (settings, relays) = (Settings::of(&before), relays.clone());
         let changes = Changes { settings, relays: relays.clone(), mailbox: mailbox.clone() };
         let after = config(
-            "[delivery]\nattempts_until_offline = 7\nrelay_deadline = \"4s\"\n[collect]\nwait = \"9s\"\nwake = false\n\
+            "[delivery]\nattempts_until_offline = 7\nrelay_deadline = \"4s\"\nprefer = \"both\"\n\
+             prefer_for = { \"b.test\" = \"sender\" }\n[collect]\nwait = \"9s\"\nwake = false\n\
              [mailbox]\nblock = [\"*.evil.test\"]\n[inbox]\ngap_wait = \"1m\"\n[outbox]\nconfirm_wait = \"3m\"\n[relays]\n\"b.test\" = [{ server_name = \"r.test\" }]\n",
         );
         changes.apply(&after).await.unwrap();
-        let Settings { schedule, offline, collect, inbox, wakes, outbox } = &changes.settings;
+        let Settings { schedule, preferences, offline, collect, inbox, wakes, outbox } =
+            &changes.settings;
+        let of = |name: &str| preferences.current().of(&name.parse().unwrap());
+        assert_eq!((of("b.test"), of("c.test")), (Preference::Sender, Preference::Both));
         assert_eq!(schedule.current().relay_deadline(), Duration::from_secs(4));
         assert_eq!(offline.current().attempts_until_offline, 7);
         assert_eq!(collect.current().wait, Duration::from_secs(9));

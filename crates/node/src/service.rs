@@ -106,6 +106,7 @@ impl Service {
         let delivery = Delivery::open(DeliveryParts {
             site: site.clone(),
             schedule: settings.schedule.clone(),
+            preferences: settings.preferences.clone(),
             outbox: settings.outbox.clone(),
             records: records.clone(),
             background: background.clone(),

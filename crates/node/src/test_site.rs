@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::background::Background;
 use crate::config::{DeliverySection, OutboxSection, RecordsSection};
 use crate::delivery::DeliveryParts;
+use crate::delivery::preference::Preferences;
 use crate::delivery::schedule::Schedule;
 use crate::destinations::{DestinationParts, Destinations, OfflinePolicy};
 use crate::homeserver::Homeserver;
@@ -144,6 +145,7 @@ impl TestSite {
         DeliveryParts {
             site: self.site.clone(),
             schedule: Schedule::from(section).into(),
+            preferences: Preferences::from(section).into(),
             outbox: OutboxSettings::from(&OutboxSection::default()).into(),
             records: self.records(),
             background: self.background.clone(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use http::Method;
-use restante_federation::{Patience, Peer, signed_request};
+use restante_federation::{Patience, Peer, is_sign_of_life, signed_request};
 use restante_federation_proto::ServerName;
 use restante_operators::Adjustable;
 use restante_relay_api::limits::TIME_TO_LIVE;
@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer;
 use crate::comeback::{Comeback, Comebacks};
-use crate::delivery::outcome::is_sign_of_life;
 use crate::inbox::Inbox;
 use crate::restart::kept_running;
 use crate::site::Site;

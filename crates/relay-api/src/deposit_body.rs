@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::endpoints::{
-    CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, PROOF_MEMBER, RECORD_MEMBER, REQUEST_ID_MEMBER,
-    WAYBILL_MEMBER,
+    CAPSULE_MEMBER, KEYS_MEMBER, MEMBER_PREFIX, ONWARD_MEMBER, PROOF_MEMBER, RECORD_MEMBER,
+    REQUEST_ID_MEMBER, WAYBILL_MEMBER,
 };
 use crate::limits::{CAPSULE_BYTES_MAX, EDUS_MAX, EXTRAS_BESIDE_CAPSULE_BYTES_MAX, PDUS_MAX};
 use crate::{Capsule, Proof, ProofError, RequestId};
@@ -48,6 +48,8 @@ pub struct Extras {
     pub capsule: Option<Bytes>,
     /// The JSON of the origin's relay record.
     pub record: Option<Bytes>,
+    /// Whether the relay is asked to deliver it onward; `None` if nothing is said of it.
+    pub onward: Option<bool>,
 }
 
 /// A deposit's body, taken apart.
@@ -236,6 +238,21 @@ impl Extras {
         self.with_member(RECORD_MEMBER, record)
     }
 
+    /// The same members, asking the relay to deliver the mail onward.
+    pub fn asking_onward(self) -> Result<Self, DepositBodyError> {
+        self.with_member(ONWARD_MEMBER, b"true")
+    }
+
+    /// The same members without that: it is for one relay, and travels no further.
+    pub fn without_onward(self) -> Result<Self, DepositBodyError> {
+        if self.onward.is_none() {
+            return Ok(self);
+        }
+        let mut kept = members(&self.json)?;
+        kept.retain(|member| member.name != ONWARD_MEMBER);
+        if kept.is_empty() { Ok(Self::default()) } else { Self::from_members(&kept) }
+    }
+
     /// The same members with the id by which logs name the delivery behind them.
     pub fn with_request_id(self, id: &RequestId) -> Result<Self, DepositBodyError> {
         let value = serde_json::to_vec(id).expect("a request id is always a JSON string");
@@ -280,6 +297,11 @@ impl Extras {
                 WAYBILL_MEMBER => extras.waybill = Some(Bytes::copy_from_slice(member.value)),
                 KEYS_MEMBER => extras.keys = Some(Bytes::copy_from_slice(member.value)),
                 RECORD_MEMBER => extras.record = Some(Bytes::copy_from_slice(member.value)),
+                ONWARD_MEMBER => {
+                    let expected = "true or false";
+                    let wrong = DepositBodyError::Member { member: ONWARD_MEMBER, expected };
+                    extras.onward = Some(serde_json::from_slice(member.value).map_err(|_| wrong)?);
+                }
                 CAPSULE_MEMBER => extras.capsule = Some(Bytes::copy_from_slice(member.value)),
                 _ => {}
             }

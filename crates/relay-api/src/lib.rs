@@ -40,7 +40,9 @@ pub use left::{LeftAnswer, LeftRequest, LeftState, LeftTransaction};
 pub use losses::{Losses, OriginLosses};
 pub use proof::{Proof, ProofClaim, ProofError};
 pub use receipt::{Receipt, ReceiptError, Receipted};
-pub use registration::{LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest, Senders};
+pub use registration::{
+    LeaveRequest, LeftMail, OutgoingGranted, RegistrationAnswer, RegistrationRequest, Senders,
+};
 pub use relay_record::{RecordedRelay, RelayRecord, RelayRecordError, VERSION_AHEAD_MAX};
 pub use relay_txn::{RelayTxnRequest, RelayTxnResponse};
 pub use request_id::{REQUEST_ID_HEADER, RequestId, RequestIdError};

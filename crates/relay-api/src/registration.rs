@@ -28,6 +28,9 @@ pub struct RegistrationRequest {
     /// the server, or if a key that is believed already signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Box<RawValue>>,
+    /// Whether the relay is asked to deliver the server's own mail onward.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outgoing: bool,
     /// The caller's time of signing; bounds replays.
     pub signed_at: Timestamp,
 }
@@ -80,6 +83,22 @@ pub struct RegistrationAnswer {
     pub origin_envelopes_max: u64,
     /// Bytes that one origin may fill of it.
     pub origin_bytes_max: u64,
+    /// What the server may have delivered onward; nothing where the relay does not do that.
+    #[serde(default)]
+    pub outgoing: Option<OutgoingGranted>,
+}
+
+/// How much of its own mail a server may have delivered onward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingGranted {
+    /// Envelopes to all destinations together.
+    pub envelopes_max: u64,
+    /// Their bytes.
+    pub bytes_max: u64,
+    /// Envelopes to one destination.
+    pub destination_envelopes_max: u64,
+    /// Their bytes.
+    pub destination_bytes_max: u64,
 }
 
 /// The body of the `DELETE`.
@@ -165,9 +184,13 @@ mod tests {
             time_to_live_ms: None,
             invite: None,
             keys: None,
+            outgoing: false,
             signed_at: Timestamp::from_millis(7),
         };
         let json = String::from_utf8(request.to_canonical_json()).unwrap();
         assert_eq!(json, r#"{"record":{"a":2,"b":1},"senders":{"allow":["*"]},"signed_at":7}"#);
+        let outgoing = RegistrationRequest { outgoing: true, ..request };
+        let json = String::from_utf8(outgoing.to_canonical_json()).unwrap();
+        assert!(json.starts_with(r#"{"outgoing":true,"#), "{json}");
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use restante_federation_proto::{ServerGlob, ServerName};
-use restante_mailbox::AdmittedBy;
+use restante_mailbox::{AdmittedBy, Outgoing};
 use restante_relay_api::Senders;
 
 use crate::config::Serve;
@@ -22,6 +22,8 @@ pub(crate) struct ServedRule {
 pub(crate) struct Terms {
     pub(crate) senders: Senders,
     pub(crate) time_to_live: Option<Duration>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) admitted_by: AdmittedBy,
 }
 
 /// What becomes of mail, before quotas are asked.
@@ -42,6 +44,23 @@ pub(crate) enum MailboxKind {
     Expected,
     /// Anybody can make up its name: there are only so many.
     MadeUp,
+}
+
+/// Whose mail is delivered onward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OutgoingRule {
+    Nobody,
+    /// Those whom the operator let in, by an invite or the list, and these of the strangers that registered here.
+    LetInAnd(Vec<ServerGlob>),
+}
+
+/// What becomes of mail that is to be delivered onward, before quotas are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnwardAdmission {
+    /// Its recipient is registered here and collects it: it lies there as all mail does.
+    ForItsOwner(Admission),
+    /// It is delivered onward, and lies in a mailbox that may be made for it.
+    Onward,
 }
 
 /// Why mail is not taken.
@@ -102,6 +121,38 @@ impl ServedRule {
 
     fn lists(&self, server: &ServerName) -> bool {
         self.listed.iter().any(|pattern| pattern.matches(server))
+    }
+}
+
+impl OutgoingRule {
+    /// Whether the mail of `origin`, whose registration says `terms`, is delivered onward. A relay for everybody would call others for
+    /// whoever makes up a name, so that strangers need the operator's word.
+    pub(crate) fn serves(&self, origin: &ServerName, terms: Option<&Terms>) -> bool {
+        let Some(terms) = terms.filter(|terms| terms.outgoing == Outgoing::Yes) else {
+            return false;
+        };
+        match self {
+            Self::Nobody => false,
+            Self::LetInAnd(strangers) => {
+                terms.admitted_by == AdmittedBy::Operator
+                    || strangers.iter().any(|pattern| pattern.matches(origin))
+            }
+        }
+    }
+}
+
+impl ServedRule {
+    /// What becomes of mail from `origin`, which may have it delivered onward, for `recipient`, whose registration says `terms`.
+    pub(crate) fn admit_onward(
+        &self,
+        recipient: &ServerName,
+        origin: &ServerName,
+        terms: Option<&Terms>,
+    ) -> OnwardAdmission {
+        match terms {
+            Some(_) => OnwardAdmission::ForItsOwner(self.admit(recipient, origin, terms)),
+            None => OnwardAdmission::Onward,
+        }
     }
 }
 
@@ -172,18 +223,49 @@ mod tests {
     #[test]
     fn the_owner_says_who_may_leave_mail_and_how_long_it_is_kept() {
         let senders = |json: &str| serde_json::from_str::<Senders>(json).unwrap();
-        let open = Terms { senders: Senders::default(), time_to_live: Some(DAY) };
+        let open = Terms { time_to_live: Some(DAY), ..Terms::default() };
         for serve in [Serve::Open, Serve::Invited, Serve::Listed] {
             let kept =
                 Admission::Admitted { time_to_live: Some(DAY), mailbox: MailboxKind::Expected };
             assert_eq!(admit(serve, "b.example", Some(&open)), kept);
             for closed in [r#"{"allow":["d.example"]}"#, r#"{"block":["a.*"]}"#, r#"{"allow":[]}"#]
             {
-                let terms = Terms { senders: senders(closed), time_to_live: None };
+                let terms = Terms { senders: senders(closed), ..Terms::default() };
                 let refused = Admission::Refused(Unwelcome::SenderRefused);
                 assert_eq!(admit(serve, "b.example", Some(&terms)), refused, "{closed}");
             }
         }
+    }
+
+    #[test]
+    fn mail_goes_onward_unless_its_recipient_is_registered_and_then_the_recipient_decides() {
+        let onward = |serve, recipient: &str, terms: Option<&Terms>| {
+            rule(serve).admit_onward(&name(recipient), &name("a.example"), terms)
+        };
+        for serve in [Serve::Open, Serve::Invited, Serve::Listed] {
+            assert_eq!(onward(serve, "x.example", None), OnwardAdmission::Onward);
+            assert_eq!(onward(serve, "b.example", None), OnwardAdmission::Onward);
+            let owner = OnwardAdmission::ForItsOwner(admitted(MailboxKind::Expected));
+            assert_eq!(onward(serve, "x.example", Some(&Terms::default())), owner);
+            let senders = serde_json::from_str(r#"{"block":["a.*"]}"#).unwrap();
+            let closed = Terms { senders, ..Terms::default() };
+            let refused =
+                OnwardAdmission::ForItsOwner(Admission::Refused(Unwelcome::SenderRefused));
+            assert_eq!(onward(serve, "x.example", Some(&closed)), refused);
+        }
+    }
+
+    #[test]
+    fn only_listed_origins_have_mail_delivered_onward() {
+        let asked = Terms { outgoing: Outgoing::Yes, ..Terms::default() };
+        let rule = OutgoingRule::LetInAnd(vec!["*.a.example".parse().unwrap()]);
+        let (a, b) = (name("x.a.example"), name("b.example"));
+        assert!(rule.serves(&a, Some(&asked)) && !rule.serves(&b, Some(&asked)));
+        assert!(!rule.serves(&a, Some(&Terms::default())) && !rule.serves(&a, None));
+        assert!(!OutgoingRule::Nobody.serves(&a, Some(&asked)));
+        assert!(!OutgoingRule::LetInAnd(Vec::new()).serves(&a, Some(&asked)));
+        let let_in = Terms { admitted_by: AdmittedBy::Operator, ..asked };
+        assert!(rule.serves(&b, Some(&let_in)) && !OutgoingRule::Nobody.serves(&b, Some(&let_in)));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct RelayConfig {
     pub mailbox: MailboxSection,
     /// Bounds of the relay as a whole.
     pub storage: StorageSection,
+    /// Delivering mail onward.
+    pub onward: OnwardSection,
     /// Sealing of mail on the disk.
     pub at_rest: AtRestSection,
     /// The operators' door.
@@ -125,6 +127,30 @@ pub struct StorageSection {
     pub free_disk_bytes_min: u64,
 }
 
+/// `[onward]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnwardSection {
+    /// Whether mail is delivered onward at all.
+    pub enabled: bool,
+    /// Beside those that the operator listed or invited: registered servers whose mail is, if they ask for it.
+    pub origins: Vec<ServerGlob>,
+    /// Envelopes of one origin to all destinations together.
+    pub origin_envelopes_max: u64,
+    /// Bytes of one origin to all destinations together.
+    pub origin_bytes_max: u64,
+    /// Envelopes of one origin to one destination.
+    pub destination_envelopes_max: u64,
+    /// Bytes of one origin to one destination.
+    pub destination_bytes_max: u64,
+    /// How long after the first call in vain a destination is called again.
+    pub retry_after_first: Period,
+    /// How long after a call in vain a destination is called again at most.
+    pub retry_after_max: Period,
+    /// How long the mail of an origin rests that has come back.
+    pub pause_after_return: Period,
+}
+
 /// `[at_rest]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -173,6 +199,7 @@ impl Default for RelayConfig {
             limits: LimitsSection::default(),
             mailbox: MailboxSection::default(),
             storage: StorageSection::default(),
+            onward: OnwardSection::default(),
             at_rest: AtRestSection::default(),
             operators: OperatorsSection::default(),
             log: LogSection::default(),
@@ -238,6 +265,29 @@ impl Default for StorageSection {
             mailboxes_max: 10_000,
             // SQLite's log grows before it is moved, and acknowledging needs room as well.
             free_disk_bytes_min: 512 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for OnwardSection {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            // Strangers make up names, and need nobody to let them in where a relay is open.
+            origins: Vec::new(),
+            // As much as one origin may fill of a mailbox: here it is spread over many destinations.
+            origin_envelopes_max: 25_000,
+            origin_bytes_max: 256 * 1024 * 1024,
+            // A week of a lively room, at a transaction every two minutes; a stock homeserver that was away for longer takes
+            // days to catch up.
+            destination_envelopes_max: 5_000,
+            destination_bytes_max: 64 * 1024 * 1024,
+            // What a homeserver takes to restart.
+            retry_after_first: Period::seconds(30),
+            // A homeserver that is back for an hour a day is met.
+            retry_after_max: Period::seconds(3600),
+            // What a homeserver's queue takes to begin to move again.
+            pause_after_return: Period::seconds(120),
         }
     }
 }

@@ -46,6 +46,13 @@ impl Refusal {
         Self::forbidden("This relay takes no mail of this sender for that mailbox")
     }
 
+    /// 403: the mail is not delivered onward. The same words for whatever reason.
+    pub(crate) fn not_outgoing() -> Self {
+        Self::forbidden(
+            "This relay delivers onward only what servers that are registered here as outgoing leave themselves",
+        )
+    }
+
     /// 429: there is no room.
     pub(crate) fn full(full: Full) -> Self {
         let (full, retry) = match full {

@@ -126,6 +126,8 @@ async fn verified(
             MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
         );
     }
+    // Whatever is refused here may have been replayed, and shows nobody's life.
+    relay.onward.heard(request.origin.server_name(), &rules.onward);
     Ok(request.origin)
 }
 

@@ -11,19 +11,20 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, EnvelopeAge, Full, Known, MailboxLimits, Quotas, envelope_age,
+    ContentHash, Deposit, Deposited, EnvelopeAge, Full, Known, MailboxLimits, Onward, Quotas,
+    envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
 use restante_relay_api::{Content, DepositBody, DepositBodyError, Extras, Proof, Receipt, hex};
 
-use crate::admission::{Admission, MailboxKind};
+use crate::admission::{Admission, MailboxKind, OnwardAdmission};
 use crate::callers::CameFrom;
 use crate::disk::Room;
 use crate::errors::Refusal;
 use crate::extract::admit_newcomer;
 use crate::lifetime::{self, Worth};
 use crate::mailboxes::Place;
-use crate::rules::Rules;
+use crate::rules::{OnwardRules, Rules};
 use crate::state::RelayState;
 
 /// Where a deposit goes.
@@ -66,6 +67,8 @@ pub(crate) async fn deposit(
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
     }
     let DepositBody { content, extras } = DepositBody::parse(body).map_err(bad_body)?;
+    let wants_onward = extras.onward == Some(true);
+    let extras = extras.without_onward().map_err(bad_body)?;
     let signed_at = check_age(rules.age, relay.clock.now(), &content)?;
     let (origin, content) = match &extras.proof {
         Some(proof) => {
@@ -75,7 +78,12 @@ pub(crate) async fn deposit(
         }
         None => own_mail(&carrier.caller, content)?,
     };
-    let of_mailbox = admitted(relay, &rules, &address.recipient, &origin).await?;
+    let admitted = if wants_onward {
+        check_outgoing(relay, &rules, carrier, &origin, &extras).await?;
+        admitted_onward(relay, &rules, &address.recipient, &origin).await?
+    } else {
+        admitted(relay, &rules, &address.recipient, &origin).await?
+    };
     learn_keys(relay, &extras).await;
     let now = relay.clock.now();
     let deposit = Deposit {
@@ -88,13 +96,14 @@ pub(crate) async fn deposit(
             now,
             worth(&content, &extras),
             rules.age.time_to_live,
-            of_mailbox,
+            admitted.time_to_live,
         ),
         members: extras.json,
         deposited_at: now,
+        onward: admitted.onward,
     };
     let receipt = receipt(relay, &deposit);
-    let quotas = quotas(relay, &rules);
+    let quotas = quotas(relay, &rules, admitted.onward);
     let deposited = storing::store(relay, deposit, quotas).await?;
     Ok(Taken { deposited, receipt: word_for(deposited, receipt) })
 }
@@ -123,6 +132,55 @@ fn receipt(relay: &RelayState, deposit: &Deposit) -> Receipt {
     }
 }
 
+/// How mail is taken.
+struct Terms {
+    /// How long its recipient wants it to be kept.
+    time_to_live: Option<Duration>,
+    onward: Onward,
+}
+
+/// Nobody but the origin itself, which is registered for it, has its mail delivered onward, and nothing but what it signed.
+async fn check_outgoing(
+    relay: &RelayState,
+    rules: &Rules,
+    carrier: &Carrier,
+    origin: &ServerName,
+    extras: &Extras,
+) -> Result<(), Refusal> {
+    if extras.proof.is_none() {
+        let text = "Mail to be delivered onward needs its origin's proof";
+        return Err(Refusal::bad(ErrorCode::BadJson, text));
+    }
+    let terms = relay.admission.registrations.terms(origin).await?;
+    let is_outgoing = rules.onward.served.serves(origin, terms.as_deref());
+    let is_its_own = carrier.caller.server_name() == origin;
+    if is_its_own && is_outgoing {
+        return Ok(());
+    }
+    tracing::info!(%origin, caller = %carrier.caller.server_name(), is_outgoing, "mail is not delivered onward");
+    Err(Refusal::not_outgoing())
+}
+
+/// Where mail that may be delivered onward goes: to its recipient's own mailbox if that is registered.
+async fn admitted_onward(
+    relay: &RelayState,
+    rules: &Rules,
+    recipient: &ServerName,
+    origin: &ServerName,
+) -> Result<Terms, Refusal> {
+    let terms = relay.admission.registrations.terms(recipient).await?;
+    match rules.served.admit_onward(recipient, origin, terms.as_deref()) {
+        OnwardAdmission::ForItsOwner(admission) => {
+            place(relay, rules, (recipient, origin), admission).await
+        }
+        OnwardAdmission::Onward => {
+            let made_up = Admission::Admitted { time_to_live: None, mailbox: MailboxKind::MadeUp };
+            let terms = place(relay, rules, (recipient, origin), made_up).await?;
+            Ok(Terms { onward: Onward::Wanted, ..terms })
+        }
+    }
+}
+
 /// Whether the mailbox is served here, takes mail of `origin`, and may be made if it is not there; how long its owner
 /// wants mail to be kept.
 async fn admitted(
@@ -130,18 +188,32 @@ async fn admitted(
     rules: &Rules,
     recipient: &ServerName,
     origin: &ServerName,
-) -> Result<Option<Duration>, Refusal> {
+) -> Result<Terms, Refusal> {
     let terms = relay.admission.registrations.terms(recipient).await?;
-    match rules.served.admit(recipient, origin, terms.as_deref()) {
+    let admission = rules.served.admit(recipient, origin, terms.as_deref());
+    place(relay, rules, (recipient, origin), admission).await
+}
+
+/// Whether what was admitted has a mailbox, or may have one.
+async fn place(
+    relay: &RelayState,
+    rules: &Rules,
+    (recipient, origin): (&ServerName, &ServerName),
+    admission: Admission,
+) -> Result<Terms, Refusal> {
+    let terms = |time_to_live| Terms { time_to_live, onward: Onward::No };
+    match admission {
         Admission::Refused(reason) => {
             tracing::info!(mailbox = %recipient, %origin, reason = reason.as_str(), "mail is unwelcome");
             Err(Refusal::unwelcome())
         }
-        Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => Ok(time_to_live),
+        Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => {
+            Ok(terms(time_to_live))
+        }
         Admission::Admitted { time_to_live, mailbox: MailboxKind::MadeUp } => {
             let mailboxes_max = rules.storage.mailboxes_max;
             match relay.admission.mailboxes.place(recipient, mailboxes_max).await? {
-                Place::Found => Ok(time_to_live),
+                Place::Found => Ok(terms(time_to_live)),
                 Place::None => {
                     tracing::info!(mailbox = %recipient, %origin, mailboxes_max, "no more mailboxes for strangers");
                     // It concerns this mailbox alone: what is left for others is still taken.
@@ -161,10 +233,17 @@ fn worth(content: &Content, extras: &Extras) -> Worth {
 }
 
 /// While the disk is low the relay counts as full, so that the store tells duplicates and counts what is turned away.
-fn quotas(relay: &RelayState, rules: &Rules) -> Quotas {
+fn quotas(relay: &RelayState, rules: &Rules, onward: Onward) -> Quotas {
+    let quotas = match onward {
+        Onward::No => rules.quotas,
+        Onward::Wanted | Onward::Refused => {
+            let OnwardRules { origin, destination, .. } = &rules.onward;
+            Quotas { origin: *destination, onward: *origin, ..rules.quotas }
+        }
+    };
     match relay.admission.disk.room(rules.storage.free_disk_bytes_min) {
-        Room::Enough => rules.quotas,
-        Room::Low => Quotas { relay: NO_ROOM, ..rules.quotas },
+        Room::Enough => quotas,
+        Room::Low => Quotas { relay: NO_ROOM, ..quotas },
     }
 }
 

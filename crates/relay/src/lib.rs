@@ -18,6 +18,7 @@ mod lifetime;
 mod mailboxes;
 mod memory;
 mod metrics;
+mod onward;
 mod operators;
 mod own_key;
 mod rates;
@@ -35,8 +36,8 @@ mod stores;
 mod told;
 
 pub use config::{
-    AtRestSection, LimitsSection, MailboxSection, OperatorsSection, RelayConfig, Serve,
-    StorageSection,
+    AtRestSection, LimitsSection, MailboxSection, OnwardSection, OperatorsSection, RelayConfig,
+    Serve, StorageSection,
 };
 pub use disk::{Disk, FolderDisk, NoDisk};
 pub use relay::{Relay, StartError};

@@ -92,7 +92,9 @@ impl Mailboxes {
 mod tests {
     use bytes::Bytes;
     use restante_federation_proto::Timestamp;
-    use restante_mailbox::{ContentHash, Deposit, Lapse, MemoryStore, Registry as _, Selection};
+    use restante_mailbox::{
+        ContentHash, Deposit, Lapse, MemoryStore, Onward, Registry as _, Selection,
+    };
 
     use super::*;
 
@@ -110,6 +112,7 @@ mod tests {
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
             expires_at: Timestamp::from_millis(u64::MAX),
+            onward: Onward::No,
         };
         store.import(vec![deposit]).await.unwrap();
     }

@@ -28,6 +28,7 @@ pub(crate) struct Counted {
     acknowledged: Counter,
     expired: Counter,
     dropped: Counter,
+    onward: Family<OutcomeLabel, Counter>,
     quarantined: Counter,
     registrations_lapsed: Counter,
     mailboxes_removed: Counter,
@@ -57,6 +58,11 @@ impl Counted {
     /// Mail that the operator dropped.
     pub(crate) fn dropped(&self, envelopes: u64) {
         self.dropped.inc_by(envelopes);
+    }
+
+    /// What became of an attempt to deliver mail onward.
+    pub(crate) fn onward(&self, outcome: &'static str) {
+        self.onward.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// What nobody renewed or needed.
@@ -89,6 +95,11 @@ impl Counted {
         }
         let help = "Deposits that came as far as the store, by outcome";
         registry.register("deposits", help, self.deposits.clone());
+        for outcome in crate::onward::OUTCOMES {
+            drop(self.onward.get_or_create(&OutcomeLabel { outcome }));
+        }
+        let help = "Attempts to deliver mail onward, and mail that left that way, by outcome";
+        registry.register("onward", help, self.onward.clone());
         for reason in Refused::WORDS {
             drop(self.refused.get_or_create(&ReasonLabel { reason }));
         }

@@ -7,11 +7,12 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    InviteHash, LeftMail as StoredLeftMail, RegisterOutcome, Registration, StoreError,
+    InviteHash, LeftMail as StoredLeftMail, Outgoing, RegisterOutcome, Registration, StoreError,
 };
 use restante_relay_api::limits::{REGISTRATION_BYTES_MAX, SENDERS_MAX};
 use restante_relay_api::{
-    LeaveRequest, LeftMail, RegistrationAnswer, RegistrationRequest, RelayRecord, RelayRecordError,
+    LeaveRequest, LeftMail, OutgoingGranted, RegistrationAnswer, RegistrationRequest, RelayRecord,
+    RelayRecordError,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -64,6 +65,8 @@ pub(crate) async fn register(
         time_to_live: request.time_to_live(),
         registered_at: before.as_ref().map_or(now, |before| before.registered_at),
         admitted_by: rules.served.word_for(server),
+        // Whether that is granted may change with the operator's rules; what was asked for does not.
+        outgoing: if request.outgoing { Outgoing::Yes } else { Outgoing::No },
     };
     let needed = match before {
         Some(_) => InviteRule::NotNeeded,
@@ -75,7 +78,12 @@ pub(crate) async fn register(
     }
     expect_accepted(outcome)?;
     tracing::info!(mailbox = %server, record.version = record.version.as_millis(), "registered");
-    Ok(granted(&rules, request.time_to_live()))
+    let terms = relay.admission.registrations.terms(server).await?;
+    let outgoing = match rules.onward.served.serves(server, terms.as_deref()) {
+        true => Outgoing::Yes,
+        false => Outgoing::No,
+    };
+    Ok(granted(&rules, request.time_to_live(), outgoing))
 }
 
 /// Ends the registration of `caller`, as its request says. An open relay goes on taking mail for whoever left, as for
@@ -233,7 +241,7 @@ fn too_many() -> Refusal {
     MatrixError::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text).into()
 }
 
-fn granted(rules: &Rules, asked: Option<Duration>) -> RegistrationAnswer {
+fn granted(rules: &Rules, asked: Option<Duration>, outgoing: Outgoing) -> RegistrationAnswer {
     let of_relay = rules.age.time_to_live;
     let kept = asked.map_or(of_relay, |asked| asked.min(of_relay));
     RegistrationAnswer {
@@ -242,5 +250,11 @@ fn granted(rules: &Rules, asked: Option<Duration>) -> RegistrationAnswer {
         bytes_max: rules.quotas.mailbox.bytes_max,
         origin_envelopes_max: rules.quotas.origin.envelopes_max,
         origin_bytes_max: rules.quotas.origin.bytes_max,
+        outgoing: (outgoing == Outgoing::Yes).then_some(OutgoingGranted {
+            envelopes_max: rules.onward.origin.envelopes_max,
+            bytes_max: rules.onward.origin.bytes_max,
+            destination_envelopes_max: rules.onward.destination.envelopes_max,
+            destination_bytes_max: rules.onward.destination.bytes_max,
+        }),
     }
 }

@@ -247,7 +247,8 @@ fn terms(registration: &Registration) -> Terms {
             Senders { allow: Vec::new(), block: Vec::new() }
         }
     };
-    Terms { senders, time_to_live: registration.time_to_live }
+    let Registration { time_to_live, outgoing, admitted_by, .. } = *registration;
+    Terms { senders, time_to_live, outgoing, admitted_by }
 }
 
 /// The form that is stored.
@@ -265,7 +266,8 @@ mod tests {
     use async_trait::async_trait;
     use bytes::Bytes;
     use restante_mailbox::{
-        AdmittedBy, Invite, InviteId, InviteOutcome, Left, MemoryStore, OpenInvite, Revoked,
+        AdmittedBy, Invite, InviteId, InviteOutcome, Left, MemoryStore, OpenInvite, Outgoing,
+        Revoked,
     };
 
     use super::*;
@@ -354,6 +356,7 @@ mod tests {
             time_to_live: None,
             registered_at: NOW,
             admitted_by: AdmittedBy::Nobody,
+            outgoing: Outgoing::No,
         }
     }
 

@@ -24,6 +24,7 @@ pub const RELOADED_KEYS: &[&str] = &[
     "limits.newcomers_per_address_per_minute",
     "mailbox",
     "storage",
+    "onward",
     "log",
     "federation.require_destination",
 ];

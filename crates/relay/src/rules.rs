@@ -6,9 +6,10 @@ use std::time::Duration;
 use restante_mailbox::{EnvelopeAge, MailboxLimits, Quotas};
 use restante_relay_api::limits::AHEAD_MAX;
 
-use crate::admission::ServedRule;
+use crate::admission::{OutgoingRule, ServedRule};
 use crate::arrivals::WaitingLimits;
-use crate::config::RelayConfig;
+use crate::config::{OnwardSection, RelayConfig};
+use crate::onward::Backoff;
 use crate::rates::Rate;
 
 /// One set of choices.
@@ -20,6 +21,7 @@ pub(crate) struct Rules {
     pub(crate) served: ServedRule,
     pub(crate) quotas: Quotas,
     pub(crate) storage: StorageRules,
+    pub(crate) onward: OnwardRules,
     /// How long a server may be silent until what it has here lapses.
     pub(crate) lapse_after: Duration,
     pub(crate) waiting: WaitingLimits,
@@ -32,6 +34,18 @@ pub(crate) struct StorageRules {
     /// Mailboxes beyond which only registered servers get one.
     pub(crate) mailboxes_max: u64,
     pub(crate) free_disk_bytes_min: u64,
+}
+
+/// Whose mail is delivered onward, how much of it, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct OnwardRules {
+    pub(crate) served: OutgoingRule,
+    /// Of one origin, to all destinations.
+    pub(crate) origin: MailboxLimits,
+    /// Of one origin, to one destination.
+    pub(crate) destination: MailboxLimits,
+    pub(crate) backoff: Backoff,
+    pub(crate) pause_after_return: Duration,
 }
 
 /// Less would end registrations of servers that are away for a week, as homeservers may be.
@@ -75,7 +89,9 @@ impl Rules {
                 mailbox: bounds(mailbox.envelopes_max, mailbox.bytes_max),
                 origin: bounds(mailbox.origin_envelopes_max, mailbox.origin_bytes_max),
                 relay: bounds(storage.total_envelopes_max, storage.total_bytes_max),
+                onward: MailboxLimits::UNBOUNDED,
             },
+            onward: onward(&config.onward),
             storage: StorageRules {
                 mailboxes_max: storage.mailboxes_max,
                 free_disk_bytes_min: storage.free_disk_bytes_min,
@@ -104,6 +120,20 @@ impl Rules {
                 },
             },
         }
+    }
+}
+
+fn onward(section: &OnwardSection) -> OnwardRules {
+    let bounds = |envelopes_max, bytes_max| MailboxLimits { envelopes_max, bytes_max };
+    OnwardRules {
+        served: match section.enabled {
+            true => OutgoingRule::LetInAnd(section.origins.clone()),
+            false => OutgoingRule::Nobody,
+        },
+        origin: bounds(section.origin_envelopes_max, section.origin_bytes_max),
+        destination: bounds(section.destination_envelopes_max, section.destination_bytes_max),
+        backoff: Backoff { first: section.retry_after_first.0, max: section.retry_after_max.0 },
+        pause_after_return: section.pause_after_return.0,
     }
 }
 

@@ -27,6 +27,7 @@ use crate::lapsing;
 use crate::mailboxes::Mailboxes;
 use crate::memory::{Memory, Reading};
 use crate::metrics::{self, Counted, CountingStore};
+use crate::onward::{self, OnwardState};
 use crate::operators::{self, OperatorsState};
 use crate::own_key::OwnKey;
 use crate::registrations::Registrations;
@@ -41,7 +42,7 @@ use crate::stores::Stores;
 pub struct ServiceParts {
     /// The relay's name and key.
     pub identity: Identity,
-    /// How to reach other servers, for their keys.
+    /// How to reach other servers, for their keys and for mail that is delivered onward.
     pub exchange: Arc<dyn Exchange>,
     /// Believed keys.
     pub key_store: Arc<dyn KeyStore>,
@@ -72,7 +73,7 @@ impl Service {
         let ServiceParts { identity, exchange, key_store, stores, disk, clock, dice } = parts;
         let keys = Arc::new(KeyRing::new(KeyRingParts {
             identity: identity.clone(),
-            exchange,
+            exchange: exchange.clone(),
             store: key_store,
             clock: clock.clone(),
             notaries: config.keys.notaries(),
@@ -97,6 +98,8 @@ impl Service {
             dice,
             rules: RulesInForce::new(Rules::of(config)),
             arrivals: Arrivals::default(),
+            onward: OnwardState::default(),
+            exchange,
             counted,
             request_memory: Memory::new(),
             reading: Reading::new(),
@@ -123,6 +126,12 @@ impl Service {
     /// The relay's name.
     pub fn server_name(&self) -> &ServerName {
         self.state.server_name()
+    }
+
+    /// What its handlers share.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &RelayState {
+        &self.state
     }
 
     /// Takes up changes of `source`; `keys` is what it said when the relay was started.
@@ -166,6 +175,7 @@ impl Service {
         let tasks = TaskTracker::new();
         tasks.spawn(expiry::run(self.state.clone(), self.sealing));
         tasks.spawn(lapsing::run(self.state.clone()));
+        tasks.spawn(onward::run(self.state.clone()));
         let watched = self.state.clone();
         tasks.spawn(async move {
             let min = || watched.rules().storage.free_disk_bytes_min;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use restante_federation::{Identity, KeyRing};
+use restante_federation::{Exchange, Identity, KeyRing};
 use restante_federation_proto::{Clock, Dice, ServerName};
 use restante_mailbox::MailboxStore;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::disk::DiskWatch;
 use crate::mailboxes::Mailboxes;
 use crate::memory::{Memory, Reading};
 use crate::metrics::Counted;
+use crate::onward::OnwardState;
 use crate::own_key::OwnKey;
 use crate::registrations::Registrations;
 use crate::rules::{Rules, RulesInForce};
@@ -39,6 +40,10 @@ pub(crate) struct Parts {
     pub(crate) rules: RulesInForce,
     pub(crate) admission: AdmissionState,
     pub(crate) arrivals: Arrivals,
+    /// Whom mail is to be delivered to, and when.
+    pub(crate) onward: OnwardState,
+    /// How to reach other servers.
+    pub(crate) exchange: Arc<dyn Exchange>,
     /// For monitors.
     pub(crate) counted: Counted,
     /// Of all requests under way.
@@ -74,6 +79,7 @@ impl RelayState {
     /// Requests that begin from here on go by `config`, as far as it can change while the relay runs.
     pub(crate) fn take_up(&self, config: &RelayConfig) {
         self.rules.replace(Rules::of(config));
+        self.onward.reconfigured();
     }
 
     /// The rules that hold at present.

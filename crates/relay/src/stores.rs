@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use restante_mailbox::{Accounts, Custody, MailboxStore, Registry, Upkeep};
+use restante_mailbox::{Accounts, Custody, MailboxStore, OnwardMail, Registry, Upkeep};
 
 /// The same store five times. A test may put a double in one of the places.
 #[derive(Clone)]
@@ -17,17 +17,23 @@ pub struct Stores {
     pub custody: Arc<dyn Custody>,
     /// What an operator may do with all of it.
     pub upkeep: Arc<dyn Upkeep>,
+    /// What is to be delivered onward.
+    pub onward: Arc<dyn OnwardMail>,
 }
 
 impl Stores {
     /// All of `store`.
-    pub fn of<S: MailboxStore + Accounts + Registry + Custody + Upkeep>(store: Arc<S>) -> Self {
+    pub fn of<S>(store: Arc<S>) -> Self
+    where
+        S: MailboxStore + Accounts + Registry + Custody + Upkeep + OnwardMail,
+    {
         Self {
             mail: store.clone(),
             accounts: store.clone(),
             registry: store.clone(),
             custody: store.clone(),
-            upkeep: store,
+            upkeep: store.clone(),
+            onward: store,
         }
     }
 }

@@ -41,7 +41,7 @@ pub use node::{Finding, NodePlan, NodeProcess};
 pub use pair::{Pair, share_a_room};
 pub use ports::Port;
 pub use process::{Process, Program};
-pub use relay::{RelayAddress, RelayPlan, RelayProcess, Serves};
+pub use relay::{Onward, RelayAddress, RelayPlan, RelayProcess, Serves};
 pub use site::Site;
 pub use stock_site::StockSite;
 pub use stranger::Stranger;

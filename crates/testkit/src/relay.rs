@@ -29,6 +29,18 @@ pub struct RelayPlan {
     pub routes: BTreeMap<String, String>,
     /// Who is served.
     pub serves: Serves,
+    /// How it delivers mail onward.
+    pub onward: Onward,
+}
+
+/// How a relay calls others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Onward {
+    /// As a relay does unless it is told otherwise: a server that is away is called after half a minute, and then less and less often.
+    #[default]
+    Patiently,
+    /// Every two seconds, and also when the sender has just come.
+    Impatiently,
 }
 
 /// Whom a relay serves.
@@ -80,12 +92,19 @@ impl RelayProcess {
             Serves::Invited => "invited",
         };
         std::fs::create_dir_all(&plan.directory).expect("the test's folder is writable");
+        let onward = match plan.onward {
+            Onward::Patiently => json!({}),
+            Onward::Impatiently => json!({
+                "origins": ["*"], "retry_after_first": "2s", "retry_after_max": "2s", "pause_after_return": "0s",
+            }),
+        };
         let config = json!({
             "listen": port.address(),
             "data": data,
             "serve": serve,
             "public_url": link.url(),
             "operators": { "listen": operators.address() },
+            "onward": onward,
             "federation": { "routes": plan.routes, "dns": "off" },
         });
         let mut process = Process::start(restante(&plan.name, &plan.directory, "relay", &config));
@@ -137,6 +156,13 @@ impl RelayProcess {
         let (status, answer) = command(Method::POST, &url, &self.data, &body).await;
         assert!(status.is_success(), "the relay gives no invitation: {answer}");
         answer["line"].as_str().expect("an invitation is a line").to_owned()
+    }
+
+    /// What its operator is shown of `server`'s mailbox; `null` when there is none.
+    pub async fn shown_mailbox(&self, server: &ServerName) -> Value {
+        let url = format!("{}{ADMIN}/mailboxes/{server}", self.operators.url());
+        let (status, shown) = command(Method::GET, &url, &self.data, &json!({})).await;
+        if status.is_success() { shown } else { Value::Null }
     }
 
     /// Where nodes find it.

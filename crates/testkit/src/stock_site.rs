@@ -23,4 +23,10 @@ impl StockSite {
         self.link.cut().await;
         self.homeserver.stop().await;
     }
+
+    /// Brings the homeserver back; returns when it answers.
+    pub async fn come_online(&mut self) {
+        self.link.restore().await;
+        self.homeserver.start_again().await;
+    }
 }

@@ -11,7 +11,7 @@ use crate::forwarder::Forwarder;
 use crate::homeserver::{Homeserver, HomeserverPlan, OutboundHook};
 use crate::link::Link;
 use crate::node::{Finding, NodeDoors, NodePlan, NodeProcess};
-use crate::relay::{RelayAddress, RelayPlan, RelayProcess, Serves};
+use crate::relay::{Onward, RelayAddress, RelayPlan, RelayProcess, Serves};
 use crate::site::Site;
 use crate::stock_site::StockSite;
 use crate::web_site::WebSite;
@@ -69,15 +69,22 @@ impl World {
         let mut routes = self.routes.clone();
         routes.extend(misled);
         let directory = self.folder(name);
-        let (name, serves) = (name.to_owned(), Serves::Everybody);
-        RelayProcess::start(RelayPlan { name, directory, routes, serves }).await
+        let (name, serves, onward) = (name.to_owned(), Serves::Everybody, Onward::Patiently);
+        RelayProcess::start(RelayPlan { name, directory, routes, serves, onward }).await
     }
 
     /// Starts a relay that serves whom its operator invited.
     pub async fn start_invited_relay(&self, name: &str) -> RelayProcess {
         let (directory, routes) = (self.folder(name), self.routes.clone());
-        let (name, serves) = (name.to_owned(), Serves::Invited);
-        RelayProcess::start(RelayPlan { name, directory, routes, serves }).await
+        let (name, serves, onward) = (name.to_owned(), Serves::Invited, Onward::Patiently);
+        RelayProcess::start(RelayPlan { name, directory, routes, serves, onward }).await
+    }
+
+    /// Starts a relay that calls those for whom it has mail again and again.
+    pub async fn start_impatient_relay(&self, name: &str) -> RelayProcess {
+        let (directory, routes) = (self.folder(name), self.routes.clone());
+        let (name, serves, onward) = (name.to_owned(), Serves::Everybody, Onward::Impatiently);
+        RelayProcess::start(RelayPlan { name, directory, routes, serves, onward }).await
     }
 
     /// Lets every site that starts from here on know that `relay` holds `server`'s mail.

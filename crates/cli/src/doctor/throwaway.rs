@@ -74,6 +74,7 @@ impl Throwaway {
             time_to_live_ms: Some(TIME_TO_LIVE_MS),
             invite,
             keys: None,
+            outgoing: false,
             signed_at: now,
         };
         let body = request.to_canonical_json();

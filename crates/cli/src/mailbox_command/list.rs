@@ -20,6 +20,12 @@ pub(super) struct MailboxLine {
     pub(super) held: bool,
     pub(super) registered: bool,
     pub(super) acknowledged_total: u64,
+    #[serde(default)]
+    pub(super) delivered_total: u64,
+    #[serde(default)]
+    pub(super) passed_on_total: u64,
+    #[serde(default)]
+    pub(super) withdrawn_total: u64,
     pub(super) expired_total: u64,
     pub(super) dropped_total: u64,
 }
@@ -44,6 +50,7 @@ fn render(listed: Listed, now: Timestamp) -> anyhow::Result<String> {
         ("SIZE", Align::Right),
         ("OLDEST", Align::Right),
         ("COLLECTED", Align::Right),
+        ("DELIVERED", Align::Right),
         ("EXPIRED", Align::Right),
         ("DROPPED", Align::Right),
         ("STATE", Align::Left),
@@ -56,6 +63,7 @@ fn render(listed: Listed, now: Timestamp) -> anyhow::Result<String> {
             bytes(line.bytes),
             line.oldest_at.map_or_else(|| "-".to_owned(), |oldest| length(now.since(oldest))),
             line.acknowledged_total.to_string(),
+            (line.delivered_total + line.passed_on_total).to_string(),
             line.expired_total.to_string(),
             line.dropped_total.to_string(),
             line.state(),
@@ -99,7 +107,7 @@ mod tests {
         let items = vec![json!({
             "recipient": "b.example", "envelopes": 12, "bytes": 3_145_728, "oldest_at": 1_000,
             "quarantined": 1, "held": true, "registered": true, "acknowledged_total": 40,
-            "expired_total": 2, "dropped_total": 0,
+            "delivered_total": 6, "passed_on_total": 1, "withdrawn_total": 0, "expired_total": 2, "dropped_total": 0,
         })];
         let now = Timestamp::from_millis(1_000 + 3 * 86_400_000);
         let text = render(Listed { items, goes_on: true }, now).unwrap();
@@ -107,8 +115,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "MAILBOX    WAITING     SIZE  OLDEST  COLLECTED  EXPIRED  DROPPED  STATE",
-                "b.example       12  3.0 MiB     3 d         40        2        0  registered, held, 1 damaged",
+                "MAILBOX    WAITING     SIZE  OLDEST  COLLECTED  DELIVERED  EXPIRED  DROPPED  STATE",
+                "b.example       12  3.0 MiB     3 d         40          7        2        0  registered, held, 1 damaged",
                 "there may be more; --limit shows them",
             ]
         );

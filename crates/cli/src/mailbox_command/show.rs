@@ -58,6 +58,8 @@ struct EnvelopeLine {
     expires_at: Timestamp,
     bytes: u64,
     quarantined: bool,
+    #[serde(default)]
+    onward: String,
 }
 
 pub(super) async fn run(
@@ -91,6 +93,13 @@ fn render(mailbox: &Value, listed: Listed, now: Timestamp) -> anyhow::Result<Str
         "so far: {} collected, {} expired, {} dropped",
         line.acknowledged_total, line.expired_total, line.dropped_total
     )?;
+    if line.delivered_total + line.passed_on_total + line.withdrawn_total > 0 {
+        writeln!(
+            text,
+            "delivered onward so far: {} to its homeserver, {} to another relay, {} taken back",
+            line.delivered_total, line.passed_on_total, line.withdrawn_total
+        )?;
+    }
     registration(&mut text, about.registration.as_ref())?;
     shares(&mut text, &about.shares);
     losses(&mut text, &about.losses);
@@ -178,7 +187,13 @@ fn oldest_envelopes(text: &mut String, listed: Listed, now: Timestamp) -> anyhow
             bytes(line.bytes),
             length(now.since(line.deposited_at)),
             length(line.expires_at.since(now)),
-            if line.quarantined { "damaged" } else { "" }.to_owned(),
+            match (line.quarantined, line.onward.as_str()) {
+                (true, _) => "damaged",
+                (_, "wanted") => "to be delivered",
+                (_, "refused") => "refused by its homeserver",
+                _ => "",
+            }
+            .to_owned(),
         ]);
     }
     text.push_str("\noldest envelopes\n");
@@ -213,10 +228,16 @@ mod tests {
 
     #[test]
     fn one_mailbox_shows_its_rules_who_fills_it_what_was_lost_and_its_oldest_mail() {
-        let items = vec![json!({
-            "id": 77, "origin": "a.example", "txn_id": "t\u{1b}1", "deposited_at": DAY,
-            "expires_at": 8 * DAY, "bytes": 2048, "quarantined": true,
-        })];
+        let items = vec![
+            json!({
+                "id": 77, "origin": "a.example", "txn_id": "t\u{1b}1", "deposited_at": DAY,
+                "expires_at": 8 * DAY, "bytes": 2048, "quarantined": true,
+            }),
+            json!({
+                "id": 78, "origin": "c.example", "txn_id": "t2", "deposited_at": DAY,
+                "expires_at": 8 * DAY, "bytes": 1024, "quarantined": false, "onward": "refused",
+            }),
+        ];
         let listed = Listed { items, goes_on: false };
         let text = render(&mailbox(), listed, Timestamp::from_millis(4 * DAY)).unwrap();
         for expected in [
@@ -227,6 +248,7 @@ mod tests {
             "a.example        1  2.0 KiB\n",
             "mailbox full  others          3  4.0 KiB  1970-01-02T00:00:00Z\n",
             "77  a.example  t\\u{1b}1     2.0 KiB  3 d         4 d  damaged\n",
+            "78  c.example  t2           1.0 KiB  3 d         4 d  refused by its homeserver\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Store;
 use crate::{
     Acknowledgement, ContentHash, Deposit, Deposited, Due, EntryId, Expired, Loss, MailboxLimits,
-    MailboxSummary, Page, Quotas, StoredEnvelope,
+    MailboxSummary, Onward, Page, Quotas, StoredEnvelope,
 };
 
 /// Room for all that the checks leave.
@@ -23,6 +23,7 @@ pub(super) const fn quotas(envelopes_max: u64, bytes_max: u64) -> Quotas {
         mailbox: MailboxLimits { envelopes_max, bytes_max },
         origin: MailboxLimits::UNBOUNDED,
         relay: MailboxLimits::UNBOUNDED,
+        onward: MailboxLimits::UNBOUNDED,
     }
 }
 
@@ -44,6 +45,7 @@ pub(super) fn mail(recipient: &str, txn_id: &str) -> Deposit {
         members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
         deposited_at: time(1000),
         expires_at: time(1000).after(TIME_TO_LIVE),
+        onward: Onward::No,
     }
 }
 

@@ -8,15 +8,16 @@ use super::Store;
 use super::fixtures::{TIME_TO_LIVE, hash, losses, server};
 use super::model::{Lost, Model, Verdict};
 use crate::{
-    Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, EntryId, Found, Hold,
-    LeftMail, MailName, MailboxLimits, Page, Quotas, Registered, Registration, Selection, Senders,
-    Totals,
+    Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, EntryId, Found, HandedOn,
+    Hold, LeftMail, MailName, MailboxLimits, Onward, Outgoing, Page, Quotas, Registered,
+    Registration, Selection, Senders, Totals, Withdrawal,
 };
 
 const QUOTAS: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: 6, bytes_max: 120 },
     origin: MailboxLimits { envelopes_max: 4, bytes_max: 90 },
     relay: MailboxLimits { envelopes_max: 12, bytes_max: 280 },
+    onward: MailboxLimits { envelopes_max: 5, bytes_max: 100 },
 };
 const STEPS_MAX: usize = 40;
 const RECIPIENTS: [&str; 3] = ["a.example", "b.example", "c.example"];
@@ -47,6 +48,9 @@ enum Step {
     Drop { recipient: usize, choice: Choice },
     ForgetLosses { recipient: usize },
     Register { recipient: usize },
+    HandOn { recipient: usize, choice: usize, way: HandedOn },
+    RefuseOnward { recipient: usize, choice: usize },
+    Withdraw { mail: Mail },
     Leave { recipient: usize },
 }
 
@@ -64,6 +68,7 @@ struct Mail {
     origin: usize,
     txn_id: u8,
     content_bytes: usize,
+    onward: Onward,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +80,17 @@ enum Hash {
 
 fn step() -> impl Strategy<Value = Step> {
     let recipient = 0..RECIPIENTS.len();
-    let mail = (recipient.clone(), 0..2_usize, 0..4_u8, prop_oneof![Just(0_usize), 1..50_usize])
-        .prop_map(|(recipient, origin, txn_id, content_bytes)| Mail {
+    let bytes = prop_oneof![Just(0_usize), 1..50_usize];
+    let onward = prop_oneof![2 => Just(Onward::No), 1 => Just(Onward::Wanted)];
+    let mail = (recipient.clone(), 0..2_usize, 0..4_u8, bytes, onward).prop_map(
+        |(recipient, origin, txn_id, content_bytes, onward)| Mail {
             recipient,
             origin,
             txn_id,
             content_bytes,
-        });
+            onward,
+        },
+    );
     let hash =
         prop_oneof![2 => Just(Hash::Omitted), 2 => Just(Hash::Right), 1 => Just(Hash::Wrong)];
     let chosen = proptest::collection::vec((0..12_usize, hash), 0..4);
@@ -90,6 +99,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..12_usize).prop_map(Choice::Envelope),
         (0..2_usize).prop_map(Choice::Origin),
     ];
+    let way = prop_oneof![Just(HandedOn::Delivered), Just(HandedOn::PassedOn)];
     prop_oneof![
         5 => (mail.clone(), 0..20_u64).prop_map(|(mail, age)| Step::Deposit { mail, age }),
         2 => (recipient.clone(), proptest::option::of(0..12_usize), (0..5_usize, 0..150_usize))
@@ -98,7 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(recipient, chosen)| Step::Acknowledge { recipient, chosen }),
         2 => (recipient.clone(), mail.clone(), 0..20_u64)
             .prop_map(|(recipient, mail, age)| Step::Have { recipient, mail, age }),
-        1 => (mail, 0..20_u64).prop_map(|(mail, age)| Step::Ask { mail, age }),
+        1 => (mail.clone(), 0..20_u64).prop_map(|(mail, age)| Step::Ask { mail, age }),
         2 => (0..20_u64, 0..20_u64, 0..4_usize).prop_map(|(age, remembered_age, batch_max)| {
             Step::Expire { age, remembered_age, batch_max }
         }),
@@ -108,6 +118,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(recipient, choice)| Step::Drop { recipient, choice }),
         1 => recipient.clone().prop_map(|recipient| Step::ForgetLosses { recipient }),
         1 => recipient.clone().prop_map(|recipient| Step::Register { recipient }),
+        2 => (recipient.clone(), 0..12_usize, way)
+            .prop_map(|(recipient, choice, way)| Step::HandOn { recipient, choice, way }),
+        1 => (recipient.clone(), 0..12_usize)
+            .prop_map(|(recipient, choice)| Step::RefuseOnward { recipient, choice }),
+        1 => mail.prop_map(|mail| Step::Withdraw { mail }),
         1 => recipient.prop_map(|recipient| Step::Leave { recipient }),
     ]
 }
@@ -156,6 +171,27 @@ async fn replay(store: Store, steps: Vec<Step>) {
                 let expired = store.expire(due, batch_max).await.unwrap();
                 assert_eq!(expired, model.expire(due, batch_max));
             }
+            Step::HandOn { recipient, choice, way } => {
+                let recipient = server(RECIPIENTS[recipient]);
+                if let Some((id, _)) = given_out(&model, choice) {
+                    let handed_on = store.hand_on(&recipient, id, way).await.unwrap();
+                    assert_eq!(handed_on, model.hand_on(&recipient, id, way));
+                }
+            }
+            Step::RefuseOnward { recipient, choice } => {
+                let recipient = server(RECIPIENTS[recipient]);
+                if let Some((id, _)) = given_out(&model, choice) {
+                    store.refuse_onward(&recipient, id).await.unwrap();
+                    model.refuse_onward(&recipient, id);
+                }
+            }
+            Step::Withdraw { mail } => {
+                let Deposit { recipient, origin, txn_id, content_hash, .. } = mail.at(0, 0).0;
+                let withdrawal = Withdrawal { recipient, txn_id, content_hash };
+                let withdrawn =
+                    store.withdraw(&origin, std::slice::from_ref(&withdrawal)).await.unwrap();
+                assert_eq!(withdrawn, model.withdraw(&origin, &withdrawal));
+            }
             command => obey(&mut model, &store, command).await,
         }
         compare(&model, &store).await;
@@ -200,6 +236,7 @@ async fn obey(model: &mut Model, store: &Store, command: Step) {
                 time_to_live: None,
                 registered_at: time(0, 0),
                 admitted_by: AdmittedBy::Nobody,
+                outgoing: Outgoing::No,
             };
             store.register(registration, None, time(0, 0)).await.unwrap();
             model.register(&recipient(number));
@@ -222,6 +259,7 @@ async fn deposit(model: &mut Model, store: &Store, deposit: Deposit) {
         Deposited::Duplicate(_) => {
             assert_eq!(expected, Verdict::Duplicate);
             model.meet(&deposit);
+            model.mark_known(&deposit, QUOTAS);
         }
         Deposited::Full(full) => {
             assert_eq!(expected, Verdict::Full(full));
@@ -247,6 +285,20 @@ async fn compare(model: &Model, store: &Store) {
         assert_eq!(store.summary(recipient).await.unwrap().as_ref(), Some(&mailbox));
     }
     assert_eq!(store.totals().await.unwrap(), totals);
+    compare_onward(model, store).await;
+}
+
+async fn compare_onward(model: &Model, store: &Store) {
+    assert_eq!(store.awaited_by(None, 10).await.unwrap(), model.awaited_by());
+    for recipient in RECIPIENTS.map(server) {
+        let awaiting = model.awaiting(&recipient);
+        let origins: Vec<_> = awaiting.iter().map(|(origin, _)| origin.clone()).collect();
+        assert_eq!(store.awaiting(&recipient, None, 10).await.unwrap(), origins);
+        for (origin, first) in awaiting {
+            let found = store.first_onward(&recipient, &origin).await.unwrap();
+            assert_eq!(found, Some(first));
+        }
+    }
 }
 
 async fn lost(store: &Store, recipient: &str) -> Vec<Lost> {
@@ -287,6 +339,7 @@ impl Mail {
             content: content.into(),
             deposited_at: time(age, number),
             expires_at: time(age, number).after(TIME_TO_LIVE),
+            onward: self.onward,
         };
         let Deposit { origin, txn_id, content_hash, .. } = deposit.clone();
         (deposit, MailName { origin, txn_id, content_hash })

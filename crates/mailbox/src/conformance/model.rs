@@ -6,8 +6,8 @@ use restante_federation_proto::{ServerName, Timestamp};
 
 use crate::{
     Acknowledged, Acknowledgement, ContentHash, Deposit, Depth, Due, EntryId, Expired, Full,
-    HOLD_GRACE, Hold, LossKind, MailName, MailboxLimits, MailboxSummary, Page, Quotas, Registered,
-    Selection, StoredEnvelope, Whereabouts,
+    HOLD_GRACE, HandedOn, Hold, LossKind, MailName, MailboxLimits, MailboxSummary, Onward, Page,
+    Quotas, Registered, Selection, StoredEnvelope, Whereabouts, Withdrawal,
 };
 
 /// What a store holds, and what it has to remember.
@@ -22,6 +22,9 @@ pub(crate) struct Model {
     on_hold: BTreeSet<ServerName>,
     registered: BTreeSet<ServerName>,
     acknowledged_total: BTreeMap<ServerName, u64>,
+    delivered_total: BTreeMap<ServerName, u64>,
+    passed_on_total: BTreeMap<ServerName, u64>,
+    withdrawn_total: BTreeMap<ServerName, u64>,
     expired_total: BTreeMap<ServerName, u64>,
     dropped_total: BTreeMap<ServerName, u64>,
     losses: BTreeMap<(ServerName, LossKind, ServerName), (u64, u64)>,
@@ -82,6 +85,7 @@ impl Model {
         let bounds = [
             (mailbox, quotas.mailbox, Full::Mailbox),
             (share, quotas.origin, Full::Share),
+            (self.onward_of(deposit), quotas.onward, Full::Share),
             (all, quotas.relay, Full::Relay),
         ];
         for (held, MailboxLimits { envelopes_max, bytes_max }, full) in bounds {
@@ -91,6 +95,95 @@ impl Model {
             }
         }
         Verdict::Stored
+    }
+
+    /// All that the origin of `deposit` has to be delivered onward, if `deposit` is to be.
+    fn onward_of(&self, deposit: &Deposit) -> Vec<&StoredEnvelope> {
+        let own = self.held.iter().filter(|held| {
+            held.deposit.origin == deposit.origin
+                && held.deposit.onward != Onward::No
+                && deposit.onward != Onward::No
+        });
+        own.collect()
+    }
+
+    /// What it is a duplicate of is to be delivered onward from here on, if `deposit` asks for that and there is room.
+    pub(crate) fn mark_known(&mut self, deposit: &Deposit, quotas: Quotas) {
+        let own = self.onward_of(deposit);
+        let bytes: u64 = own.iter().map(|held| held.deposit.bytes()).sum();
+        let MailboxLimits { envelopes_max, bytes_max } = quotas.onward;
+        if own.len() as u64 >= envelopes_max || bytes + deposit.bytes() > bytes_max {
+            return;
+        }
+        let sought = key(deposit);
+        for held in &mut self.held {
+            if key(&held.deposit) == sought && held.deposit.onward == Onward::No {
+                held.deposit.onward = deposit.onward;
+            }
+        }
+    }
+
+    fn is_to_deliver(&self, held: &StoredEnvelope) -> bool {
+        held.deposit.onward == Onward::Wanted && !self.on_hold.contains(&held.deposit.recipient)
+    }
+
+    /// For whom mail is to be delivered.
+    pub(crate) fn awaited_by(&self) -> Vec<ServerName> {
+        let waiting = self.held.iter().filter(|held| self.is_to_deliver(held));
+        let names: BTreeSet<_> = waiting.map(|held| held.deposit.recipient.clone()).collect();
+        names.into_iter().collect()
+    }
+
+    /// Whose mail is to be delivered to `recipient`, each with what comes first.
+    pub(crate) fn awaiting(&self, recipient: &ServerName) -> Vec<(ServerName, StoredEnvelope)> {
+        let mut first = BTreeMap::new();
+        for held in self.mailbox(recipient).into_iter().filter(|held| self.is_to_deliver(held)) {
+            first.entry(held.deposit.origin.clone()).or_insert_with(|| held.clone());
+        }
+        first.into_iter().collect()
+    }
+
+    /// It was delivered.
+    pub(crate) fn hand_on(&mut self, recipient: &ServerName, id: EntryId, way: HandedOn) -> bool {
+        let is_meant =
+            |held: &StoredEnvelope| held.deposit.recipient == *recipient && held.id == id;
+        let Some(index) = self.held.iter().position(is_meant) else { return false };
+        let held = self.held.remove(index);
+        let totals = match way {
+            HandedOn::Delivered => &mut self.delivered_total,
+            HandedOn::PassedOn => &mut self.passed_on_total,
+        };
+        *totals.entry(recipient.clone()).or_default() += 1;
+        self.remembered.push((held.deposit.deposited_at, key(&held.deposit)));
+        true
+    }
+
+    /// Its recipient refused it.
+    pub(crate) fn refuse_onward(&mut self, recipient: &ServerName, id: EntryId) {
+        for held in &mut self.held {
+            let is_meant = held.deposit.recipient == *recipient && held.id == id;
+            if is_meant && held.deposit.onward == Onward::Wanted {
+                held.deposit.onward = Onward::Refused;
+            }
+        }
+    }
+
+    /// Its origin takes it back.
+    pub(crate) fn withdraw(&mut self, origin: &ServerName, withdrawal: &Withdrawal) -> u64 {
+        let Withdrawal { recipient, txn_id, content_hash } = withdrawal.clone();
+        let sought = (recipient, origin.clone(), txn_id, content_hash);
+        let is_meant = |held: &StoredEnvelope| {
+            key(&held.deposit) == sought && held.deposit.onward != Onward::No
+        };
+        let Some(index) = self.held.iter().position(is_meant) else { return 0 };
+        let recipient = self.held[index].deposit.recipient.clone();
+        if self.registered.contains(&recipient) {
+            self.held[index].deposit.onward = Onward::No;
+        } else {
+            self.held.remove(index);
+            *self.withdrawn_total.entry(recipient).or_default() += 1;
+        }
+        1
     }
 
     fn knows(&self, deposit: &Deposit) -> bool {
@@ -353,6 +446,9 @@ impl Model {
             },
             quarantined: 0,
             acknowledged_total: total(&self.acknowledged_total),
+            delivered_total: total(&self.delivered_total),
+            passed_on_total: total(&self.passed_on_total),
+            withdrawn_total: total(&self.withdrawn_total),
             expired_total: total(&self.expired_total),
             dropped_total: total(&self.dropped_total),
             hold: if self.on_hold.contains(recipient) { Hold::Held } else { Hold::Released },

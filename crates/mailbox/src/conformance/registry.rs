@@ -9,8 +9,8 @@ use super::Store;
 use super::fixtures::{held_ids, leave, losses, mail, mail_at, server, summary, time};
 use crate::{
     AdmittedBy, Deposit, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Left, LeftMail,
-    NOTE_BYTES_MAX, OpenInvite, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX, RegisterOutcome,
-    Registered, Registration, Revoked, Senders,
+    NOTE_BYTES_MAX, OpenInvite, Outgoing, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX,
+    RegisterOutcome, Registered, Registration, Revoked, Senders,
 };
 
 pub(super) fn registration(recipient: &str) -> Registration {
@@ -24,6 +24,7 @@ pub(super) fn registration(recipient: &str) -> Registration {
         time_to_live: Some(Duration::from_secs(3600)),
         registered_at: time(1000),
         admitted_by: AdmittedBy::Nobody,
+        outgoing: Outgoing::Yes,
     }
 }
 
@@ -60,7 +61,8 @@ pub(super) async fn registered(store: Store) {
     assert_eq!(summary(&store, "b.example").await.registered, Registered::Yes);
 
     let anyone = Senders { allow: None, block: Vec::new() };
-    let second = Registration { senders: anyone, time_to_live: None, ..first };
+    let outgoing = Outgoing::No;
+    let second = Registration { senders: anyone, time_to_live: None, outgoing, ..first };
     store.register(second.clone(), None, time(2000)).await.unwrap();
     assert_eq!(store.registration(&recipient).await.unwrap(), Some(second));
     assert_eq!(store.totals().await.unwrap().registrations, 1);

@@ -9,7 +9,7 @@ use crate::losses::{self, LOSS_ORIGINS_MAX};
 use crate::rules::Load;
 use crate::{
     Condition, ContentHash, Deposit, Depth, EntryId, EnvelopeLine, Hold, Loss, LossKind,
-    MailboxSummary, Page, Registered, Share, StoredEnvelope,
+    MailboxSummary, Onward, Page, Registered, Share, StoredEnvelope,
 };
 
 #[derive(Debug)]
@@ -26,6 +26,9 @@ pub(super) struct Mailbox {
     last: EntryId,
     pub(super) hold: Hold,
     pub(super) acknowledged_total: u64,
+    pub(super) delivered_total: u64,
+    pub(super) passed_on_total: u64,
+    pub(super) withdrawn_total: u64,
     expired_total: u64,
     dropped_total: u64,
 }
@@ -49,6 +52,9 @@ impl Mailbox {
             last: before_first,
             hold: Hold::Released,
             acknowledged_total: 0,
+            delivered_total: 0,
+            passed_on_total: 0,
+            withdrawn_total: 0,
             expired_total: 0,
             dropped_total: 0,
         }
@@ -117,6 +123,18 @@ impl Mailbox {
         if let Some(kept) = self.envelopes.get_mut(&id) {
             kept.deposit.expires_at = expires_at;
         }
+    }
+
+    /// Marks an envelope anew.
+    pub(super) fn mark(&mut self, id: EntryId, onward: Onward) {
+        if let Some(kept) = self.envelopes.get_mut(&id) {
+            kept.deposit.onward = onward;
+        }
+    }
+
+    /// All that it holds, in the order of its ids.
+    pub(super) fn held(&self) -> impl Iterator<Item = (EntryId, &Deposit)> {
+        self.envelopes.iter().map(|(id, kept)| (*id, &kept.deposit))
     }
 
     /// Counts `deposit` as lost.
@@ -199,6 +217,7 @@ impl Mailbox {
             expires_at: deposit.expires_at,
             bytes: deposit.bytes(),
             condition: Condition::Whole,
+            onward: deposit.onward,
         };
         self.after(after).take(limit).map(line).collect()
     }
@@ -218,6 +237,9 @@ impl Mailbox {
             depth: self.depth(),
             quarantined: 0,
             acknowledged_total: self.acknowledged_total,
+            delivered_total: self.delivered_total,
+            passed_on_total: self.passed_on_total,
+            withdrawn_total: self.withdrawn_total,
             expired_total: self.expired_total,
             dropped_total: self.dropped_total,
             hold: self.hold,

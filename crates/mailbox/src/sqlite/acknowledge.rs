@@ -50,7 +50,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// From a row whose columns are those of [`Leaving::of`], `duplicate_key, deposited_at`.
+    /// From a row whose columns are those of [`Leaving::of`], `duplicate_key` and `deposited_at`.
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             leaving: Leaving::of(row)?,

@@ -6,7 +6,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::seals::Seals;
-use crate::{ContentHash, Deposit};
+use crate::{ContentHash, Deposit, Onward};
 
 /// zstd's level. Mail is mostly base64, which any level shortens by a quarter and none by more; the
 /// rest is names and keys that repeat. Measured with `examples/compression.rs` (one core, proof,
@@ -84,6 +84,8 @@ pub(super) struct Stored<'a> {
     /// The number of the key that sealed the body, if it is sealed.
     pub(super) seal: i64,
     pub(super) body: &'a [u8],
+    /// Not under the checksum: a refusal changes it.
+    pub(super) onward: i64,
 }
 
 impl Stored<'_> {
@@ -133,6 +135,7 @@ impl Stored<'_> {
             members,
             deposited_at: Timestamp::from_millis(u64::try_from(self.deposited_at).ok()?),
             expires_at: Timestamp::from_millis(u64::try_from(self.expires_at).unwrap_or(0)),
+            onward: Onward::of(self.onward),
         })
     }
 }
@@ -152,6 +155,7 @@ mod tests {
             members: Bytes::new(),
             deposited_at: Timestamp::EPOCH,
             expires_at: Timestamp::EPOCH,
+            onward: Onward::No,
         })
     }
 

@@ -102,13 +102,26 @@ fn read(
 }
 
 /// A walk through a mailbox.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     connection: &'a Connection,
     seals: &'a Seals,
     recipient: &'a ServerName,
     mailbox: i64,
     after: Option<EntryId>,
     page: Page,
+}
+
+impl<'a> Walk<'a> {
+    /// To read single envelopes, wherever they stand.
+    pub(super) fn to_one(
+        connection: &'a Connection,
+        seals: &'a Seals,
+        recipient: &'a ServerName,
+        mailbox: i64,
+    ) -> Self {
+        let page = Page { envelopes_max: 1, bytes_max: usize::MAX };
+        Self { connection, seals, recipient, mailbox, after: None, page }
+    }
 }
 
 impl Walk<'_> {
@@ -142,12 +155,13 @@ impl Walk<'_> {
         Ok(stretch)
     }
 
-    fn envelope(&self, row: i64, room: u64) -> rusqlite::Result<Found> {
+    pub(super) fn envelope(&self, row: i64, room: u64) -> rusqlite::Result<Found> {
         let found = self
             .connection
             .prepare_cached(
                 "SELECT origin, txn_id, content_hash, deposited_at, content_bytes, members_bytes,
-                     coding, body, checksum, expires_at, seal FROM envelopes WHERE row = ?1",
+                     coding, body, checksum, expires_at, seal, onward
+                 FROM envelopes WHERE row = ?1",
             )?
             .query_row([row], |row| Ok(check(row, self.recipient, self.seals, room)));
         match found {
@@ -166,7 +180,7 @@ fn room_left(page: Page, bytes_taken: u64, taken: &[StoredEnvelope]) -> Option<u
     if taken.is_empty() { Some(u64::MAX) } else { (page.bytes_max as u64).checked_sub(bytes_taken) }
 }
 
-enum Found {
+pub(super) enum Found {
     Whole(Deposit),
     /// For the room that the page has left.
     TooLarge,
@@ -186,7 +200,7 @@ fn check(row: &Row<'_>, recipient: &ServerName, seals: &Seals, room: u64) -> Fou
     stored.unpack(recipient, seals).map_or(Found::Damaged, Found::Whole)
 }
 
-/// The columns of a row from `origin` to `seal`, in the order in which they are selected here. `None` if one has another type than
+/// The columns of a row from `origin` to `onward`, in the order in which they are selected here. `None` if one has another type than
 /// was written.
 pub(super) fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
     let bytes = |column: usize| match row.get_ref(column).ok()? {
@@ -205,13 +219,14 @@ pub(super) fn columns<'a>(row: &'a Row<'_>) -> Option<(Stored<'a>, &'a [u8])> {
         coding: number(6)?,
         seal: number(10)?,
         body: bytes(7)?,
+        onward: number(11).unwrap_or(0),
     };
     Some((stored, bytes(8)?))
 }
 
 /// Marks the damaged envelopes, and tells which are marked. If that fails, they are met and
 /// reported again at the next collect; the mail around them flows all the same.
-async fn set_aside(
+pub(super) async fn set_aside(
     database: &Database,
     recipient: &ServerName,
     damaged: Vec<Damaged>,
@@ -261,7 +276,7 @@ pub(super) fn mark_in(
         // given again to the next envelope.
         let leaving = connection
             .prepare_cached(
-                "UPDATE envelopes SET quarantined = 1, duplicate_key = NULL
+                "UPDATE envelopes SET quarantined = 1, duplicate_key = NULL, onward = 0
                  WHERE row = ?1 AND mailbox = ?2 AND entry = ?3 AND quarantined = 0
                  RETURNING row, mailbox, 0, content_bytes + members_bytes, origin, seal",
             )?

@@ -10,7 +10,7 @@ use super::deposit::{self, Row};
 use super::{SqliteStore, pack, signed, summary, unsigned};
 use crate::{
     Collected, Condition, Custody, Deposit, EntryId, EnvelopeLine, Found, Hold, Imported, LossKind,
-    MailboxSummary, Page, Selection, Share, StoreError,
+    MailboxSummary, Onward, Page, Selection, Share, StoreError,
 };
 
 /// Envelopes that one look finds; a reader's work, which nobody waits for.
@@ -217,7 +217,7 @@ fn drop_step(
 }
 
 pub(super) const LINES: &str = "
-    SELECT entry, origin, txn_id, deposited_at, expires_at, content_bytes + members_bytes
+    SELECT entry, origin, txn_id, deposited_at, expires_at, content_bytes + members_bytes, onward
     FROM envelopes WHERE mailbox = ?1 AND quarantined = ?2 AND entry > ?3 ORDER BY entry LIMIT ?4";
 
 fn lines(
@@ -245,7 +245,8 @@ fn lines(
 
 /// What is damaged is shown as it is, so that an operator can find and drop it.
 fn line_of(row: &Columns<'_>, condition: Condition) -> Option<EnvelopeLine> {
-    let number = |index| row.get_ref(index).ok()?.as_i64().ok().map(unsigned);
+    let signed = |index| row.get_ref(index).ok()?.as_i64().ok();
+    let number = |index| signed(index).map(unsigned);
     let text = |index| {
         let bytes = row.get_ref(index).ok()?.as_bytes().ok()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
@@ -258,6 +259,7 @@ fn line_of(row: &Columns<'_>, condition: Condition) -> Option<EnvelopeLine> {
         expires_at: Timestamp::from_millis(number(4).unwrap_or(0)),
         bytes: number(5).unwrap_or(0),
         condition,
+        onward: Onward::of(signed(6).unwrap_or(0)),
     })
 }
 

@@ -8,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use super::body::{self, Body, Stored};
 use super::departures::{Departures, Leaving};
 use super::seals::{self, Seals};
-use super::{losses, names, signed, summary, unsigned};
+use super::{losses, names, onward, signed, summary, unsigned};
 use crate::ahead::Ahead;
 use crate::duplicate::{AheadKey, DuplicateKey};
 use crate::rules::{Held, Load};
-use crate::{Deposit, Deposited, EntryId, Full, Imported, Known, LossKind, Quotas};
+use crate::{Deposit, Deposited, EntryId, Full, Imported, Known, LossKind, Onward, Quotas};
 
 /// All that is written for an envelope, made ready before the writer's turn.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub(super) struct Row {
     body: Body,
     seal: i64,
     checksum: [u8; 32],
+    onward: Onward,
 }
 
 impl Row {
@@ -49,6 +50,7 @@ impl Row {
             txn_id: deposit.txn_id,
             seal: seals::PLAIN,
             checksum: [0; 32],
+            onward: deposit.onward,
         };
         let about = row.stored().about(&row.recipient);
         if let Some((seal, sealed)) = seals.seal(&row.body.bytes, &about) {
@@ -71,6 +73,7 @@ impl Row {
             coding: self.body.coding as i64,
             seal: self.seal,
             body: &self.body.bytes,
+            onward: self.onward as i64,
         }
     }
 
@@ -87,10 +90,22 @@ pub(super) fn deposit(
     quotas: Quotas,
     (ahead, random): (&Mutex<Ahead>, u64),
 ) -> rusqlite::Result<Deposited> {
-    if let Some(known) = known(connection, row, ahead)? {
+    let known = known(connection, row, ahead)?;
+    if let Some(known) = known
+        && row.onward == Onward::No
+    {
         return Ok(Deposited::Duplicate(known));
     }
-    let place = Place::find(connection, row)?;
+    let mut place = Place::find(connection, row)?;
+    if row.onward != Onward::No {
+        place.held.onward = onward::load(connection, row.origin.as_str())?;
+    }
+    if let Some(known) = known {
+        if quotas.has_room_onward(place.held, unsigned(row.bytes())) {
+            onward::mark(connection, row.duplicate_key)?;
+        }
+        return Ok(Deposited::Duplicate(known));
+    }
     if let Some(full) = quotas.full(place.held, unsigned(row.bytes())) {
         return turn_away(connection, &place, row, full);
     }
@@ -249,7 +264,12 @@ impl Place {
                 let last_entry = EntryId::new(number(7)?);
                 let mailbox: Option<i64> = found.get(6)?;
                 Ok(Self {
-                    held: Held { relay: load(0, 1)?, mailbox: load(2, 3)?, origin: load(4, 5)? },
+                    held: Held {
+                        relay: load(0, 1)?,
+                        mailbox: load(2, 3)?,
+                        origin: load(4, 5)?,
+                        onward: Load::default(),
+                    },
                     mailbox: mailbox.map(|mailbox| Mailbox { mailbox, last_entry }),
                 })
             },
@@ -317,10 +337,11 @@ fn append(
     connection
         .prepare_cached(
             "INSERT INTO envelopes (mailbox, entry, duplicate_key, deposited_at, expires_at, origin,
-                 txn_id, content_hash, content_bytes, members_bytes, coding, seal, checksum, body)
+                 txn_id, content_hash, content_bytes, members_bytes, coding, seal, checksum, body,
+                 onward)
              VALUES (:mailbox, :entry, :duplicate_key, :deposited_at, :expires_at, :origin,
                  :txn_id, :content_hash, :content_bytes, :members_bytes, :coding, :seal, :checksum,
-                 :body)",
+                 :body, :onward)",
         )?
         .execute(named_params! {
             ":mailbox": mailbox,
@@ -337,6 +358,7 @@ fn append(
             ":seal": row.seal,
             ":checksum": row.checksum,
             ":body": &row.body.bytes[..],
+            ":onward": row.onward as i64,
         })
         .map(drop)
 }

@@ -11,8 +11,8 @@ use super::{SqliteStore, deposit, lapse, losses, names, signed, summary, unsigne
 use crate::registry::{check_invite, check_registration};
 use crate::{
     AdmittedBy, Custody, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed,
-    Left, LeftMail, OpenInvite, REGISTRATIONS_MAX, RegisterOutcome, Registration, Registry,
-    Revoked, Selection, Senders, StoreError,
+    Left, LeftMail, OpenInvite, Outgoing, REGISTRATIONS_MAX, RegisterOutcome, Registration,
+    Registry, Revoked, Selection, Senders, StoreError,
 };
 
 #[async_trait]
@@ -115,7 +115,7 @@ impl Registry for SqliteStore {
 }
 
 pub(super) const FIND: &str = "
-    SELECT record, allow, block, time_to_live, registered_at, by_operator FROM registrations
+    SELECT record, allow, block, time_to_live, registered_at, by_operator, outgoing FROM registrations
     WHERE mailbox = (SELECT mailbox FROM mailboxes WHERE recipient = ?1)";
 
 fn registration(
@@ -136,6 +136,7 @@ fn registration(
             time_to_live: time_to_live.map(|millis| Duration::from_millis(unsigned(millis))),
             registered_at: summary::time(row, 4)?,
             admitted_by: admitted_by(row.get(5)?),
+            outgoing: if row.get(6)? { Outgoing::Yes } else { Outgoing::No },
         })
     };
     connection.prepare_cached(FIND)?.query_row([recipient.as_str()], registration).optional()
@@ -192,8 +193,9 @@ fn register(
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO registrations
-                 (mailbox, record, allow, block, time_to_live, registered_at, by_operator, called_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (mailbox, record, allow, block, time_to_live, registered_at, by_operator, called_at,
+                  outgoing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             mailbox,
@@ -203,7 +205,8 @@ fn register(
             time_to_live,
             signed(registration.registered_at.as_millis()),
             i64::from(admitted_by == AdmittedBy::Operator),
-            signed(now.as_millis())
+            signed(now.as_millis()),
+            i64::from(registration.outgoing == Outgoing::Yes)
         ])?;
     Ok(RegisterOutcome::Accepted)
 }

@@ -35,6 +35,7 @@ pub(super) const SCHEMA: Schema = Schema {
         Migration { sql: MAILBOXES },
         Migration { sql: ADMISSION },
         Migration { sql: LAPSING },
+        Migration { sql: ONWARD },
     ],
 };
 
@@ -225,4 +226,58 @@ const LAPSING: &str = "
 ALTER TABLE mailboxes ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE registrations ADD COLUMN by_operator INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE registrations ADD COLUMN called_at INTEGER NOT NULL DEFAULT 0;
+";
+
+/// `onward` is not under the checksum, because a refusal changes it. It stands behind the body, and 0 and 1 take no bytes there, so
+/// that reading them costs no page of it.
+///
+/// `onward_origins` is a sum over `envelopes` with `onward > 0`. Triggers keep it, so that no way out of that table, of whichever
+/// there will be, leaves an origin's share taken for good.
+const ONWARD: &str = "
+ALTER TABLE mailboxes ADD COLUMN delivered_total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN passed_on_total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailboxes ADD COLUMN withdrawn_total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE registrations ADD COLUMN outgoing INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE envelopes ADD COLUMN onward INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX envelopes_onward ON envelopes (mailbox, origin, entry)
+    WHERE onward = 1 AND quarantined = 0;
+
+CREATE TABLE onward_origins (
+    origin TEXT PRIMARY KEY,
+    envelopes INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER onward_in AFTER INSERT ON envelopes WHEN NEW.onward > 0 BEGIN
+    INSERT INTO onward_origins (origin, envelopes, bytes)
+    VALUES (NEW.origin, 1,
+        max(0, min(NEW.content_bytes, 1 << 40)) + max(0, min(NEW.members_bytes, 1 << 40)))
+    ON CONFLICT DO UPDATE SET envelopes = envelopes + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER onward_marked AFTER UPDATE OF onward ON envelopes
+WHEN OLD.onward = 0 AND NEW.onward > 0 BEGIN
+    INSERT INTO onward_origins (origin, envelopes, bytes)
+    VALUES (NEW.origin, 1,
+        max(0, min(NEW.content_bytes, 1 << 40)) + max(0, min(NEW.members_bytes, 1 << 40)))
+    ON CONFLICT DO UPDATE SET envelopes = envelopes + 1, bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER onward_unmarked AFTER UPDATE OF onward ON envelopes
+WHEN OLD.onward > 0 AND NEW.onward = 0 BEGIN
+    UPDATE onward_origins
+    SET envelopes = envelopes - 1, bytes = max(0, bytes - max(0, min(OLD.content_bytes, 1 << 40))
+            - max(0, min(OLD.members_bytes, 1 << 40)))
+    WHERE origin = OLD.origin;
+    DELETE FROM onward_origins WHERE origin = OLD.origin AND envelopes <= 0;
+END;
+
+CREATE TRIGGER onward_out AFTER DELETE ON envelopes WHEN OLD.onward > 0 BEGIN
+    UPDATE onward_origins
+    SET envelopes = envelopes - 1, bytes = max(0, bytes - max(0, min(OLD.content_bytes, 1 << 40))
+            - max(0, min(OLD.members_bytes, 1 << 40)))
+    WHERE origin = OLD.origin;
+    DELETE FROM onward_origins WHERE origin = OLD.origin AND envelopes <= 0;
+END;
 ";

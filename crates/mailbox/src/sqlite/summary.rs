@@ -13,7 +13,8 @@ pub(super) const SUMMARIES: &str = "
          WHERE held.mailbox = mailboxes.mailbox AND held.quarantined = 0
          ORDER BY held.entry LIMIT 1),
         recipient, quarantined, acknowledged_total, expired_total, dropped_total, held,
-        EXISTS (SELECT 1 FROM registrations WHERE registrations.mailbox = mailboxes.mailbox)
+        EXISTS (SELECT 1 FROM registrations WHERE registrations.mailbox = mailboxes.mailbox),
+        delivered_total, passed_on_total, withdrawn_total
     FROM mailboxes";
 
 pub(super) fn depth(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<Depth> {
@@ -51,6 +52,9 @@ fn summary_of(row: &Row<'_>) -> rusqlite::Result<MailboxSummary> {
         depth: depth_of(row)?,
         quarantined: unsigned(row.get(4)?),
         acknowledged_total: unsigned(row.get(5)?),
+        delivered_total: unsigned(row.get(10)?),
+        passed_on_total: unsigned(row.get(11)?),
+        withdrawn_total: unsigned(row.get(12)?),
         expired_total: unsigned(row.get(6)?),
         dropped_total: unsigned(row.get(7)?),
         hold: hold_of(row.get(8)?),

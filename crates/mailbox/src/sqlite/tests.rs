@@ -18,14 +18,15 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    AdmittedBy, Condition, ContentHash, Custody as _, Lapse, LeftMail, MailboxLimits, Registration,
-    Registry as _, Resealed, Selection, Senders, Upkeep as _, conformance,
+    AdmittedBy, Condition, ContentHash, Custody as _, Lapse, LeftMail, MailboxLimits, Onward,
+    Outgoing, Registration, Registry as _, Resealed, Selection, Senders, Upkeep as _, conformance,
 };
 
 const ROOMY: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: 1000, bytes_max: 64 << 20 },
     origin: MailboxLimits::UNBOUNDED,
     relay: MailboxLimits::UNBOUNDED,
+    onward: MailboxLimits::UNBOUNDED,
 };
 const EVERYTHING: Page = Page { envelopes_max: 1000, bytes_max: usize::MAX };
 
@@ -75,6 +76,7 @@ fn mail(txn_id: &str) -> Deposit {
         members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
         deposited_at: Timestamp::from_millis(1000),
         expires_at: Timestamp::from_millis(1001),
+        onward: Onward::No,
     }
 }
 
@@ -350,6 +352,14 @@ async fn no_query_walks_more_than_it_returns() {
         custody::DROPPED,
         custody::LINES,
         custody::SHARES,
+        onward::LOAD,
+        onward::MARK,
+        onward::AWAITED_BY,
+        onward::AWAITING,
+        onward::FIRST,
+        onward::FIND,
+        onward::REFUSE,
+        onward::WITHDRAWN,
         reseal::NEXT,
         reseal::WHOLE,
         &list,
@@ -422,6 +432,7 @@ async fn a_full_disk_lets_mail_be_dropped_losses_forgotten_and_servers_leave() {
         time_to_live: None,
         registered_at: Timestamp::EPOCH,
         admitted_by: AdmittedBy::Nobody,
+        outgoing: Outgoing::No,
     };
     store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
     store.reserve.release();

@@ -30,7 +30,8 @@ pub(super) struct Joined {
     #[schema(value_type = String)]
     relay: ServerName,
     /// What the relay grants: `time_to_live_ms`, `envelopes_max`, `bytes_max`, `origin_envelopes_max`,
-    /// `origin_bytes_max`.
+    /// `origin_bytes_max`, and as `outgoing`, `null` if it delivers nothing onward, `envelopes_max`, `bytes_max`,
+    /// `destination_envelopes_max`, `destination_bytes_max`.
     #[serde(flatten)]
     #[schema(value_type = Object)]
     granted: RegistrationAnswer,

@@ -40,6 +40,8 @@ pub(super) struct RelayEntry {
     source: &'static str,
     /// Whether mail is left there. A record counts for nothing where the operator has named relays.
     in_force: bool,
+    /// Whether it delivers this server's own mail onward.
+    outgoing: bool,
     /// Since when its word does not count as sent, because it lost mail again and again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
@@ -88,12 +90,18 @@ pub(super) async fn list(
         None => book.records(RECORDS_SHOWN_MAX).await,
     };
     let records: Vec<Recorded> = records.map_err(unavailable)?;
-    let named = book.watch().borrow().clone();
+    let (named, outgoing) = (book.watch().borrow().clone(), book.outgoing());
     let mut entries: Vec<RelayEntry> =
         records.iter().flat_map(|recorded| of_record(recorded, &named)).collect();
     let is_wanted = |server: &ServerName| wanted.as_ref().is_none_or(|wanted| wanted == server);
     for (server, relays) in named.into_iter().filter(|(server, _)| is_wanted(server)) {
-        entries.extend(relays.into_iter().map(|relay| entry(&server, relay)));
+        let is_outgoing = |relay: &KnownRelay| {
+            server == state.site.identity.server_name && outgoing.contains(&relay.peer)
+        };
+        entries.extend(relays.into_iter().map(|relay| {
+            let outgoing = is_outgoing(&relay);
+            RelayEntry { outgoing, ..entry(&server, relay) }
+        }));
     }
     for Distrusted { destination, relay, since, .. } in
         trust::all(&state.site.database).await.map_err(unavailable)?
@@ -184,6 +192,7 @@ fn entry(server: &ServerName, relay: KnownRelay) -> RelayEntry {
         url: relay.peer.url.map(|url| url.to_string()),
         source,
         in_force: true,
+        outgoing: false,
         distrusted_since: None,
         record: None,
     }
@@ -200,6 +209,7 @@ fn of_record(recorded: &Recorded, named: &RelaysByServer) -> impl Iterator<Item 
         url: relay.url.clone(),
         source: "record",
         in_force,
+        outgoing: false,
         distrusted_since: None,
         record: Some(OfRecord {
             priority: relay.priority,

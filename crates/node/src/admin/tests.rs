@@ -425,7 +425,7 @@ async fn each_relay_is_listed_with_where_the_knowledge_came_from() {
     let listed = operator.get("/relays?server=b.test").await;
     let expected = json!([{
         "server": "b.test", "server_name": "r.test", "url": "https://r.test:8448", "source": "record", "in_force": true,
-        "priority": 3, "learned_from": "relay x.test", "learned_at": BEGINNING, "version": BEGINNING,
+        "outgoing": false, "priority": 3, "learned_from": "relay x.test", "learned_at": BEGINNING, "version": BEGINNING,
     }]);
     assert_eq!(listed, expected);
 

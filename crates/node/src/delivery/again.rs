@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use restante_federation::is_about_content;
 use restante_federation_proto::{RequestTarget, ServerName, SignableRequest, canonicalise};
 use restante_relay_api::endpoints::{SEND, send_relay_target};
 use restante_relay_api::limits::TIME_TO_LIVE;
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 use super::answers::refused_events;
 use super::deposits::Deposit;
 use super::ledger::LedgerState;
-use super::mail::{Beside, Mail, Outgoing};
-use super::outcome::is_about_content;
+use super::mail::{Beside, Errand, Mail, Outgoing};
+use super::preference::Places;
 use super::{Attempt, Delivery, Direct, Inner, first_taken, not_left};
 use crate::store::outbox::{self, Left, Vain};
 
@@ -72,6 +73,12 @@ impl Delivery {
                     inner.enter_delivery(&mail, &left.place, &answer),
                     inner.capsules.delivered(&mail, &refused),
                 );
+                // Who holds it is known from its line, which is there already.
+                if let Ok(line) =
+                    inner.ledger.enter(mail.transaction(), inner.site.clock.now()).await
+                {
+                    inner.withdraw(&mail, &line.holders);
+                }
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, "sent directly, since it was not confirmed");
                 Resent::Delivered
             }
@@ -148,7 +155,8 @@ impl Delivery {
         let keys = inner.site.own_keys.document().await;
         let record = inner.site.own_record.published();
         let beside = Beside { keys: &keys, capsule: None, record: record.as_ref(), id: &id };
-        let body = mail.deposit_body(None, &beside).map_err(|error| error.to_string())?;
+        let body =
+            mail.deposit_body(None, &beside, Errand::Keep).map_err(|error| error.to_string())?;
         let deposit = Deposit {
             destination: origin.clone(),
             txn_id: mail.txn_id().to_owned(),
@@ -158,7 +166,7 @@ impl Delivery {
             body,
         };
         let results = inner.deposits.start(deposit.into(), relays);
-        let taken = first_taken(results).await;
+        let taken = first_taken(vec![results]).await;
         taken.map(drop).map_err(|refusals| not_left(&unreachable, &refusals))
     }
 }
@@ -172,17 +180,28 @@ impl Inner {
         if line.state() == LedgerState::Delivered {
             return Ok(Releft::Gone);
         }
-        let mut relays = self.relays_of(destination, begun).await;
+        let (mut relays, mut outgoing) =
+            (self.relays_of(destination, begun).await, self.site.relays.outgoing());
         relays.retain(|relay| !line.holders.contains(&relay.name));
-        if relays.is_empty() {
+        outgoing.retain(|relay| !line.holders.contains(&relay.name));
+        let preference = self.preferences.current().of(destination);
+        let places = [
+            Places::first(preference, &relays, &outgoing),
+            Places::second(preference, relays.clone(), &outgoing),
+            Places::last(preference, &relays, &outgoing),
+        ];
+        if places.iter().all(Places::are_none) {
             return Ok(Releft::Nowhere);
         }
         let id = RequestId::of(self.site.dice.number());
         tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "left again, since no relay is known to hold it");
-        let unreachable = format!("{destination} does not answer");
-        let Err(reason) = self.leave(mail, (&line, &id), relays, unreachable).await else {
-            return Ok(Releft::Left);
-        };
+        let mut reason = format!("{destination} does not answer");
+        for places in places.into_iter().filter(|places| !places.are_none()) {
+            match self.leave(mail, (&line, &id), places, reason).await {
+                Ok(()) => return Ok(Releft::Left),
+                Err(why) => reason = why,
+            }
+        }
         // One whose word does not count may have it now.
         let after = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
         let is_more = after.map_err(unread)?.holders.len() > line.holders.len();

@@ -56,6 +56,26 @@ pub(super) struct Packed {
     pub(super) capsule: Option<Capsule>,
     /// What the destination has once the mail is there.
     pub(super) event_ids: BTreeSet<String>,
+    /// Whether the mail needs anything beside it.
+    pub(super) follows: Follows,
+}
+
+/// What the events of a transaction follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Follows {
+    /// What the destination is known to have, or will have before: it can take them as they are.
+    Known,
+    /// What it may not have: without a node it drops them.
+    #[default]
+    Unknown,
+}
+
+/// The ancestors of a room's events.
+struct Gathered {
+    /// Those that are not known to be at the destination.
+    events: Vec<Event>,
+    /// Whether there are some that our homeserver does not have itself.
+    is_cut_short: bool,
 }
 
 impl Capsules {
@@ -72,13 +92,22 @@ impl Capsules {
         };
         let rooms = timeout_at(deadline, contents::read(&self.site, mail.content())).await;
         let rooms = rooms.unwrap_or_default();
+        let read: usize = rooms.iter().map(|room| room.events.len()).sum();
+        let is_all_read = read == contents::count(mail.content());
+        let mut follows = if is_all_read { Follows::Known } else { Follows::Unknown };
         let mut event_ids = ids(&rooms);
         let mut events = Vec::new();
         for room in &rooms {
             let gathered = timeout_at(deadline, self.gather(mail.destination(), room)).await;
             match gathered.unwrap_or_else(|_| Err("the homeserver takes too long".to_owned())) {
-                Ok(gathered) => events.extend(gathered),
+                Ok(gathered) => {
+                    if gathered.is_cut_short || !gathered.events.is_empty() {
+                        follows = Follows::Unknown;
+                    }
+                    events.extend(gathered.events);
+                }
                 Err(reason) => {
+                    follows = Follows::Unknown;
                     tracing::warn!(destination = %mail.destination(), txn_id = mail.txn_id(), room_id = room.room_id, reason, "left without a capsule");
                 }
             }
@@ -88,7 +117,7 @@ impl Capsules {
             tracing::info!(destination = %mail.destination(), txn_id = mail.txn_id(), events = capsule.pdus().len(), "packed a capsule");
             event_ids.extend(events.into_iter().map(|event| event.event_id));
         }
-        Packed { capsule, event_ids }
+        Packed { capsule, event_ids, follows }
     }
 
     /// Remembers what `mail` brought to its destination directly: its events but those that were `refused`, and what
@@ -104,7 +133,7 @@ impl Capsules {
     }
 
     /// The ancestors of `room`'s events that are not known to be at `destination`, each after its predecessors.
-    async fn gather(&self, destination: &ServerName, room: &Room) -> Result<Vec<Event>, String> {
+    async fn gather(&self, destination: &ServerName, room: &Room) -> Result<Gathered, String> {
         let sent = room.events.iter().map(|event| (event.event_id.clone(), event.ancestor.clone()));
         let mut walk = Ancestors::of(sent);
         let mut events: BTreeMap<String, Event> = BTreeMap::new();
@@ -112,12 +141,13 @@ impl Capsules {
         for event in &room.events {
             events.insert(event.event_id.clone(), event.clone());
         }
-        let mut looked_up = BTreeSet::new();
+        let (mut looked_up, mut is_cut_short) = (BTreeSet::new(), false);
         loop {
             self.mark_known(destination, &mut walk, &mut looked_up).await?;
             let from = match walk.next_step() {
                 Step::Done(order) => {
-                    return Ok(order.iter().filter_map(|id| events.remove(id)).collect());
+                    let events = order.iter().filter_map(|id| events.remove(id)).collect();
+                    return Ok(Gathered { events, is_cut_short });
                 }
                 Step::TooMany => {
                     return Err(format!("the gap has more than {CAPSULE_PDUS_MAX} events"));
@@ -138,9 +168,10 @@ impl Capsules {
                 walk.fetched(event.event_id.clone(), event.ancestor.clone());
                 events.insert(event.event_id.clone(), event);
             }
-            from.into_iter()
-                .filter(|id| !events.contains_key(id))
-                .for_each(|id| walk.is_unobtainable(id));
+            for id in from.into_iter().filter(|id| !events.contains_key(id)) {
+                is_cut_short = true;
+                walk.is_unobtainable(id);
+            }
         }
     }
 

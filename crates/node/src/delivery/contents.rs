@@ -115,6 +115,12 @@ pub(super) async fn read(site: &Site, content: &Bytes) -> Vec<Room> {
     rooms.collect()
 }
 
+/// How many events a transaction holds, whether or not they can be read.
+pub(super) fn count(content: &Bytes) -> usize {
+    let shape = serde_json::from_slice::<Content<'_>>(content).ok();
+    shape.and_then(|shape| shape.pdus).map_or(0, |pdus| pdus.len())
+}
+
 fn by_room(content: &Bytes) -> BTreeMap<String, Vec<Bytes>> {
     let shape = serde_json::from_slice::<Content<'_>>(content).ok();
     let mut rooms: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use restante_federation::{Body, ContentCoding, Freshness, Patience, Peer, signed_request};
+use restante_federation::{
+    Body, ContentCoding, Freshness, Outcome, Patience, Peer, signed_request,
+};
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::{Fullness, REQUEST_ID_HEADER, Receipt, Receipted, RequestId};
@@ -16,7 +18,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::codings::{Codings, Next};
 use super::lanes::{Lane, Lanes};
 use super::mail::{Outgoing, header_of};
-use super::outcome::Outcome;
 use super::refusals::Refusals;
 use super::resting::{self, BUSY_WAIT_MIN, Cause, Place};
 use super::schedule::Schedule;
@@ -164,6 +165,11 @@ impl Deposits {
             });
         }
         results
+    }
+
+    /// The owner of what outlives its call.
+    pub(super) fn background(&self) -> &Background {
+        &self.background
     }
 
     /// The last refusal of each relay for each destination for which it has taken nothing since.

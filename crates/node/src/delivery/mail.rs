@@ -167,6 +167,7 @@ impl Mail {
         &self,
         waybill: Option<&[u8]>,
         beside: &Beside<'_>,
+        errand: Errand,
     ) -> Result<Bytes, NoDeposit> {
         let Beside { keys, capsule, record, id } = beside;
         let proof = self.proof.as_ref().map_err(|reason| NoDeposit::Proof(reason.clone()))?;
@@ -180,13 +181,25 @@ impl Mail {
         if let Some(record) = record {
             extras = extras.with_record(record)?;
         }
-        let extras = extras.with_request_id(id)?;
+        extras = extras.with_request_id(id)?;
+        if errand == Errand::Deliver {
+            extras = extras.asking_onward()?;
+        }
         let body = self.content.to_deposit_body(&extras)?;
         Ok(match canonicalise(&body)? {
             std::borrow::Cow::Borrowed(_) => body.clone(),
             std::borrow::Cow::Owned(rebuilt) => rebuilt.into(),
         })
     }
+}
+
+/// What a relay is asked to do with mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// To keep it until its recipient calls.
+    Keep,
+    /// To call the recipient.
+    Deliver,
 }
 
 /// A delivery's id as the value of [`REQUEST_ID_HEADER`].

@@ -6,12 +6,11 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use restante_federation::{BaseUrl, NamedBy, Peer};
+use restante_federation::{BaseUrl, MatrixRefusal, NamedBy, Peer};
 use restante_federation_proto::{ErrorCode, ServerName};
 use restante_relay_api::Fullness;
 
 use super::deposits::Lasting;
-use super::outcome::MatrixRefusal;
 
 /// The shortest rest: a transaction may be 16 MiB, and room does not come back in a moment.
 const REST_MIN: Duration = Duration::from_secs(10);

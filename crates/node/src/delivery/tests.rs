@@ -1,5 +1,6 @@
 mod capsules;
 mod finding;
+mod senders_relays;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use restante_federation::{Body, Patience, Peer, collect_limited};
+use restante_federation::{Body, Patience, Peer, collect_limited, is_sign_of_life};
 use restante_federation_proto::{
     ErrorCode, KEY_DOCUMENT_BYTES_MAX, KeyDocument, MatrixError, NOTARY_DOCUMENTS_MAX, ServerName,
     Timestamp, unescape_path_segment,
@@ -25,7 +25,6 @@ use super::unrelayable::{StandIn, stand_in};
 use super::{json_response, refuse};
 use crate::answer::{self, Answer};
 use crate::background::Background;
-use crate::delivery::outcome::is_sign_of_life;
 use crate::destinations::Admission;
 use crate::site::Site;
 

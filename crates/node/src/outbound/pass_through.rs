@@ -3,14 +3,13 @@
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
-use restante_federation::{Body, Patience, Peer, collect_limited};
+use restante_federation::{Body, Outcome, Patience, Peer, collect_limited, outcome};
 
 use super::headers::forwardable;
 use super::hook::HookCall;
 use super::patience::patience;
 use super::unrelayable::{StandIn, stand_in};
 use crate::answer::Answer;
-use crate::delivery::outcome::{Outcome, outcome};
 use crate::destinations::Admission;
 use crate::relay_records::hearsay::Meeting;
 use crate::site::Site;

@@ -124,7 +124,9 @@ impl Outbox {
         for Holding { relay, destination, .. } in due {
             // What can't be read says nothing against the relay, which is asked in another round.
             let Ok(holding) = self.site.relays.holding(&destination).await else { continue };
-            let Some(peer) = holding.into_iter().find(|peer| peer.name == relay) else {
+            // What was left to be delivered onward lies with a relay of our own.
+            let mut known = holding.into_iter().chain(self.site.relays.outgoing());
+            let Some(peer) = known.find(|peer| peer.name == relay) else {
                 self.doubt(&relay, &destination, "its recipient names it no longer").await?;
                 let now = self.site.clock.now();
                 audit::not_asked(&self.site.database, (relay, destination), now).await?;

@@ -104,6 +104,21 @@ fn names(record: &RelayRecord) -> Vec<&str> {
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_grants_it_is_outgoing_until_it_says_otherwise() {
+    let node = Node::new().await;
+    let line = "restante:relay.test?url=http:%2F%2F127.0.0.1:7&invite=sesame";
+    let outgoing = r#"{"time_to_live_ms":1000,"envelopes_max":5,"bytes_max":50,"origin_envelopes_max":2,"origin_bytes_max":20,"outgoing":{"envelopes_max":9,"bytes_max":90,"destination_envelopes_max":3,"destination_bytes_max":30}}"#;
+    node.answers(RELAY, 200, outgoing);
+    node.join(line).await.unwrap();
+    let relays = node.site.relays.outgoing();
+    assert_eq!(relays.iter().map(|relay| relay.name.as_str()).collect::<Vec<_>>(), [RELAY]);
+
+    node.answers(RELAY, 200, GRANTED);
+    node.join(line).await.unwrap();
+    assert_eq!(node.site.relays.outgoing(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_relay_is_joined_with_the_line_and_holds_our_mail_from_then_on() {
     let node = Node::new().await;
     node.has("first.test").await;
@@ -119,9 +134,11 @@ async fn a_relay_is_joined_with_the_line_and_holds_our_mail_from_then_on() {
     let record = request.record.get().as_bytes();
     let record = RelayRecord::verify(record, &own.server_name, (own.key.id(), &key), BEGINNING);
     assert_eq!(names(&record.unwrap()), ["first.test", RELAY]);
-    let keys = KeyDocument::parse(request.keys.unwrap().get().to_owned().into()).unwrap();
+    let keys = KeyDocument::parse(request.keys.as_ref().unwrap().get().to_owned().into()).unwrap();
     assert_eq!(keys.server_name(), &own.server_name);
     assert!(asked.headers.contains_key("x-request-id"));
+    assert!(request.outgoing, "it asks for that everywhere");
+    assert_eq!(node.site.relays.outgoing(), [], "and this relay does not do it");
 
     assert_eq!(node.own(), ["first.test", RELAY]);
     assert_eq!(node.state(RELAY), Some(StandingState::Registered));

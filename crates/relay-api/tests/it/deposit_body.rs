@@ -58,6 +58,24 @@ fn each_member_of_ours_is_found_by_its_name() {
 }
 
 #[test]
+fn whether_a_relay_is_to_deliver_it_is_said_to_that_relay_alone() {
+    let body = r#"{"org.restante.\u006fnward":true,"org.restante.keys":{"k":1},"pdus":[]}"#;
+    let asking = parse(body).unwrap().extras;
+    assert_eq!(asking.onward, Some(true));
+    let travelling = asking.without_onward().unwrap();
+    assert_eq!((travelling.onward, travelling.keys.is_some()), (None, true));
+    assert_eq!(travelling.json, br#"{"org.restante.keys":{"k":1}}"#.as_slice());
+    assert_eq!(travelling.asking_onward().unwrap().onward, Some(true));
+
+    let only = parse(r#"{"org.restante.onward":false,"pdus":[]}"#).unwrap().extras;
+    assert_eq!(only.onward, Some(false));
+    assert_eq!(only.without_onward().unwrap(), Extras::default());
+    assert_eq!(parse(r#"{"org.restante.onward":null}"#).unwrap().extras.onward, None);
+    let odd = parse(r#"{"org.restante.onward":"true"}"#);
+    assert!(matches!(odd, Err(DepositBodyError::Member { .. })), "{odd:?}");
+}
+
+#[test]
 fn null_members_count_as_absent() {
     let parsed = parse(r#"{"org.restante.proof":null,"org.restante.keys":null}"#).unwrap();
     assert_eq!((parsed.extras.proof, parsed.extras.keys), (None, None));

@@ -1,7 +1,7 @@
 //! Stores a deposit, wakes whoever waits for it, and says what became of it.
 
 use restante_federation_proto::ServerName;
-use restante_mailbox::{Deposit, Deposited, Full, Quotas, StoreError};
+use restante_mailbox::{Deposit, Deposited, Full, Onward, Quotas, StoreError};
 use restante_relay_api::RequestId;
 use tracing::Instrument as _;
 
@@ -23,6 +23,11 @@ pub(super) async fn store(
         if let Ok(outcome) = &outcome {
             line.log(*outcome);
         }
+        if let Ok(Deposited::Stored(_) | Deposited::Duplicate(_)) = outcome
+            && line.onward == Onward::Wanted
+        {
+            state.onward.left(&line.recipient);
+        }
         if let Ok(Deposited::Stored(_)) = outcome {
             state.admission.mailboxes.note(&line.recipient);
             state.arrivals.announce(&line.recipient);
@@ -39,6 +44,7 @@ struct DepositLine {
     recipient: ServerName,
     origin: ServerName,
     bytes: u64,
+    onward: Onward,
     delivery_id: Option<RequestId>,
 }
 
@@ -48,6 +54,7 @@ impl DepositLine {
             recipient: deposit.recipient.clone(),
             origin: deposit.origin.clone(),
             bytes: deposit.bytes(),
+            onward: deposit.onward,
             delivery_id: delivery_id(&deposit.members),
         }
     }
@@ -65,6 +72,7 @@ impl DepositLine {
             origin = %self.origin,
             envelope.id = entry,
             envelope.bytes = self.bytes,
+            onward = self.onward == Onward::Wanted,
             delivery.id = self.delivery_id.as_ref().map(RequestId::as_str),
             outcome,
             "deposit"

@@ -22,6 +22,7 @@ struct Values {
     bytes: Gauge,
     quarantined: Gauge,
     waiting_collects: Gauge,
+    onward_destinations: Gauge,
     disk_free_bytes: Gauge,
     disk_low: Gauge,
 }
@@ -40,6 +41,11 @@ impl Holdings {
                 &values.quarantined,
             ),
             ("waiting_collects", "Collects that wait for mail", &values.waiting_collects),
+            (
+                "onward_destinations",
+                "Servers to which mail is to be delivered",
+                &values.onward_destinations,
+            ),
             (
                 "disk_free_bytes",
                 "Bytes that the disk of the data folder has left",
@@ -65,6 +71,7 @@ impl Gauges for Holdings {
     async fn measure(&self) {
         let values = &self.values;
         set(&values.waiting_collects, self.relay.arrivals.waiting() as u64);
+        set(&values.onward_destinations, self.relay.onward.destinations());
         self.measure_disk();
         match self.relay.stores.upkeep.totals().await {
             Ok(totals) => {

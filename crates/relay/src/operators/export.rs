@@ -13,7 +13,7 @@ use futures_util::stream::try_unfold;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_mailbox::{Custody, EntryId, Page, StoreError, StoredEnvelope};
+use restante_mailbox::{Custody, EntryId, Onward, Page, StoreError, StoredEnvelope};
 use restante_operators::{Refusal, RefusalBody};
 use restante_relay_api::hex;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::OperatorsState;
 use super::envelopes::cursor;
+use super::wire::onward_word;
 
 /// What is read from the store at once: a few of the largest envelopes, so that an export takes little memory.
 const PAGE: Page = Page { envelopes_max: 100, bytes_max: 4 * 1024 * 1024 };
@@ -56,6 +57,9 @@ pub(super) struct ExportedEnvelope {
     pub(super) content: String,
     /// The `org.restante.*` members as one JSON object, in base64; empty when there were none.
     pub(super) members: String,
+    /// `wanted` or `refused` if it is to be delivered onward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) onward: Option<String>,
 }
 
 /// Envelopes as newline-delimited JSON, in the order of their ids. An answer that breaks off is not whole: go on after
@@ -121,6 +125,7 @@ fn line(envelope: StoredEnvelope) -> Vec<u8> {
         expires_at: deposit.expires_at,
         content: STANDARD.encode(&deposit.content),
         members: STANDARD.encode(&deposit.members),
+        onward: (deposit.onward != Onward::No).then(|| onward_word(deposit.onward).to_owned()),
     };
     let mut line = serde_json::to_vec(&exported).expect("a struct of texts and numbers is JSON");
     line.push(b'\n');

@@ -64,6 +64,7 @@ pub(super) async fn release(
     expect_mailbox(found, &server)?;
     tracing::info!(mailbox = %server, "the operator released a mailbox");
     state.relay.arrivals.announce(&server);
+    state.relay.onward.left(&server);
     Ok(done())
 }
 

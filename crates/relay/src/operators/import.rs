@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::OperatorsState;
 use super::export::ExportedEnvelope;
+use super::wire::onward_of;
 
 /// Bytes of one import: two of the largest envelopes in base64. Longer files come in parts.
 const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -57,6 +58,7 @@ pub(super) async fn handle(
     let (imported, duplicates) = (imported.imported, imported.duplicates);
     tracing::info!(mailbox = %server, imported, duplicates, "the operator imported mail");
     state.relay.arrivals.announce(&server);
+    state.relay.onward.left(&server);
     Ok(shown(&ImportedShown { imported, duplicates }))
 }
 
@@ -102,6 +104,8 @@ fn deposit(line: &[u8], recipient: &ServerName, latest: Timestamp) -> Result<Dep
     if hex(&content_hash) != line.sha256 {
         return Err("the content is not what its sha256 says; the file is damaged".to_owned());
     }
+    let onward = onward_of(line.onward.as_deref())
+        .ok_or_else(|| "onward is `no`, `wanted` or `refused`".to_owned())?;
     Ok(Deposit {
         recipient: line.recipient,
         origin: line.origin,
@@ -111,5 +115,6 @@ fn deposit(line: &[u8], recipient: &ServerName, latest: Timestamp) -> Result<Dep
         members,
         deposited_at: line.deposited_at,
         expires_at: line.expires_at.min(latest),
+        onward,
     })
 }

@@ -25,6 +25,8 @@ pub(super) struct Status {
     disk: DiskShown,
     /// Collects that wait for mail.
     waiting_collects: u64,
+    /// Servers to which mail is to be delivered.
+    onward_destinations: u64,
     /// Open connections at the public door.
     connections: u64,
     at_rest: AtRest,
@@ -91,6 +93,7 @@ pub(super) async fn handle(State(state): State<OperatorsState>) -> Result<Respon
         at_rest: AtRest { keys: totals.keys.iter().cloned().map(Into::into).collect() },
         totals: totals.into(),
         waiting_collects: relay.arrivals.waiting() as u64,
+        onward_destinations: relay.onward.destinations(),
         connections: state.connections.count() as u64,
         ready: state.readiness.look().await,
     }))

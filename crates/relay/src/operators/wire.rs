@@ -2,7 +2,8 @@
 
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_mailbox::{
-    Condition, EnvelopeLine, Hold, Loss, LossKind, MailboxSummary, Registered, Registration, Share,
+    Condition, EnvelopeLine, Hold, Loss, LossKind, MailboxSummary, Onward, Outgoing, Registered,
+    Registration, Share,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -25,6 +26,12 @@ pub(super) struct MailboxLine {
     held: bool,
     registered: bool,
     acknowledged_total: u64,
+    /// Envelopes that the recipient's homeserver took from this relay's own call.
+    delivered_total: u64,
+    /// Envelopes that were left with a relay of the recipient's own.
+    passed_on_total: u64,
+    /// Envelopes for onward delivery that their origins took back.
+    withdrawn_total: u64,
     expired_total: u64,
     dropped_total: u64,
 }
@@ -39,6 +46,8 @@ pub(super) struct RegistrationShown {
     time_to_live_ms: Option<u64>,
     #[schema(value_type = u64)]
     registered_at: Timestamp,
+    /// Whether its own mail is delivered onward.
+    outgoing: bool,
 }
 
 /// Patterns of server names.
@@ -87,6 +96,8 @@ pub(super) struct EnvelopeShown {
     expires_at: Timestamp,
     bytes: u64,
     quarantined: bool,
+    /// `no`, `wanted`: the relay delivers it itself, or `refused`: its recipient refused it, and it waits to be collected.
+    onward: &'static str,
 }
 
 impl From<MailboxSummary> for MailboxLine {
@@ -100,6 +111,9 @@ impl From<MailboxSummary> for MailboxLine {
             held: summary.hold == Hold::Held,
             registered: summary.registered == Registered::Yes,
             acknowledged_total: summary.acknowledged_total,
+            delivered_total: summary.delivered_total,
+            passed_on_total: summary.passed_on_total,
+            withdrawn_total: summary.withdrawn_total,
             expired_total: summary.expired_total,
             dropped_total: summary.dropped_total,
         }
@@ -115,6 +129,7 @@ impl From<Registration> for RegistrationShown {
             senders: SendersShown { allow: senders.allow, block: senders.block },
             time_to_live_ms: registration.time_to_live.and_then(|length| millis(length).ok()),
             registered_at: registration.registered_at,
+            outgoing: registration.outgoing == Outgoing::Yes,
         }
     }
 }
@@ -139,6 +154,25 @@ impl From<Loss> for LossShown {
     }
 }
 
+/// The word for it in answers and exports.
+pub(super) fn onward_word(onward: Onward) -> &'static str {
+    match onward {
+        Onward::No => "no",
+        Onward::Wanted => "wanted",
+        Onward::Refused => "refused",
+    }
+}
+
+/// What an export says; what it does not say, as those of earlier relays, is not delivered onward.
+pub(super) fn onward_of(word: Option<&str>) -> Option<Onward> {
+    match word {
+        None | Some("no") => Some(Onward::No),
+        Some("wanted") => Some(Onward::Wanted),
+        Some("refused") => Some(Onward::Refused),
+        Some(_) => None,
+    }
+}
+
 impl From<EnvelopeLine> for EnvelopeShown {
     fn from(line: EnvelopeLine) -> Self {
         Self {
@@ -149,6 +183,7 @@ impl From<EnvelopeLine> for EnvelopeShown {
             expires_at: line.expires_at,
             bytes: line.bytes,
             quarantined: line.condition == Condition::Quarantined,
+            onward: onward_word(line.onward),
         }
     }
 }

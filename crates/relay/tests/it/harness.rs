@@ -110,11 +110,16 @@ impl TestRelay {
     }
 
     /// Stops softly and starts again on the same data.
-    pub(crate) async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
+        self.restart_with("").await
+    }
+
+    /// The same with configuration in TOML.
+    pub(crate) async fn restart_with(mut self, config: &str) -> Self {
         self.shutdown.cancel();
         let (folder, clock) = (self.folder.clone(), self.clock.clone());
         self.running.take().unwrap().await.unwrap();
-        Self::open(folder, clock, "").await
+        Self::open(folder, clock, config).await
     }
 
     /// Begins to stop; requests under way are answered.
@@ -309,6 +314,7 @@ impl TestServer {
             time_to_live_ms: None,
             invite: None,
             keys: None,
+            outgoing: false,
             signed_at: now,
         }
     }

@@ -19,6 +19,7 @@ mod key_change;
 mod keys;
 mod limits;
 mod logs;
+mod onward;
 mod operators;
 mod pressure;
 mod proof;

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use restante_federation_proto::{Clock, SystemClock, Timestamp};
 use restante_mailbox::{
-    AdmittedBy, Backup, BackupError, ContentHash, Custody, Deposit, MemoryStore, Registration,
-    Registry, Resealed, Senders, StoreError, Totals, Upkeep,
+    AdmittedBy, Backup, BackupError, ContentHash, Custody, Deposit, MemoryStore, Onward, Outgoing,
+    Registration, Registry, Resealed, Senders, StoreError, Totals, Upkeep,
 };
 use restante_relay::Stores;
 use restante_relay_api::Told;
@@ -31,6 +31,7 @@ fn mail(from: &TestServer, to: &TestServer, expires_at: Timestamp) -> Deposit {
         members: Bytes::new(),
         deposited_at: expires_at.before(Duration::from_hours(1)),
         expires_at,
+        onward: Onward::No,
     }
 }
 
@@ -114,6 +115,7 @@ async fn in_an_open_relay_what_strangers_made_and_left_is_gone_after_the_time_th
             time_to_live: None,
             registered_at: at,
             admitted_by,
+            outgoing: Outgoing::No,
         };
         store.register(registration, None, at).await.unwrap();
     };

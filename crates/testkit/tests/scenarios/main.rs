@@ -7,6 +7,7 @@ mod aa_by_invitation;
 mod ab_relays_that_nobody_named;
 mod ac_an_app_with_an_access_token;
 mod ad_relay_lost_its_disk;
+mod ae_sender_side_relay;
 mod af_encrypted_room;
 mod ag_join_through_a_third;
 mod ah_back_and_awake;

@@ -197,6 +197,7 @@ async fn a_sealed_body_that_somebody_changed_is_set_aside_even_with_its_checksum
         coding: 0,
         seal: 1,
         body: &body,
+        onward: 0,
     };
     let checksum = stored.checksum(&deposit.recipient);
     let sql = "UPDATE envelopes SET body = ?1, checksum = ?2 WHERE txn_id = '2'";

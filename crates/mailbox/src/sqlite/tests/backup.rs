@@ -91,6 +91,7 @@ async fn a_restored_relay_holds_everything_under_ids_that_were_never_given_out()
         time_to_live: None,
         registered_at: Timestamp::EPOCH,
         admitted_by: AdmittedBy::Nobody,
+        outgoing: Outgoing::No,
     };
     store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
     store.hold(&registration.recipient).await.unwrap();

@@ -26,6 +26,7 @@ fn noise(number: u8) -> Deposit {
         members: Bytes::new(),
         deposited_at: Timestamp::from_millis(1000 + u64::from(number)),
         expires_at: Timestamp::from_millis(1000 + u64::from(number)),
+        onward: Onward::No,
     }
 }
 

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::*;
 use crate::conformance::model::Model;
-use crate::{Accounts as _, Full, Hold, MailName, StoredEnvelope};
+use crate::{
+    Accounts as _, Full, HandedOn, Hold, MailName, OnwardMail as _, StoredEnvelope, Withdrawal,
+};
 
 /// One call of the store.
 #[derive(Debug, Clone)]
@@ -23,6 +25,10 @@ pub(super) enum Call {
     Register(ServerName),
     /// Keeping the mail.
     Leave(ServerName),
+    HandOn(ServerName, EntryId, HandedOn),
+    RefuseOnward(ServerName, EntryId),
+    /// By its origin.
+    Withdraw(ServerName, Withdrawal),
     Reseal,
     Health,
 }
@@ -93,6 +99,9 @@ impl Call {
             Self::Drop(recipient, selection) => drop(model.drop_mail(&recipient, &selection)),
             Self::Register(recipient) => model.register(&recipient),
             Self::Leave(recipient) => model.unregister(&recipient),
+            Self::HandOn(recipient, id, way) => drop(model.hand_on(&recipient, id, way)),
+            Self::RefuseOnward(recipient, id) => model.refuse_onward(&recipient, id),
+            Self::Withdraw(origin, withdrawal) => drop(model.withdraw(&origin, &withdrawal)),
             Self::Deposit(_) | Self::Collect(..) | Self::Reseal | Self::Health => {}
         }
     }
@@ -133,6 +142,7 @@ const NO_ROOM: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: 0, bytes_max: 0 },
     origin: MailboxLimits::UNBOUNDED,
     relay: MailboxLimits::UNBOUNDED,
+    onward: MailboxLimits::UNBOUNDED,
 };
 
 /// Envelopes of a step of sealing anew: few, so that a round takes several.
@@ -154,11 +164,17 @@ impl Call {
                     time_to_live: None,
                     registered_at: Timestamp::EPOCH,
                     admitted_by: AdmittedBy::Nobody,
+                    outgoing: Outgoing::No,
                 };
                 store.register(registration, None, Timestamp::EPOCH).await.map(drop)
             }
             Self::Leave(recipient) => {
                 store.leave(recipient, LeftMail::Keep, Timestamp::EPOCH).await.map(drop)
+            }
+            Self::HandOn(recipient, id, way) => store.hand_on(recipient, *id, *way).await.map(drop),
+            Self::RefuseOnward(recipient, id) => store.refuse_onward(recipient, *id).await,
+            Self::Withdraw(origin, withdrawal) => {
+                store.withdraw(origin, std::slice::from_ref(withdrawal)).await.map(drop)
             }
             Self::Reseal => store.reseal(RESEAL_BATCH).await.map(drop),
             _ => store.health().await,

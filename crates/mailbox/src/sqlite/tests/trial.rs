@@ -13,7 +13,7 @@ use super::call::{Answer, Brief, Call, named};
 use super::*;
 use crate::at_rest::Keys;
 use crate::conformance::model::{Lost, Model, Verdict, key};
-use crate::{Full, Hold, MailName, Registered, StoredEnvelope, Totals};
+use crate::{Full, HandedOn, Hold, MailName, Registered, StoredEnvelope, Totals, Withdrawal};
 
 const RECIPIENTS: [&str; 3] = ["b.example", "c.example", "d.example"];
 
@@ -398,14 +398,15 @@ impl Trial {
             members: Bytes::from_static(br#"{"org.restante.proof":{}}"#),
             deposited_at: Timestamp::from_millis(self.deposits * 10),
             expires_at: Timestamp::from_millis(self.deposits * 10),
+            onward: if self.deposits.is_multiple_of(3) { Onward::Wanted } else { Onward::No },
         })
     }
 
     /// Something that is not of every day.
     fn command(&mut self) -> Call {
         let recipient = self.recipient();
-        match self.rng.random_range(0..9) {
-            8 => self.copies(),
+        match self.rng.random_range(0..12) {
+            11 => self.copies(),
             0 | 1 => match self.mail() {
                 Call::Deposit(deposit) => Call::Refused(deposit),
                 other => other,
@@ -415,6 +416,7 @@ impl Trial {
             4 => Call::Set(recipient, Hold::Released),
             5 => Call::Drop(recipient, self.selection()),
             6 => Call::Register(recipient),
+            8..11 => self.onward(),
             _ => Call::Leave(recipient),
         }
     }
@@ -432,6 +434,22 @@ impl Trial {
         };
         let copies = some.map(name).collect();
         Call::Have(recipient, copies)
+    }
+
+    /// What becomes of mail that is to be delivered onward; any other is withdrawn or refused in vain.
+    fn onward(&mut self) -> Call {
+        let held = self.model.held();
+        if held.is_empty() {
+            return Call::Health;
+        }
+        let envelope = held[self.rng.random_range(0..held.len())].clone();
+        let Deposit { recipient, origin, txn_id, content_hash, .. } = envelope.deposit;
+        match self.rng.random_range(0..4) {
+            0 => Call::HandOn(recipient, envelope.id, HandedOn::Delivered),
+            1 => Call::HandOn(recipient, envelope.id, HandedOn::PassedOn),
+            2 => Call::RefuseOnward(recipient, envelope.id),
+            _ => Call::Withdraw(origin, Withdrawal { recipient, txn_id, content_hash }),
+        }
     }
 
     fn selection(&mut self) -> Selection {

@@ -5,7 +5,7 @@ use std::path::Path;
 use restante_sqlite_faults::fixtures;
 
 use super::*;
-use crate::LossKind;
+use crate::{LossKind, OnwardMail as _};
 
 /// In `tests/fixtures`: mail 1, 3 (set aside) and 5 for b.example, where 2 was acknowledged, and 4 for c.example.
 #[tokio::test]
@@ -42,6 +42,9 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
             let expected = if version == 2 { AdmittedBy::Operator } else { AdmittedBy::Nobody };
             assert_eq!(c.admitted_by, expected, "schema {version}");
         }
+        if version >= 4 {
+            keeps_what_onward_added(&store).await;
+        }
         let mailbox = summary_of(&store).await;
         assert_eq!((mailbox.quarantined, mailbox.acknowledged_total), (1, 1), "schema {version}");
         assert!(leave(&store, &["6"]).await[0] > held[1].id, "schema {version}");
@@ -70,6 +73,19 @@ async fn keeps_what_admission_added(store: &SqliteStore) {
     assert_eq!(store.invites().await.unwrap()[0].invite.note, "for a friend");
     let totals = store.totals().await.unwrap();
     assert_eq!((totals.registrations, totals.keys[0].envelopes), (1, 0));
+}
+
+/// Mail 5 is to be delivered onward, other mail was, and c.example is outgoing.
+async fn keeps_what_onward_added(store: &SqliteStore) {
+    assert_eq!(store.awaited_by(None, 10).await.unwrap(), [recipient()]);
+    let origin = "a.example".parse().unwrap();
+    let first = store.first_onward(&recipient(), &origin).await.unwrap().unwrap();
+    assert_eq!(first.deposit.txn_id, "5");
+    let mailbox = summary_of(store).await;
+    let totals = (mailbox.delivered_total, mailbox.passed_on_total, mailbox.withdrawn_total);
+    assert_eq!(totals, (7, 2, 1));
+    let registration = store.registration(&"c.example".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(registration.outgoing, Outgoing::Yes);
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use restante_relay_api::Capsule;
 
 use super::*;
 
-const VERSION: Reply = Reply::Json(400, r#"{"room_version":"1"}"#);
-const NOTHING: Reply = Reply::Json(404, "{}");
+pub(super) const VERSION: Reply = Reply::Json(400, r#"{"room_version":"1"}"#);
+pub(super) const NOTHING: Reply = Reply::Json(404, "{}");
 
 /// An event of a room of the first version, whose events are named: `c2` is the second by c.test.
-fn event(id: &str, depth: u64, prev: &[&str]) -> String {
+pub(super) fn event(id: &str, depth: u64, prev: &[&str]) -> String {
     let server = &id[..1];
     let prev: Vec<String> = prev.iter().map(|prev| format!(r#"["${prev}",{{}}]"#)).collect();
     format!(
@@ -19,20 +19,20 @@ fn event(id: &str, depth: u64, prev: &[&str]) -> String {
     )
 }
 
-fn transaction(events: &[String]) -> String {
+pub(super) fn transaction(events: &[String]) -> String {
     format!(
         r#"{{"edus":[],"origin":"a.test","origin_server_ts":1700000000000,"pdus":[{}]}}"#,
         events.join(",")
     )
 }
 
-fn gives(events: &[String]) -> Reply {
+pub(super) fn gives(events: &[String]) -> Reply {
     let body = format!(r#"{{"pdus":[{}]}}"#, events.join(","));
     Reply::Page(200, "application/json", Bytes::from(body))
 }
 
 impl Node {
-    fn homeserver_answers(&self, replies: impl IntoIterator<Item = Reply>) {
+    pub(super) fn homeserver_answers(&self, replies: impl IntoIterator<Item = Reply>) {
         self.site.own_homeserver.script(&name(OWN_NAME), replies);
     }
 

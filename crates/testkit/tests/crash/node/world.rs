@@ -9,7 +9,7 @@ use http_body_util::Full;
 use restante_federation::Identity;
 use restante_federation_proto::{Clock as _, RoomVersion, SigningKey, SystemClock};
 use restante_scripted_homeserver::{Habits, Homeserver, Host, HostParts, Room};
-use restante_testkit::{HttpServer, Link, RelayPlan, RelayProcess, Serves};
+use restante_testkit::{HttpServer, Link, Onward, RelayPlan, RelayProcess, Serves};
 use tempfile::TempDir;
 
 use super::hook::Hook;
@@ -96,9 +96,14 @@ impl World {
         let mut relays = Vec::new();
         for name in ["relay-1", "relay-2"] {
             let directory = folder.path().join(name);
-            let serves = Serves::Everybody;
-            let plan =
-                RelayPlan { name: name.to_owned(), directory, routes: routes.clone(), serves };
+            let (serves, onward) = (Serves::Everybody, Onward::default());
+            let plan = RelayPlan {
+                name: name.to_owned(),
+                directory,
+                routes: routes.clone(),
+                serves,
+                onward,
+            };
             relays.push(RelayProcess::start(plan).await);
         }
         let addresses: Vec<_> = relays.iter().map(RelayProcess::address).collect();

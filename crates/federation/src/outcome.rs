@@ -1,4 +1,4 @@
-//! Decides what an answer means for a transaction.
+//! Decides what a homeserver's answer to `/send` means for a transaction.
 //!
 //! Pure. The status decides, and for some statuses whether a Matrix server said it: what an error page of a proxy
 //! says is not the word of the homeserver behind it.
@@ -13,7 +13,7 @@ const BUSY_WAIT_DEFAULT: Duration = Duration::from_secs(1);
 
 /// What became of an attempt that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The destination took it.
     Delivered,
     /// The destination is alive and wants to be left alone for a while.
@@ -30,24 +30,24 @@ pub(crate) enum Outcome {
 /// What a Matrix error says, as far as it is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(crate) struct MatrixRefusal {
+pub struct MatrixRefusal {
     /// The code; `None` when no Matrix server wrote this.
-    pub(crate) errcode: Option<String>,
+    pub errcode: Option<String>,
     /// The text.
-    pub(crate) error: Option<String>,
+    pub error: Option<String>,
     /// When to come again.
-    pub(crate) retry_after_ms: Option<u64>,
+    pub retry_after_ms: Option<u64>,
 }
 
 impl MatrixRefusal {
     /// Reads an error's body; what is not a Matrix error says nothing.
-    pub(crate) fn parse(body: &[u8]) -> Self {
+    pub fn parse(body: &[u8]) -> Self {
         serde_json::from_slice(body).unwrap_or_default()
     }
 }
 
 /// What `status` with the error `refusal` means. `retry_after` is the header's word.
-pub(crate) fn outcome(
+pub fn outcome(
     status: StatusCode,
     refusal: &MatrixRefusal,
     retry_after: Option<Duration>,
@@ -67,13 +67,13 @@ pub(crate) fn outcome(
 
 /// Whether a refusal is about what is in the transaction, so that the same is refused whenever it comes. What concerns keys
 /// and permissions passes: the destination may lack our key for a moment, and a page is not its word.
-pub(crate) fn is_about_content(refusal: &MatrixRefusal) -> bool {
+pub fn is_about_content(refusal: &MatrixRefusal) -> bool {
     let codes = ["M_TOO_LARGE", "M_BAD_JSON", "M_NOT_JSON"];
     refusal.errcode.as_deref().is_some_and(|code| codes.contains(&code))
 }
 
 /// Whether an answer shows that a Matrix server is up.
-pub(crate) fn is_sign_of_life(outcome: Outcome) -> bool {
+pub fn is_sign_of_life(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Delivered | Outcome::Busy { .. } | Outcome::Permanent => true,
         Outcome::Temporary => false,

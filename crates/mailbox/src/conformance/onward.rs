@@ -1,0 +1,190 @@
+//! Mail that is to be delivered onward.
+
+use super::Store;
+use super::fixtures::{
+    ROOMY, acknowledge, deposit, expire_deposited_before, held_ids, leave, mail, mail_at, server,
+    summary,
+};
+use super::registry::registration;
+use crate::{
+    Deposit, Deposited, EntryId, Full, HandedOn, MailboxLimits, Onward, Quotas, Withdrawal,
+};
+
+fn onward(mail: Deposit) -> Deposit {
+    Deposit { onward: Onward::Wanted, ..mail }
+}
+
+fn from(origin: &str, mail: Deposit) -> Deposit {
+    Deposit { origin: server(origin), ..mail }
+}
+
+async fn awaited_by(store: &Store) -> Vec<String> {
+    let names = store.awaited_by(None, 100).await.unwrap();
+    names.iter().map(ToString::to_string).collect()
+}
+
+async fn first(store: &Store, recipient: &str, origin: &str) -> Option<EntryId> {
+    let first = store.first_onward(&server(recipient), &server(origin)).await.unwrap();
+    first.map(|envelope| envelope.id)
+}
+
+fn withdrawal(mail: &Deposit) -> Withdrawal {
+    Withdrawal {
+        recipient: mail.recipient.clone(),
+        txn_id: mail.txn_id.clone(),
+        content_hash: mail.content_hash,
+    }
+}
+
+pub(super) async fn found(store: Store) {
+    leave(&store, mail("b.example", "plain")).await;
+    let one = leave(&store, onward(mail("b.example", "1"))).await;
+    leave(&store, onward(mail("b.example", "2"))).await;
+    let other = leave(&store, from("z.example", onward(mail("b.example", "3")))).await;
+    leave(&store, onward(mail("d.example", "4"))).await;
+    leave(&store, mail("c.example", "5")).await;
+
+    assert_eq!(awaited_by(&store).await, ["b.example", "d.example"]);
+    let after = store.awaited_by(Some(&server("b.example")), 100).await.unwrap();
+    assert_eq!(after, [server("d.example")]);
+    assert_eq!(store.awaited_by(None, 1).await.unwrap(), [server("b.example")]);
+    let b = server("b.example");
+    let origins = store.awaiting(&b, None, 100).await.unwrap();
+    assert_eq!(origins, [server("a.example"), server("z.example")]);
+    let after = store.awaiting(&b, Some(&server("a.example")), 100).await.unwrap();
+    assert_eq!(after, [server("z.example")]);
+    assert_eq!(first(&store, "b.example", "a.example").await, Some(one));
+    assert_eq!(first(&store, "b.example", "z.example").await, Some(other));
+    assert_eq!(first(&store, "c.example", "a.example").await, None);
+    let whole = store.first_onward(&b, &server("a.example")).await.unwrap().unwrap();
+    assert_eq!(whole.deposit, onward(mail("b.example", "1")));
+}
+
+pub(super) async fn handed_on(store: Store) {
+    let one = leave(&store, onward(mail("b.example", "1"))).await;
+    let two = leave(&store, onward(mail("b.example", "2"))).await;
+    let b = server("b.example");
+
+    assert!(store.hand_on(&b, one, HandedOn::Delivered).await.unwrap());
+    assert!(!store.hand_on(&b, one, HandedOn::Delivered).await.unwrap());
+    assert!(!store.hand_on(&server("c.example"), two, HandedOn::Delivered).await.unwrap());
+    assert!(store.hand_on(&b, two, HandedOn::PassedOn).await.unwrap());
+
+    assert_eq!(held_ids(&store, "b.example").await, []);
+    let mailbox = summary(&store, "b.example").await;
+    assert_eq!((mailbox.depth.count, mailbox.acknowledged_total), (0, 0));
+    assert_eq!((mailbox.delivered_total, mailbox.passed_on_total), (1, 1));
+    assert!(matches!(deposit(&store, mail("b.example", "1")).await, Deposited::Duplicate(_)));
+    assert_eq!(awaited_by(&store).await, [""; 0]);
+}
+
+pub(super) async fn refused(store: Store) {
+    let one = leave(&store, onward(mail("b.example", "1"))).await;
+    let two = leave(&store, onward(mail("b.example", "2"))).await;
+    let plain = leave(&store, mail("b.example", "3")).await;
+    let b = server("b.example");
+
+    store.refuse_onward(&b, one).await.unwrap();
+    store.refuse_onward(&b, plain).await.unwrap();
+
+    assert_eq!(first(&store, "b.example", "a.example").await, Some(two));
+    assert_eq!(held_ids(&store, "b.example").await, [one, two, plain]);
+    let lines = store.envelopes(&b, None, 10).await.unwrap();
+    let marks: Vec<_> = lines.iter().map(|line| line.onward).collect();
+    assert_eq!(marks, [Onward::Refused, Onward::Wanted, Onward::No]);
+    // Asking again does not make the recipient want it.
+    assert!(matches!(
+        deposit(&store, onward(mail("b.example", "1"))).await,
+        Deposited::Duplicate(_)
+    ));
+    assert_eq!(first(&store, "b.example", "a.example").await, Some(two));
+}
+
+pub(super) async fn withdrawn(store: Store) {
+    let a = server("a.example");
+    let one = onward(mail("b.example", "1"));
+    leave(&store, one.clone()).await;
+    let refused = onward(mail("b.example", "2"));
+    let id = leave(&store, refused.clone()).await;
+    store.refuse_onward(&server("b.example"), id).await.unwrap();
+    let plain = mail("b.example", "3");
+    let plain_id = leave(&store, plain.clone()).await;
+    let others = onward(from("z.example", mail("b.example", "4")));
+    let others_id = leave(&store, others.clone()).await;
+    store.register(registration("c.example"), None, super::fixtures::time(1000)).await.unwrap();
+    let of_registered = onward(mail("c.example", "5"));
+    let kept = leave(&store, of_registered.clone()).await;
+
+    let all = [&one, &refused, &plain, &others, &of_registered].map(withdrawal);
+    assert_eq!(store.withdraw(&a, &all).await.unwrap(), 3);
+    assert_eq!(store.withdraw(&a, &all).await.unwrap(), 0);
+
+    assert_eq!(held_ids(&store, "b.example").await, [plain_id, others_id]);
+    assert_eq!(summary(&store, "b.example").await.withdrawn_total, 2);
+    assert_eq!(held_ids(&store, "c.example").await, [kept], "it is its recipient's");
+    assert_eq!(awaited_by(&store).await, ["b.example"], "what is another's goes on");
+    let again = deposit(&store, one).await;
+    assert!(matches!(again, Deposited::Stored(_)), "it may be left anew");
+}
+
+pub(super) async fn bounded(store: Store) {
+    let two = MailboxLimits { envelopes_max: 2, bytes_max: 1 << 20 };
+    let quotas = Quotas { onward: two, ..ROOMY };
+    let leave = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
+    let one = leave(onward(mail_at("b.example", "1", 1000))).await;
+    let Deposited::Stored(one) = one else { panic!("not stored: {one:?}") };
+    let two = leave(onward(mail_at("c.example", "2", 2000))).await;
+    let Deposited::Stored(two) = two else { panic!("not stored: {two:?}") };
+
+    let third = onward(mail("d.example", "3"));
+    assert_eq!(leave(third.clone()).await, Deposited::Full(Full::Share));
+    assert!(matches!(leave(mail("d.example", "plain")).await, Deposited::Stored(_)));
+    let others = onward(from("z.example", mail("d.example", "4")));
+    assert!(matches!(leave(others).await, Deposited::Stored(_)));
+    // A refusal makes no room: it still lies there.
+    store.refuse_onward(&server("c.example"), two).await.unwrap();
+    assert_eq!(leave(third.clone()).await, Deposited::Full(Full::Share));
+    store.hand_on(&server("b.example"), one, HandedOn::Delivered).await.unwrap();
+    assert!(matches!(leave(third).await, Deposited::Stored(_)));
+    assert_eq!(acknowledge(&store, "c.example", &[two]).await, 1);
+    let fifth = leave(onward(mail_at("b.example", "5", 1500))).await;
+    assert!(matches!(fifth, Deposited::Stored(_)), "{fifth:?}");
+    expire_deposited_before(&store, 3000).await;
+    for number in ["6", "7"] {
+        let again = leave(onward(mail_at("b.example", number, 5000))).await;
+        assert!(matches!(again, Deposited::Stored(_)), "{again:?}");
+    }
+    let beyond = leave(onward(mail_at("b.example", "8", 5000))).await;
+    assert_eq!(beyond, Deposited::Full(Full::Share));
+}
+
+pub(super) async fn asked_for_later(store: Store) {
+    let id = leave(&store, mail("b.example", "1")).await;
+    assert_eq!(first(&store, "b.example", "a.example").await, None);
+
+    assert!(matches!(
+        deposit(&store, onward(mail("b.example", "1"))).await,
+        Deposited::Duplicate(_)
+    ));
+
+    assert_eq!(first(&store, "b.example", "a.example").await, Some(id));
+    acknowledge(&store, "b.example", &[id]).await;
+    assert!(matches!(
+        deposit(&store, onward(mail("b.example", "1"))).await,
+        Deposited::Duplicate(_)
+    ));
+    assert_eq!(awaited_by(&store).await, [""; 0], "its recipient has it");
+}
+
+pub(super) async fn held(store: Store) {
+    leave(&store, onward(mail("b.example", "1"))).await;
+    let b = server("b.example");
+    store.hold(&b).await.unwrap();
+
+    assert_eq!(awaited_by(&store).await, [""; 0]);
+    assert_eq!(store.awaiting(&b, None, 10).await.unwrap(), []);
+    assert_eq!(first(&store, "b.example", "a.example").await, None);
+
+    store.release(&b).await.unwrap();
+    assert_eq!(awaited_by(&store).await, ["b.example"]);
+}
