@@ -218,6 +218,8 @@ impl Inner {
         let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
         let known = self.known_relays_of(destination).await;
         let first = Places::first(preference, &known, &outgoing);
+        // What is kept back from direct attempts is for one round of deposits.
+        let mut is_round_spent = !first.are_none();
         if !first.are_none() {
             let left = self.leave(mail, (line, id), first, reason).await;
             let Err(why) = left else { return Ok(()) };
@@ -230,6 +232,7 @@ impl Inner {
         let second = Places::second(preference, tried.clone(), &outgoing);
         let is_resort_left = !Places::last(preference, &tried, &outgoing).are_none();
         if !second.are_none() || !is_resort_left {
+            is_round_spent |= !second.are_none();
             let left = self.leave(mail, (line, id), second, reason).await;
             let Err(why) = left else { return Ok(()) };
             reason = why;
@@ -243,7 +246,7 @@ impl Inner {
             reason = why;
         }
         let last = Places::last(preference, &tried, &outgoing);
-        if last.are_none() || time_left().is_zero() {
+        if last.are_none() || (is_round_spent && time_left().is_zero()) {
             return Err(reason);
         }
         self.leave(mail, (line, id), last, reason).await

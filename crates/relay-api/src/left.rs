@@ -44,9 +44,9 @@ pub struct LeftAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeftState {
-    /// It waits there.
+    /// It waits there, be it refused by the homeserver that it was to be delivered to.
     Held,
-    /// Its recipient has it: it was acknowledged, or delivered onward.
+    /// Its recipient has it, or a relay of its recipient's own: it was acknowledged, delivered onward, or passed on.
     Gone,
     /// The relay knows nothing of it: it never came, it expired or was dropped, or the relay lost it. Leave it again.
     Unknown,

@@ -73,14 +73,17 @@ impl OnwardMail for SqliteStore {
     }
 
     async fn refuse_onward(&self, recipient: &ServerName, id: EntryId) -> Result<(), StoreError> {
-        let recipient = recipient.clone();
-        let refuse = move |connection: &Connection| {
-            connection
-                .prepare_cached(REFUSE)?
-                .execute(params![recipient.as_str(), signed(id.get())])
-                .map(drop)
+        // What can't be kept for want of room would be sent to whoever refused it again and again.
+        let refuse = || {
+            let recipient = recipient.clone();
+            move |connection: &Connection| {
+                connection
+                    .prepare_cached(REFUSE)?
+                    .execute(params![recipient.as_str(), signed(id.get())])
+                    .map(drop)
+            }
         };
-        Ok(self.database.write(refuse).await?)
+        Ok(self.make_room(refuse).await?)
     }
 
     async fn withdraw(

@@ -145,3 +145,13 @@ async fn what_was_sent_directly_after_all_is_taken_back_from_our_outgoing_relays
         assert!(requests.iter().all(|request| request.withdraw[0].txn_id == "1"), "{relay}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn our_relays_are_the_last_resort_also_for_a_destination_that_takes_all_the_time_there_is() {
+    let node = node_that(Preference::Recipient, &[]).await;
+    node.b_answers(Reply::HangsAtAnswer);
+    let (status, body, took) = node.send("1").await;
+    assert_eq!(status, 200, "{body}");
+    assert!(took < crate::delivery::schedule::CALL_BUDGET, "{took:?}");
+    assert_eq!(asked(&node).await, [("both.test", true), ("o.test", true)]);
+}
