@@ -13,6 +13,7 @@ mod destinations;
 mod homeserver;
 mod inbound;
 mod inbox;
+mod left_call;
 mod losses;
 mod metrics;
 mod node;

@@ -3,21 +3,15 @@
 //! Nothing depends on it: a relay that is not reached delivers once more what the destination already has, and takes its answer.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use http::Method;
-use restante_federation::{Patience, Peer};
-use restante_federation_proto::{RequestTarget, ServerName};
-use restante_relay_api::endpoints::LEFT;
+use restante_federation::Peer;
+use restante_federation_proto::ServerName;
 use restante_relay_api::{LeftRequest, LeftTransaction, hex};
 
 use super::Inner;
 use super::mail::Mail;
-use crate::relay_call::{Call, call};
-
-/// How long a relay may take.
-const PATIENCE: Patience =
-    Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(20) };
+use crate::left_call::call_left;
+use crate::site::Site;
 
 /// Bytes of an answer, which says nothing.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -44,16 +38,8 @@ impl Inner {
     }
 }
 
-async fn tell(site: &crate::site::Site, relay: &Peer, request: &LeftRequest) {
-    let target: RequestTarget = LEFT.parse().expect("the path is printable ASCII");
-    let call_ = Call {
-        method: Method::POST,
-        target: &target,
-        body: Some(request.to_canonical_json().into()),
-        patience: PATIENCE,
-        answer_bytes_max: ANSWER_BYTES_MAX,
-    };
-    if let Err(error) = call(site, relay, call_).await {
+async fn tell(site: &Site, relay: &Peer, request: &LeftRequest) {
+    if let Err(error) = call_left(site, relay, request, ANSWER_BYTES_MAX).await {
         tracing::debug!(relay = %relay.name, %error, "it was not told that mail need not be delivered any more");
     }
 }

@@ -5,10 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use http::Method;
-use restante_federation::{Patience, Peer};
-use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
-use restante_relay_api::endpoints::LEFT;
+use restante_federation::Peer;
+use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::limits::LEFT_MAX;
 use restante_relay_api::{LeftAnswer, LeftRequest, LeftTransaction, hex};
 use restante_sqlite::StoreError;
@@ -18,12 +16,9 @@ use super::Outbox;
 use super::rule::{Blame, HolderStep, holder_step};
 use super::trust::Judgement;
 use crate::backoff::backoff;
-use crate::relay_call::{Call, CallError, ClockOffset, call};
+use crate::left_call::call_left;
+use crate::relay_call::{CallError, ClockOffset};
 use crate::store::outbox::audit::{self, Holding, Intervals, ToAsk};
-
-/// How long a relay may take: it looks up a few hundred keys.
-const PATIENCE: Patience =
-    Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(20) };
 
 /// Bytes of an answer: a word for each transaction.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -243,15 +238,7 @@ impl Outbox {
             withdraw: Vec::new(),
             signed_at: offset.apply(self.site.clock.now()),
         };
-        let target: RequestTarget = LEFT.parse().expect("the path is printable ASCII");
-        let call_ = Call {
-            method: Method::POST,
-            target: &target,
-            body: Some(request.to_canonical_json().into()),
-            patience: PATIENCE,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-        };
-        call(&self.site, relay, call_).await
+        call_left(&self.site, relay, &request, ANSWER_BYTES_MAX).await
     }
 
     /// Enters what the relay said; whether it lost something that it should have.
