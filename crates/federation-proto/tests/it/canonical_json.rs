@@ -65,6 +65,21 @@ fn only_what_must_be_escaped_is() {
 }
 
 #[test]
+fn what_must_be_escaped_is_found_wherever_it_stands_in_a_long_string() {
+    for at in 0..100 {
+        let (before, behind) = ("x".repeat(at), "x".repeat(99 - at));
+        assert_borrowed(&format!(r#""{before}\n{behind}""#));
+        assert_eq!(
+            canonical(&format!(r#""{before}\u000a{behind}""#)),
+            format!(r#""{before}\n{behind}""#)
+        );
+        for wrong in ["\n", "\"", "\u{1f}"] {
+            assert!(canonicalise(format!("\"{before}{wrong}{behind}\"").as_bytes()).is_err());
+        }
+    }
+}
+
+#[test]
 fn number_lexemes_are_kept_but_for_minus_zero() {
     assert_eq!(
         canonical("[-0, 0, -0.0, -0e1, 1.50, 1E+2, 123456789012345678901234567890]"),

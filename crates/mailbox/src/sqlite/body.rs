@@ -1,9 +1,13 @@
 //! How an envelope's bytes lie on the disk: packed together, compressed if that helps, with a
 //! checksum over all that is stored.
 
+use std::cell::RefCell;
+use std::io;
+
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use sha2::{Digest, Sha256};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::seals::Seals;
 use crate::{ContentHash, Deposit, Onward};
@@ -61,12 +65,33 @@ pub(super) fn pack(deposit: &Deposit) -> Body {
         [&deposit.content[..], &deposit.members[..]].concat().into()
     };
     if together.len() >= COMPRESS_BYTES_MIN
-        && let Ok(compressed) = zstd::bulk::compress(&together, LEVEL)
+        && let Ok(compressed) = compress(&together)
         && compressed.len() < together.len()
     {
         return Body { coding: Coding::Zstd, bytes: compressed.into() };
     }
     Body { coding: Coding::Plain, bytes: together }
+}
+
+thread_local! {
+    // Making a context takes about as long as a short body does in it. Nothing of one body is left in it for the next.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(LEVEL).ok());
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = RefCell::new(Decompressor::new().ok());
+}
+
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|context| match context {
+        Some(context) => context.compress(bytes),
+        None => zstd::bulk::compress(bytes, LEVEL),
+    })
+}
+
+/// The `length` bytes that `bytes` became of.
+fn decompress(bytes: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|context| match context {
+        Some(context) => context.decompress(bytes, length),
+        None => zstd::bulk::decompress(bytes, length),
+    })
 }
 
 /// The columns of a stored envelope, not yet believed.
@@ -119,7 +144,7 @@ impl Stored<'_> {
         let body = seals.open(self.seal, self.body, &self.about(recipient))?;
         let together = match Coding::of(self.coding)? {
             Coding::Plain => body.into_owned(),
-            Coding::Zstd => zstd::bulk::decompress(&body, bytes).ok()?,
+            Coding::Zstd => decompress(&body, bytes).ok()?,
         };
         if together.len() != bytes {
             return None;
