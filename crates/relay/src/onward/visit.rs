@@ -242,7 +242,8 @@ impl<'a> Visit<'a> {
         if !self.is_served(origin).await? {
             return Ok(Turn::Rests(Instant::now() + NOT_SERVED_REST));
         }
-        let first = self.relay.stores.onward.first_onward(&self.destination, origin).await?;
+        let now = self.relay.clock.now();
+        let first = self.relay.stores.onward.first_onward(&self.destination, origin, now).await?;
         let Some(envelope) = first else { return Ok(Turn::Nothing) };
         // What it is sent in is made beside it.
         let mut share = self.relay.request_memory.share();
@@ -262,6 +263,10 @@ impl<'a> Visit<'a> {
             && let Some(turn) = self.look(&envelope).await
         {
             return Ok(turn);
+        }
+        // Typing is of the minute, and looking took a while.
+        if envelope.deposit.expires_at < self.relay.clock.now() {
+            return Ok(Turn::Done);
         }
         let events = Events::of(&envelope.deposit.content);
         let paced =
