@@ -45,6 +45,7 @@ use resting::Place;
 pub(crate) use resting::meaning;
 
 use crate::answer::{self, Answer};
+use crate::config::Preference;
 use crate::background::Background;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
@@ -214,7 +215,7 @@ impl Inner {
     ) -> Result<(), String> {
         let destination = mail.destination();
         let outgoing = self.site.relays.outgoing();
-        let preference = self.preferences.current().of(destination);
+        let preference = self.preference_for(destination);
         let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
         let known = self.known_relays_of(destination).await;
         let first = Places::first(preference, &known, &outgoing);
@@ -332,6 +333,15 @@ impl Inner {
     }
 
     /// Looks for relays if none is known that takes mail for `destination`, without waiting.
+    /// The operator's word that a destination has no relay keeps its mail at home, unless there is another word for just that.
+    fn preference_for(&self, destination: &ServerName) -> Preference {
+        let preferences = self.preferences.current();
+        match self.site.relays.has_none(destination) {
+            true => preferences.of_one_without_relays(destination),
+            false => preferences.of(destination),
+        }
+    }
+
     async fn look_for_relays_of(&self, destination: &ServerName) {
         if self.site.relays.is_named(destination) {
             return;

@@ -184,7 +184,7 @@ impl Inner {
             (self.relays_of(destination, begun).await, self.site.relays.outgoing());
         relays.retain(|relay| !line.holders.contains(&relay.name));
         outgoing.retain(|relay| !line.holders.contains(&relay.name));
-        let preference = self.preferences.current().of(destination);
+        let preference = self.preference_for(destination);
         let places = [
             Places::first(preference, &relays, &outgoing),
             Places::second(preference, relays.clone(), &outgoing),
