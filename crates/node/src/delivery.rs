@@ -20,7 +20,6 @@ mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
-mod withdrawing;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -45,8 +44,8 @@ use resting::Place;
 pub(crate) use resting::meaning;
 
 use crate::answer::{self, Answer};
-use crate::config::Preference;
 use crate::background::Background;
+use crate::config::Preference;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
 use crate::outbox::OutboxSettings;
@@ -183,7 +182,9 @@ impl Inner {
                     self.enter_delivery(mail, &line.place, &answer),
                     self.capsules.delivered(mail, &refused),
                 );
-                self.withdraw(mail, &line.holders);
+                if !line.holders.is_empty() {
+                    self.site.bells.arrived.note(destination);
+                }
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
                 self.site.counted.delivery(DeliveryOutcome::Direct);
                 Ok(sent(answer))
@@ -332,7 +333,6 @@ impl Inner {
         }
     }
 
-    /// Looks for relays if none is known that takes mail for `destination`, without waiting.
     /// The operator's word that a destination has no relay keeps its mail at home, unless there is another word for just that.
     fn preference_for(&self, destination: &ServerName) -> Preference {
         let preferences = self.preferences.current();
@@ -342,6 +342,7 @@ impl Inner {
         }
     }
 
+    /// Looks for relays if none is known that takes mail for `destination`, without waiting.
     async fn look_for_relays_of(&self, destination: &ServerName) {
         if self.site.relays.is_named(destination) {
             return;

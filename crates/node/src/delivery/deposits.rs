@@ -167,11 +167,6 @@ impl Deposits {
         results
     }
 
-    /// The owner of what outlives its call.
-    pub(super) fn background(&self) -> &Background {
-        &self.background
-    }
-
     /// The last refusal of each relay for each destination for which it has taken nothing since.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
         self.lock().all()
