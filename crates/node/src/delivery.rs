@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use restante_federation::{Outcome, Patience, Peer, is_sign_of_life};
+use restante_federation::{Answer, Outcome, Patience, Peer, ask, is_sign_of_life};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_operators::Adjustable;
 use restante_relay_api::endpoints::send_relay_target;
@@ -43,7 +43,7 @@ pub(crate) use mail::{Mail, Outgoing};
 use resting::Place;
 pub(crate) use resting::meaning;
 
-use crate::answer::{self, Answer};
+use crate::answer;
 use crate::background::Background;
 use crate::config::Preference;
 use crate::metrics::DeliveryOutcome;
@@ -192,7 +192,7 @@ impl Inner {
             Direct::Answered(answer) => {
                 tracing::warn!(%destination, txn_id = mail.txn_id(), delivery.id = %id, answer = answer.summary(), "refused");
                 self.site.counted.delivery(DeliveryOutcome::Refused);
-                Ok(answer.into_response())
+                Ok(answer::for_homeserver(answer))
             }
             Direct::Unreachable(reason) => {
                 if line.state() == LedgerState::Delivered {
@@ -295,7 +295,7 @@ impl Inner {
         let peer = Peer::from(destination.clone());
         let request = mail.direct_request(waybill, id);
         let exchange = &*self.site.exchange;
-        let answer = match answer::ask(exchange, &peer, request, patience, ANSWER_BYTES_MAX).await {
+        let answer = match ask(exchange, &peer, request, patience, ANSWER_BYTES_MAX).await {
             Ok(answer) => answer,
             Err(error) => return Attempt::Failed(error.text()),
         };

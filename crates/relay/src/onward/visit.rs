@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use restante_federation::Peer;
+use restante_federation::{Answer, Peer};
 use restante_federation_proto::ServerName;
 use restante_mailbox::{HandedOn, StoreError, StoredEnvelope};
 use tokio::time::Instant;
 
-use super::call::{self, Answer, Means};
+use super::call::{self, Means};
 use super::others;
 use super::pace::Events;
 use super::request::request;
@@ -352,7 +352,7 @@ impl<'a> Visit<'a> {
         answer: &Answer,
     ) -> Result<Turn, StoreError> {
         let now = Instant::now();
-        let means = answer.means();
+        let means = call::means(answer);
         if means == Means::Nothing {
             return Ok(self.in_vain(origin, envelope, &answer.summary()).await);
         }
@@ -410,7 +410,7 @@ impl<'a> Visit<'a> {
         match rests {
             Unverified::Rests(until) => Ok(Turn::Rests(until)),
             // What stands before a homeserver has no last word.
-            Unverified::GivenUp if !answer.is_of_matrix() => {
+            Unverified::GivenUp if !call::is_of_matrix(answer) => {
                 let until = Instant::now() + backoff.max;
                 self.relay.onward.memory().rests.rest(&self.destination, origin, until);
                 Ok(Turn::Rests(until))
