@@ -1,5 +1,6 @@
 //! Being a Matrix server on the network: discovery, client, key ring, server connections.
 
+mod answer;
 mod authenticate;
 mod body;
 mod bounded_map;
@@ -16,6 +17,7 @@ mod private_file;
 mod serve;
 mod sign;
 
+pub use answer::{Answer, AskError, ask};
 pub use authenticate::{
     Authenticated, VerifiedOrigin, authenticate, is_signed_by_key_of, x_matrix_headers,
 };

@@ -19,12 +19,7 @@ const EACH: Duration = Duration::from_secs(2);
 const CALLERS: [usize; 4] = [1, 16, 128, 1000];
 const BODY_BYTES: usize = 4096;
 const MAILBOXES: usize = 1000;
-const QUOTAS: Quotas = Quotas {
-    mailbox: MailboxLimits::UNBOUNDED,
-    origin: MailboxLimits::UNBOUNDED,
-    relay: MailboxLimits::UNBOUNDED,
-    onward: MailboxLimits::UNBOUNDED,
-};
+const QUOTAS: Quotas = Quotas::of_mailboxes(MailboxLimits::UNBOUNDED);
 
 #[tokio::main]
 async fn main() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_mailbox::{
     Acknowledgement, ContentHash, Custody as _, Deposit, Deposited, Due, EntryId, MailboxLimits,
-    MailboxStore as _, Onward, Page, Quotas, Selection, SqliteStore, Upkeep as _,
+    MailboxStore as _, Onward, OnwardLimits, Page, Quotas, Selection, SqliteStore, Upkeep as _,
 };
 use tokio::task::JoinSet;
 
@@ -35,7 +35,8 @@ const QUOTAS: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 },
     origin: MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 },
     relay: MailboxLimits { envelopes_max: u64::MAX >> 1, bytes_max: u64::MAX >> 1 },
-    onward: MailboxLimits::UNBOUNDED,
+    mailboxes_max: u64::MAX,
+    onward: OnwardLimits::UNBOUNDED,
 };
 
 #[tokio::main]

@@ -235,9 +235,24 @@ pub const CHECKS: &[Check] = &[
     check("what one origin has delivered onward is bounded over all recipients", |s| {
         Box::pin(onward::bounded(s))
     }),
+    check("to how many recipients one origin has mail delivered onward is bounded", |s| {
+        Box::pin(onward::destinations_bounded(s))
+    }),
     check("mail that lies there already is delivered if its origin asks for it", |s| {
         Box::pin(onward::asked_for_later(s))
     }),
+    check("mail that lies there already is refused if it is to be delivered beyond a bound", |s| {
+        Box::pin(onward::asked_for_later_beyond_a_bound(s))
+    }),
+    check("what is past its time is not delivered", |s| Box::pin(onward::past_its_time(s))),
+    check(
+        "mailboxes for nothing but mail to be delivered are bounded apart from all others",
+        |s| Box::pin(onward::mailboxes_counted_apart(s)),
+    ),
+    check(
+        "an empty mailbox for mail to be delivered makes room for another, and no other does",
+        |s| Box::pin(onward::empty_ones_make_room(s)),
+    ),
     check("nothing is delivered out of a held mailbox", |s| Box::pin(onward::held(s))),
     check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),
 ];

@@ -35,7 +35,9 @@ pub use registry::{
     OpenInvite, Outgoing, REGISTRATION_BYTES_MAX, REGISTRATIONS_MAX, RegisterOutcome, Registration,
     Registry, Revoked, Senders,
 };
-pub use rules::{EnvelopeAge, EnvelopeAgeError, Full, MailboxLimits, Quotas, envelope_age};
+pub use rules::{
+    EnvelopeAge, EnvelopeAgeError, Full, MailboxLimits, OnwardLimits, Quotas, envelope_age,
+};
 pub use sqlite::{RestoreError, Restored, SqliteStore};
 pub use store::{
     Acknowledged, Acknowledgement, Collected, Deposited, Depth, Due, Expired, Hold, Known,

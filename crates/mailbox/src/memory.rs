@@ -14,13 +14,13 @@ use restante_federation_proto::{Dice, ServerName, SystemDice, Timestamp};
 
 use crate::ahead::Ahead;
 use crate::duplicate::DuplicateKey;
-use crate::rules::{Held, Load};
+use crate::rules::{Berth, Held, Load};
 use crate::{
     Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
-    Full, HOLD_GRACE, Hold, Known, Loss, LossKind, MailboxStore, MailboxSummary, Page, Quotas,
-    StoreError,
+    Full, HOLD_GRACE, Hold, Known, Loss, LossKind, MailboxStore, MailboxSummary, Onward, Page,
+    Quotas, StoreError,
 };
-use mailbox::Mailbox;
+use mailbox::{Holds, Mailbox};
 use registry::Registers;
 
 /// In memory: every promise but durability.
@@ -142,11 +142,17 @@ impl MailboxStore for MemoryStore {
 impl State {
     fn deposit(&mut self, deposit: Deposit, quotas: Quotas, random: u64) -> Deposited {
         if let Some(known) = self.known(&deposit) {
-            self.mark_known(&deposit, quotas);
-            return Deposited::Duplicate(known);
+            return match self.mark_known(&deposit, quotas) {
+                Some(full) => Deposited::Full(full),
+                None => Deposited::Duplicate(known),
+            };
         }
-        if let Some(full) = quotas.full(self.load_for(&deposit), deposit.bytes()) {
+        let held = self.held_beside(&deposit, quotas);
+        if let Some(full) = quotas.full(held, deposit.bytes()) {
             return self.turn_away(&deposit, full);
+        }
+        if held.berth == Berth::InsteadOfAnother {
+            self.give_up_spent();
         }
         match self.store(deposit.clone(), random) {
             Some(id) => Deposited::Stored(id),
@@ -184,13 +190,14 @@ impl State {
         self.held.contains_key(&key) || self.acknowledged.contains_key(&key)
     }
 
-    fn load_for(&self, deposit: &Deposit) -> Held {
+    fn held_beside(&self, deposit: &Deposit, quotas: Quotas) -> Held {
         let mailbox = self.mailboxes.get(&deposit.recipient);
         Held {
             mailbox: mailbox.map(Mailbox::load).unwrap_or_default(),
             origin: mailbox.map(|mailbox| mailbox.share(&deposit.origin)).unwrap_or_default(),
             relay: self.load,
-            onward: self.onward_load_for(deposit),
+            onward: self.onward_beside(deposit),
+            berth: self.berth_for(deposit, quotas),
         }
     }
 
@@ -206,7 +213,14 @@ impl State {
         let (key, bytes) = (DuplicateKey::of(&deposit), deposit.bytes());
         let (recipient, expires_at) = (deposit.recipient.clone(), deposit.expires_at);
         let (order, now) = (self.stored, deposit.deposited_at);
-        let id = self.mailbox(&recipient, random, now).push(deposit, order)?;
+        let mailbox = match deposit.onward {
+            Onward::No => self.mailbox(&recipient, random, now),
+            Onward::Wanted | Onward::Refused => {
+                let create = || Mailbox::for_onward(EntryId::first(random), now);
+                self.mailboxes.entry(recipient.clone()).or_insert_with(create)
+            }
+        };
+        let id = mailbox.push(deposit, order)?;
         self.stored += 1;
         self.load.add(bytes);
         self.held.insert(key, id);
@@ -214,9 +228,12 @@ impl State {
         Some(id)
     }
 
+    /// Its mailbox, which is there for all mail from here on.
     fn mailbox(&mut self, recipient: &ServerName, random: u64, now: Timestamp) -> &mut Mailbox {
         let create = || Mailbox::new(EntryId::first(random), now);
-        self.mailboxes.entry(recipient.clone()).or_insert_with(create)
+        let mailbox = self.mailboxes.entry(recipient.clone()).or_insert_with(create);
+        mailbox.holds = Holds::AllMail;
+        mailbox
     }
 
     fn acknowledge(

@@ -1,7 +1,7 @@
 //! The trait for mail that is to be delivered onward: what a relay that delivers itself asks of its store.
 
 use async_trait::async_trait;
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 
 use crate::{ContentHash, EntryId, StoreError, StoredEnvelope};
 
@@ -37,8 +37,8 @@ pub trait OnwardMail: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ServerName>, StoreError>;
 
-    /// Origins whose mail is to be delivered to `recipient`, in the order of their names, those after `after`; none while the
-    /// mailbox is held.
+    /// Origins whose mail is to be delivered to `recipient`, be it past its time, in the order of their names, those after `after`; none
+    /// while the mailbox is held.
     async fn awaiting(
         &self,
         recipient: &ServerName,
@@ -46,12 +46,13 @@ pub trait OnwardMail: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ServerName>, StoreError>;
 
-    /// What `origin` left first of what is to be delivered to `recipient`. What is damaged is quarantined on the way
-    /// (promise 10).
+    /// What `origin` left first of what is to be delivered to `recipient` and is not past its time at `now`. What is damaged is
+    /// quarantined on the way (promise 10).
     async fn first_onward(
         &self,
         recipient: &ServerName,
         origin: &ServerName,
+        now: Timestamp,
     ) -> Result<Option<StoredEnvelope>, StoreError>;
 
     /// Removes an envelope that was delivered, counts it by its way, and remembers its key as that of acknowledged mail. `false` if it was

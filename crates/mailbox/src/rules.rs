@@ -22,17 +22,30 @@ pub struct Quotas {
     pub origin: MailboxLimits,
     /// Of all mailboxes together.
     pub relay: MailboxLimits,
-    /// Of what one origin may have delivered onward, to all its recipients together. Mail that is not to be delivered onward
-    /// does not count.
-    pub onward: MailboxLimits,
+    /// Mailboxes from which on no other is made for the deposit. Those that are there for nothing but mail to be delivered onward do not
+    /// count.
+    pub mailboxes_max: u64,
+    /// Of mail that is to be delivered onward; other mail does not count.
+    pub onward: OnwardLimits,
+}
+
+/// How much may wait to be delivered onward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnwardLimits {
+    /// Of one origin, to all its recipients together.
+    pub origin: MailboxLimits,
+    /// Recipients of one origin at the same time, so that none fills the places of all with names that it makes up.
+    pub destinations_max: u64,
+    /// Mailboxes that are there for nothing but such mail, whoever left it. An empty one makes room for another.
+    pub mailboxes_max: u64,
 }
 
 /// What has no room for a deposit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Full {
-    /// The mailbox, whoever sends.
+    /// The mailbox, whoever sends; or there are as many mailboxes as may be, and this would be one more.
     Mailbox,
-    /// The origin's share of the mailbox, or of what is delivered onward; others may still leave mail.
+    /// The origin's share of the mailbox, or of what is delivered onward, to how many recipients or in all; others may still leave mail.
     Share,
     /// The relay, whatever the mailbox.
     Relay,
@@ -44,7 +57,30 @@ pub(crate) struct Held {
     pub(crate) mailbox: Load,
     pub(crate) origin: Load,
     pub(crate) relay: Load,
-    pub(crate) onward: Load,
+    pub(crate) onward: OnwardHeld,
+    pub(crate) berth: Berth,
+}
+
+/// What an origin has to be delivered onward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct OnwardHeld {
+    pub(crate) load: Load,
+    /// Its other recipients, if the deposit's is none of them yet.
+    pub(crate) other_destinations: Option<u64>,
+}
+
+/// Which mailbox a deposit goes into, as far as their number is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Berth {
+    /// One that is there.
+    #[default]
+    There,
+    /// One more beside so many.
+    OneMore(u64),
+    /// One more beside so many that are there for nothing but mail to be delivered onward.
+    OneMoreOnward(u64),
+    /// One that takes the place of an empty one of those.
+    InsteadOfAnother,
 }
 
 /// Envelopes and their bytes.
@@ -100,32 +136,51 @@ impl MailboxLimits {
 
 impl Quotas {
     /// Of mailboxes alone: any origin may fill one, and there may be any number.
-    pub fn of_mailboxes(mailbox: MailboxLimits) -> Self {
+    pub const fn of_mailboxes(mailbox: MailboxLimits) -> Self {
         Self {
             mailbox,
             origin: MailboxLimits::UNBOUNDED,
             relay: MailboxLimits::UNBOUNDED,
-            onward: MailboxLimits::UNBOUNDED,
+            mailboxes_max: u64::MAX,
+            onward: OnwardLimits::UNBOUNDED,
         }
-    }
-
-    /// Whether `held.onward` leaves room for one envelope of `more` bytes.
-    pub(crate) fn has_room_onward(self, held: Held, more: u64) -> bool {
-        self.onward.have_room(held.onward, more)
     }
 
     /// What has no room for one envelope of `more` bytes, if anything. The mailbox comes first, since its owner can mend
     /// that by collecting.
     pub(crate) fn full(self, held: Held, more: u64) -> Option<Full> {
         let bounds = [
-            (self.mailbox, held.mailbox, Full::Mailbox),
-            (self.origin, held.origin, Full::Share),
-            (self.onward, held.onward, Full::Share),
-            (self.relay, held.relay, Full::Relay),
+            (self.mailbox.have_room(held.mailbox, more), Full::Mailbox),
+            (self.origin.have_room(held.origin, more), Full::Share),
+            (self.onward.have_room(held.onward, more), Full::Share),
+            (self.have_berth(held.berth), Full::Mailbox),
+            (self.relay.have_room(held.relay, more), Full::Relay),
         ];
-        let without_room =
-            bounds.into_iter().find(|(limits, held, _)| !limits.have_room(*held, more));
-        without_room.map(|(.., full)| full)
+        let without_room = bounds.into_iter().find(|(has_room, _)| !has_room);
+        without_room.map(|(_, full)| full)
+    }
+
+    fn have_berth(self, berth: Berth) -> bool {
+        match berth {
+            Berth::There | Berth::InsteadOfAnother => true,
+            Berth::OneMore(others) => others < self.mailboxes_max,
+            Berth::OneMoreOnward(others) => others < self.onward.mailboxes_max,
+        }
+    }
+}
+
+impl OnwardLimits {
+    /// No bound.
+    pub const UNBOUNDED: Self = Self {
+        origin: MailboxLimits::UNBOUNDED,
+        destinations_max: u64::MAX,
+        mailboxes_max: u64::MAX,
+    };
+
+    /// Whether there is room for one envelope of `more` bytes beside `held`.
+    pub(crate) fn have_room(self, held: OnwardHeld, more: u64) -> bool {
+        self.origin.have_room(held.load, more)
+            && held.other_destinations.is_none_or(|others| others < self.destinations_max)
     }
 }
 
@@ -209,8 +264,7 @@ mod tests {
     #[test]
     fn the_first_bound_without_room_is_told() {
         let one = MailboxLimits { envelopes_max: 1, bytes_max: 100 };
-        let onward = MailboxLimits::UNBOUNDED;
-        let quotas = Quotas { mailbox: one, origin: one, relay: one, onward };
+        let quotas = Quotas { origin: one, relay: one, ..Quotas::of_mailboxes(one) };
         let taken = Load { envelopes: 1, bytes: 1 };
         let none = Held::default();
 
@@ -218,9 +272,35 @@ mod tests {
         assert_eq!(quotas.full(none, 101), Some(Full::Mailbox));
         assert_eq!(quotas.full(Held { relay: taken, ..none }, 1), Some(Full::Relay));
         assert_eq!(quotas.full(Held { origin: taken, relay: taken, ..none }, 1), Some(Full::Share));
-        let bounded = Quotas { origin: MailboxLimits::UNBOUNDED, onward: one, ..quotas };
-        assert_eq!(bounded.full(Held { onward: taken, ..none }, 1), Some(Full::Share));
         let all = Held { mailbox: taken, origin: taken, relay: taken, ..none };
         assert_eq!(quotas.full(all, 1), Some(Full::Mailbox));
+    }
+
+    #[test]
+    fn mail_to_be_delivered_is_bounded_by_its_amount_and_by_its_recipients() {
+        let origin = MailboxLimits { envelopes_max: 2, bytes_max: 100 };
+        let limits = OnwardLimits { origin, destinations_max: 2, ..OnwardLimits::UNBOUNDED };
+        let held = |envelopes, other_destinations| OnwardHeld {
+            load: Load { envelopes, bytes: 0 },
+            other_destinations,
+        };
+        assert!(limits.have_room(held(1, Some(1)), 100));
+        assert!(!limits.have_room(held(1, Some(1)), 101));
+        assert!(!limits.have_room(held(2, Some(1)), 1));
+        assert!(!limits.have_room(held(1, Some(2)), 1), "it would be the third");
+        assert!(limits.have_room(held(1, None), 1), "it is one of them");
+    }
+
+    #[test]
+    fn mailboxes_for_mail_to_be_delivered_are_counted_apart() {
+        let unbounded = Quotas::of_mailboxes(MailboxLimits::UNBOUNDED);
+        let onward = OnwardLimits { mailboxes_max: 3, ..OnwardLimits::UNBOUNDED };
+        let quotas = Quotas { mailboxes_max: 2, onward, ..unbounded };
+        let full = |berth| quotas.full(Held { berth, ..Held::default() }, 1);
+
+        assert_eq!((full(Berth::OneMore(1)), full(Berth::OneMore(2))), (None, Some(Full::Mailbox)));
+        assert_eq!(full(Berth::OneMoreOnward(2)), None);
+        assert_eq!(full(Berth::OneMoreOnward(3)), Some(Full::Mailbox));
+        assert_eq!((full(Berth::There), full(Berth::InsteadOfAnother)), (None, None));
     }
 }

@@ -12,12 +12,14 @@ mod expire;
 mod lapse;
 mod losses;
 mod onward;
+mod place;
 mod registry;
 mod reseal;
 mod reserve;
 mod restore;
 mod schema;
 mod seals;
+mod spent;
 mod summary;
 mod upkeep;
 

@@ -29,7 +29,8 @@ pub enum Deposited {
     /// A quarantined envelope is not held in this sense: the same left again takes its place under an id of its own. Neither
     /// is one past its time in a mailbox that is not held: it expires first.
     Duplicate(Known),
-    /// There is no room: nothing was stored, nothing removed.
+    /// There is no room: nothing was stored, nothing removed. Also of mail that is held and was to be delivered onward only from this
+    /// deposit on.
     Full(Full),
 }
 

@@ -11,6 +11,9 @@ use crate::StoreError;
 pub struct Totals {
     /// Mailboxes, empty ones too.
     pub mailboxes: u64,
+    /// Those of them that are there for nothing but mail to be delivered onward: nothing else was left in them, and their server never
+    /// registered.
+    pub onward_mailboxes: u64,
     /// Servers that are registered.
     pub registrations: u64,
     /// Envelopes, those set aside not counted.

@@ -151,6 +151,8 @@ pub enum Preference {
     Sender,
     /// All of them at once.
     Both,
+    /// The destination's alone: ours see nothing of it.
+    Never,
 }
 
 /// `[collect]`.

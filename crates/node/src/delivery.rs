@@ -20,7 +20,6 @@ mod resting;
 mod route;
 pub(crate) mod schedule;
 mod turns;
-mod withdrawing;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use std::time::Duration;
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use restante_federation::{Outcome, Patience, Peer, is_sign_of_life};
+use restante_federation::{Answer, Outcome, Patience, Peer, ask, is_sign_of_life};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_operators::Adjustable;
 use restante_relay_api::endpoints::send_relay_target;
@@ -44,8 +43,9 @@ pub(crate) use mail::{Mail, Outgoing};
 use resting::Place;
 pub(crate) use resting::meaning;
 
-use crate::answer::{self, Answer};
+use crate::answer;
 use crate::background::Background;
+use crate::config::Preference;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
 use crate::outbox::OutboxSettings;
@@ -182,7 +182,9 @@ impl Inner {
                     self.enter_delivery(mail, &line.place, &answer),
                     self.capsules.delivered(mail, &refused),
                 );
-                self.withdraw(mail, &line.holders);
+                if !line.holders.is_empty() {
+                    self.site.bells.arrived.note(destination);
+                }
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
                 self.site.counted.delivery(DeliveryOutcome::Direct);
                 Ok(sent(answer))
@@ -190,7 +192,7 @@ impl Inner {
             Direct::Answered(answer) => {
                 tracing::warn!(%destination, txn_id = mail.txn_id(), delivery.id = %id, answer = answer.summary(), "refused");
                 self.site.counted.delivery(DeliveryOutcome::Refused);
-                Ok(answer.into_response())
+                Ok(answer::for_homeserver(answer))
             }
             Direct::Unreachable(reason) => {
                 if line.state() == LedgerState::Delivered {
@@ -214,7 +216,7 @@ impl Inner {
     ) -> Result<(), String> {
         let destination = mail.destination();
         let outgoing = self.site.relays.outgoing();
-        let preference = self.preferences.current().of(destination);
+        let preference = self.preference_for(destination);
         let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
         let known = self.known_relays_of(destination).await;
         let first = Places::first(preference, &known, &outgoing);
@@ -293,7 +295,7 @@ impl Inner {
         let peer = Peer::from(destination.clone());
         let request = mail.direct_request(waybill, id);
         let exchange = &*self.site.exchange;
-        let answer = match answer::ask(exchange, &peer, request, patience, ANSWER_BYTES_MAX).await {
+        let answer = match ask(exchange, &peer, request, patience, ANSWER_BYTES_MAX).await {
             Ok(answer) => answer,
             Err(error) => return Attempt::Failed(error.text()),
         };
@@ -328,6 +330,15 @@ impl Inner {
             // The destination has it all the same.
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, destination = %mail.destination(), txn_id = mail.txn_id(), "not entered in the ledger");
+        }
+    }
+
+    /// The operator's word that a destination has no relay keeps its mail at home, unless there is another word for just that.
+    fn preference_for(&self, destination: &ServerName) -> Preference {
+        let preferences = self.preferences.current();
+        match self.site.relays.has_none(destination) {
+            true => preferences.of_one_without_relays(destination),
+            false => preferences.of(destination),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use http::Request;
-use restante_federation::{Exchange, Patience, Peer, empty, is_sign_of_life};
+use restante_federation::{Exchange, Patience, Peer, ask, empty, is_sign_of_life};
 use restante_federation_proto::{Clock, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::endpoints::VERSION;
@@ -18,7 +18,6 @@ use tokio::sync::broadcast;
 
 pub(crate) use standing::{Admission, OfflinePolicy, Standing};
 
-use crate::answer;
 use crate::background::Background;
 use crate::restart::caught;
 use crate::store;
@@ -260,8 +259,7 @@ impl Destinations {
         *request.uri_mut() = http::Uri::from_static(VERSION);
         let patience =
             Patience { connect: parts.policy.current().probe_connect, answer: PROBE_ANSWER };
-        let answer =
-            answer::ask(&*parts.exchange, peer, request, patience, PROBE_ANSWER_BYTES_MAX).await;
+        let answer = ask(&*parts.exchange, peer, request, patience, PROBE_ANSWER_BYTES_MAX).await;
         let alive = answer.as_ref().is_ok_and(|answer| is_sign_of_life(answer.outcome()));
         tracing::debug!(destination = %peer.name, alive, "probed");
         if alive {

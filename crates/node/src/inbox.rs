@@ -217,8 +217,10 @@ impl Inbox {
         let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
         let stored = rows::arrive(self.database(), rows, self.now()).await;
         self.site().bells.receipts.notify_one();
-        if admitted.iter().any(|(_, mail)| matches!(mail.standing, Standing::Receipts(_))) {
-            self.site().bells.copies.notify_one();
+        for (_, mail) in &admitted {
+            if let Standing::Receipts(_) = mail.standing {
+                self.site().bells.told_by(&mail.key.origin);
+            }
         }
         let mut state = self.state();
         let stored = match stored {

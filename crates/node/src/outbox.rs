@@ -1,7 +1,7 @@
 //! The outbox: what was left with relays, kept until it is known to have arrived.
 //!
 //! What is decided here is decided in the pure files [`rule`] and [`trust`]; [`destinations`] and [`audit`] carry it out,
-//! and [`receipts`] tells others what became of their mail.
+//! [`receipts`] tells others what became of their mail, and [`withdrawing`] our own relays what they need not deliver any more.
 
 mod audit;
 pub(crate) mod copy;
@@ -11,9 +11,11 @@ pub(crate) mod rule;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trust;
+pub(crate) mod withdrawing;
 
 use std::time::Duration;
 
+use restante_federation_proto::ServerName;
 use restante_operators::Adjustable;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ use crate::restart::kept_running;
 use crate::site::Site;
 
 pub(crate) use copy::KeptCopy;
+use withdrawing::Arrived;
 
 /// What wakes the outbox.
 #[derive(Debug, Default)]
@@ -32,6 +35,16 @@ pub(crate) struct Bells {
     pub(crate) receipts: Notify,
     /// Something was left, or a recipient said what became of it.
     pub(crate) copies: Notify,
+    /// Mail arrived that our outgoing relays may hold.
+    pub(crate) arrived: Arrived,
+}
+
+impl Bells {
+    /// `recipient` said what became of its mail, and that is kept.
+    pub(crate) fn told_by(&self, recipient: &ServerName) {
+        self.copies.notify_one();
+        self.arrived.note(recipient);
+    }
 }
 
 /// What works behind the outbox.
@@ -60,6 +73,7 @@ pub(crate) async fn run(outbox: Outbox, shutdown: CancellationToken) {
             kept_running("the outbox", &shutdown, || destinations::run(&outbox)),
             kept_running("the audit of relays", &shutdown, || audit::run(&outbox)),
             kept_running("the sending of receipts", &shutdown, || receipts::run(&outbox)),
+            kept_running("taking back what has arrived", &shutdown, || withdrawing::run(&outbox)),
         )
     };
     // What is cut off here is not entered as done, and is done again after the next start.

@@ -120,6 +120,11 @@ impl RelayBook {
         self.shared.relays.borrow().contains_key(server)
     }
 
+    /// Whether the operator said that `server` has none.
+    pub(crate) fn has_none(&self, server: &ServerName) -> bool {
+        self.shared.relays.borrow().get(server).is_some_and(Vec::is_empty)
+    }
+
     /// The relays that hold `server`'s mail: those that the operator named, else those of its newest record, in the order in
     /// which it wants them tried. This node is none of them. One that the operator named for somebody is where the operator
     /// says, whatever the record does: it may be on a private address.

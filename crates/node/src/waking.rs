@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use http::Method;
-use restante_federation::{Patience, Peer, is_sign_of_life, signed_request};
+use restante_federation::{Patience, Peer, ask, is_sign_of_life, signed_request};
 use restante_federation_proto::ServerName;
 use restante_operators::Adjustable;
 use restante_relay_api::limits::TIME_TO_LIVE;
@@ -21,7 +21,6 @@ use restante_sqlite::StoreError;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::answer;
 use crate::comeback::{Comeback, Comebacks};
 use crate::inbox::Inbox;
 use crate::restart::kept_running;
@@ -180,7 +179,7 @@ impl Waker {
         let body = Some(NO_DEVICES.into());
         let request = signed_request(&site.identity, Method::POST, &target, server, body);
         let (exchange, peer) = (&*site.exchange, Peer::from(server.clone()));
-        let asked = answer::ask(exchange, &peer, request, PATIENCE, ANSWER_BYTES_MAX);
+        let asked = ask(exchange, &peer, request, PATIENCE, ANSWER_BYTES_MAX);
         let answer = timeout(PATIENCE.connect + PATIENCE.answer, asked).await;
         let is_awake =
             answer.is_ok_and(|answer| answer.is_ok_and(|answer| is_sign_of_life(answer.outcome())));

@@ -11,7 +11,7 @@ pub const FULL_MEMBER: &str = "org.restante.full";
 pub enum Fullness {
     /// The mailbox: its owner has to collect.
     Mailbox,
-    /// The origin's share of the mailbox: other senders' mail is still taken.
+    /// The origin's share of the mailbox, or of what the relay delivers onward: other senders' mail is still taken.
     Share,
     /// The relay as a whole, or its disk.
     Relay,
@@ -38,7 +38,7 @@ impl Fullness {
         match self {
             Self::Mailbox => "The mailbox is full; nothing was stored",
             Self::Share => {
-                "The sender's share of this mailbox is full; nothing was stored, mail of others is still taken"
+                "The sender's share of this mailbox, or of what is delivered onward, is full; nothing was stored, mail of others is still taken"
             }
             Self::Relay => "The relay is full; nothing was stored",
         }

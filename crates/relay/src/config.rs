@@ -139,6 +139,10 @@ pub struct OnwardSection {
     pub origin_envelopes_max: u64,
     /// Bytes of one origin to all destinations together.
     pub origin_bytes_max: u64,
+    /// Destinations for which mail of one origin waits at the same time.
+    pub origin_destinations_max: u64,
+    /// Mailboxes that are there for nothing but mail to be delivered onward.
+    pub mailboxes_max: u64,
     /// Envelopes of one origin to one destination.
     pub destination_envelopes_max: u64,
     /// Bytes of one origin to one destination.
@@ -278,6 +282,10 @@ impl Default for OnwardSection {
             // As much as one origin may fill of a mailbox: here it is spread over many destinations.
             origin_envelopes_max: 25_000,
             origin_bytes_max: 256 * 1024 * 1024,
+            // As many servers are in the largest rooms of a small homeserver, and most of them are up; others wait in its node.
+            origin_destinations_max: 500,
+            // Twenty origins with all that each may have: as many as strangers may make.
+            mailboxes_max: 10_000,
             // A week of a lively room, at a transaction every two minutes; a stock homeserver that was away for longer takes
             // days to catch up.
             destination_envelopes_max: 5_000,

@@ -11,7 +11,7 @@ use http::StatusCode;
 use restante_federation::{Freshness, KeyLookupError, VerifiedOrigin};
 use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, Timestamp};
 use restante_mailbox::{
-    ContentHash, Deposit, Deposited, EnvelopeAge, Full, Known, MailboxLimits, Onward, Quotas,
+    ContentHash, Deposit, Deposited, EnvelopeAge, Known, MailboxLimits, Onward, Quotas,
     envelope_age,
 };
 use restante_relay_api::limits::TXN_ID_BYTES_MAX;
@@ -23,7 +23,6 @@ use crate::disk::Room;
 use crate::errors::Refusal;
 use crate::extract::admit_newcomer;
 use crate::lifetime::{self, Worth};
-use crate::mailboxes::Place;
 use crate::rules::{OnwardRules, Rules};
 use crate::state::RelayState;
 
@@ -103,7 +102,7 @@ pub(crate) async fn deposit(
         onward: admitted.onward,
     };
     let receipt = receipt(relay, &deposit);
-    let quotas = quotas(relay, &rules, admitted.onward);
+    let quotas = quotas(relay, &rules, &admitted);
     let deposited = storing::store(relay, deposit, quotas).await?;
     Ok(Taken { deposited, receipt: word_for(deposited, receipt) })
 }
@@ -136,6 +135,7 @@ fn receipt(relay: &RelayState, deposit: &Deposit) -> Receipt {
 struct Terms {
     /// How long its recipient wants it to be kept.
     time_to_live: Option<Duration>,
+    mailbox: MailboxKind,
     onward: Onward,
 }
 
@@ -170,19 +170,15 @@ async fn admitted_onward(
 ) -> Result<Terms, Refusal> {
     let terms = relay.admission.registrations.terms(recipient).await?;
     match rules.served.admit_onward(recipient, origin, terms.as_deref()) {
-        OnwardAdmission::ForItsOwner(admission) => {
-            place(relay, rules, (recipient, origin), admission).await
-        }
+        OnwardAdmission::ForItsOwner(admission) => welcome((recipient, origin), admission),
         OnwardAdmission::Onward => {
-            let made_up = Admission::Admitted { time_to_live: None, mailbox: MailboxKind::MadeUp };
-            let terms = place(relay, rules, (recipient, origin), made_up).await?;
-            Ok(Terms { onward: Onward::Wanted, ..terms })
+            let mailbox = MailboxKind::MadeUp;
+            Ok(Terms { time_to_live: None, mailbox, onward: Onward::Wanted })
         }
     }
 }
 
-/// Whether the mailbox is served here, takes mail of `origin`, and may be made if it is not there; how long its owner
-/// wants mail to be kept.
+/// Whether the mailbox is served here and takes mail of `origin`; how long its owner wants mail to be kept.
 async fn admitted(
     relay: &RelayState,
     rules: &Rules,
@@ -191,35 +187,20 @@ async fn admitted(
 ) -> Result<Terms, Refusal> {
     let terms = relay.admission.registrations.terms(recipient).await?;
     let admission = rules.served.admit(recipient, origin, terms.as_deref());
-    place(relay, rules, (recipient, origin), admission).await
+    welcome((recipient, origin), admission)
 }
 
-/// Whether what was admitted has a mailbox, or may have one.
-async fn place(
-    relay: &RelayState,
-    rules: &Rules,
+fn welcome(
     (recipient, origin): (&ServerName, &ServerName),
     admission: Admission,
 ) -> Result<Terms, Refusal> {
-    let terms = |time_to_live| Terms { time_to_live, onward: Onward::No };
     match admission {
         Admission::Refused(reason) => {
             tracing::info!(mailbox = %recipient, %origin, reason = reason.as_str(), "mail is unwelcome");
             Err(Refusal::unwelcome())
         }
-        Admission::Admitted { time_to_live, mailbox: MailboxKind::Expected } => {
-            Ok(terms(time_to_live))
-        }
-        Admission::Admitted { time_to_live, mailbox: MailboxKind::MadeUp } => {
-            let mailboxes_max = rules.storage.mailboxes_max;
-            match relay.admission.mailboxes.place(recipient, mailboxes_max).await? {
-                Place::Found => Ok(terms(time_to_live)),
-                Place::None => {
-                    tracing::info!(mailbox = %recipient, %origin, mailboxes_max, "no more mailboxes for strangers");
-                    // It concerns this mailbox alone: what is left for others is still taken.
-                    Err(Refusal::full(Full::Mailbox))
-                }
-            }
+        Admission::Admitted { time_to_live, mailbox } => {
+            Ok(Terms { time_to_live, mailbox, onward: Onward::No })
         }
     }
 }
@@ -233,12 +214,17 @@ fn worth(content: &Content, extras: &Extras) -> Worth {
 }
 
 /// While the disk is low the relay counts as full, so that the store tells duplicates and counts what is turned away.
-fn quotas(relay: &RelayState, rules: &Rules, onward: Onward) -> Quotas {
-    let quotas = match onward {
-        Onward::No => rules.quotas,
+fn quotas(relay: &RelayState, rules: &Rules, terms: &Terms) -> Quotas {
+    let mailboxes_max = match terms.mailbox {
+        MailboxKind::Expected => u64::MAX,
+        MailboxKind::MadeUp => rules.storage.mailboxes_max,
+    };
+    let quotas = Quotas { mailboxes_max, ..rules.quotas };
+    let quotas = match terms.onward {
+        Onward::No => quotas,
         Onward::Wanted | Onward::Refused => {
-            let OnwardRules { origin, destination, .. } = &rules.onward;
-            Quotas { origin: *destination, onward: *origin, ..rules.quotas }
+            let OnwardRules { limits, destination, .. } = &rules.onward;
+            Quotas { origin: *destination, onward: *limits, ..quotas }
         }
     };
     match relay.admission.disk.room(rules.storage.free_disk_bytes_min) {

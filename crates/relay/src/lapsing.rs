@@ -44,7 +44,6 @@ async fn round(relay: &RelayState) {
         let registrations = &relay.admission.registrations;
         match registrations.lapse(&lapse, whole.last.as_ref(), BATCH_MAX).await {
             Ok(step) => {
-                relay.admission.mailboxes.note_gone(&step.mailboxes);
                 whole.registrations.extend(step.registrations);
                 whole.mailboxes.extend(step.mailboxes);
                 whole.last = step.last;

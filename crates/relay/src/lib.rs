@@ -15,7 +15,6 @@ mod handlers;
 mod intake;
 mod lapsing;
 mod lifetime;
-mod mailboxes;
 mod memory;
 mod metrics;
 mod onward;

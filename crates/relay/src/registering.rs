@@ -251,8 +251,8 @@ fn granted(rules: &Rules, asked: Option<Duration>, outgoing: Outgoing) -> Regist
         origin_envelopes_max: rules.quotas.origin.envelopes_max,
         origin_bytes_max: rules.quotas.origin.bytes_max,
         outgoing: (outgoing == Outgoing::Yes).then_some(OutgoingGranted {
-            envelopes_max: rules.onward.origin.envelopes_max,
-            bytes_max: rules.onward.origin.bytes_max,
+            envelopes_max: rules.onward.limits.origin.envelopes_max,
+            bytes_max: rules.onward.limits.origin.bytes_max,
             destination_envelopes_max: rules.onward.destination.envelopes_max,
             destination_bytes_max: rules.onward.destination.bytes_max,
         }),

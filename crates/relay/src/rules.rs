@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use restante_mailbox::{EnvelopeAge, MailboxLimits, Quotas};
+use restante_mailbox::{EnvelopeAge, MailboxLimits, OnwardLimits, Quotas};
 use restante_relay_api::limits::AHEAD_MAX;
 
 use crate::admission::{OutgoingRule, ServedRule};
@@ -40,8 +40,8 @@ pub(crate) struct StorageRules {
 #[derive(Debug, Clone)]
 pub(crate) struct OnwardRules {
     pub(crate) served: OutgoingRule,
-    /// Of one origin, to all destinations.
-    pub(crate) origin: MailboxLimits,
+    /// Of one origin to all destinations, and of all mailboxes that are there for nothing else.
+    pub(crate) limits: OnwardLimits,
     /// Of one origin, to one destination.
     pub(crate) destination: MailboxLimits,
     pub(crate) backoff: Backoff,
@@ -89,7 +89,8 @@ impl Rules {
                 mailbox: bounds(mailbox.envelopes_max, mailbox.bytes_max),
                 origin: bounds(mailbox.origin_envelopes_max, mailbox.origin_bytes_max),
                 relay: bounds(storage.total_envelopes_max, storage.total_bytes_max),
-                onward: MailboxLimits::UNBOUNDED,
+                mailboxes_max: u64::MAX,
+                onward: OnwardLimits::UNBOUNDED,
             },
             onward: onward(&config.onward),
             storage: StorageRules {
@@ -130,7 +131,11 @@ fn onward(section: &OnwardSection) -> OnwardRules {
             true => OutgoingRule::LetInAnd(section.origins.clone()),
             false => OutgoingRule::Nobody,
         },
-        origin: bounds(section.origin_envelopes_max, section.origin_bytes_max),
+        limits: OnwardLimits {
+            origin: bounds(section.origin_envelopes_max, section.origin_bytes_max),
+            destinations_max: section.origin_destinations_max,
+            mailboxes_max: section.mailboxes_max,
+        },
         destination: bounds(section.destination_envelopes_max, section.destination_bytes_max),
         backoff: Backoff { first: section.retry_after_first.0, max: section.retry_after_max.0 },
         pause_after_return: section.pause_after_return.0,

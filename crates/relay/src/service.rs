@@ -24,7 +24,6 @@ use crate::config::RelayConfig;
 use crate::disk::{Disk, DiskWatch};
 use crate::expiry::{self, Sealing};
 use crate::lapsing;
-use crate::mailboxes::Mailboxes;
 use crate::memory::{Memory, Reading};
 use crate::metrics::{self, Counted, CountingStore};
 use crate::onward::{self, OnwardState};
@@ -89,7 +88,6 @@ impl Service {
             admission: AdmissionState {
                 callers: Callers::new(per_address(config).exempt),
                 registrations: Registrations::new(stores.registry.clone()),
-                mailboxes: Mailboxes::new(stores.custody.clone(), stores.upkeep.clone()),
                 disk: DiskWatch::new(disk),
             },
             stores,

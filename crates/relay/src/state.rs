@@ -12,7 +12,6 @@ use crate::arrivals::Arrivals;
 use crate::callers::Callers;
 use crate::config::RelayConfig;
 use crate::disk::DiskWatch;
-use crate::mailboxes::Mailboxes;
 use crate::memory::{Memory, Reading};
 use crate::metrics::Counted;
 use crate::onward::OnwardState;
@@ -62,7 +61,6 @@ pub(crate) struct Parts {
 pub(crate) struct AdmissionState {
     pub(crate) callers: Callers,
     pub(crate) registrations: Registrations,
-    pub(crate) mailboxes: Mailboxes,
     pub(crate) disk: DiskWatch,
 }
 

@@ -19,12 +19,7 @@ pub(super) const HUNDRED_BYTES: Quotas = quotas(10_000, 100);
 
 /// Of mailboxes alone.
 pub(super) const fn quotas(envelopes_max: u64, bytes_max: u64) -> Quotas {
-    Quotas {
-        mailbox: MailboxLimits { envelopes_max, bytes_max },
-        origin: MailboxLimits::UNBOUNDED,
-        relay: MailboxLimits::UNBOUNDED,
-        onward: MailboxLimits::UNBOUNDED,
-    }
+    Quotas::of_mailboxes(MailboxLimits { envelopes_max, bytes_max })
 }
 
 pub(super) const EVERYTHING: Page = Page { envelopes_max: 10_000, bytes_max: usize::MAX };

@@ -9,15 +9,20 @@ use super::fixtures::{TIME_TO_LIVE, hash, losses, server};
 use super::model::{Lost, Model, Verdict};
 use crate::{
     Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, EntryId, Found, HandedOn,
-    Hold, LeftMail, MailName, MailboxLimits, Onward, Outgoing, Page, Quotas, Registered,
-    Registration, Selection, Senders, Totals, Withdrawal,
+    Hold, LeftMail, MailName, MailboxLimits, Onward, OnwardLimits, Outgoing, Page, Quotas,
+    Registered, Registration, Selection, Senders, Totals, Withdrawal,
 };
 
 const QUOTAS: Quotas = Quotas {
     mailbox: MailboxLimits { envelopes_max: 6, bytes_max: 120 },
     origin: MailboxLimits { envelopes_max: 4, bytes_max: 90 },
     relay: MailboxLimits { envelopes_max: 12, bytes_max: 280 },
-    onward: MailboxLimits { envelopes_max: 5, bytes_max: 100 },
+    mailboxes_max: 2,
+    onward: OnwardLimits {
+        origin: MailboxLimits { envelopes_max: 5, bytes_max: 100 },
+        destinations_max: 2,
+        mailboxes_max: 2,
+    },
 };
 const STEPS_MAX: usize = 40;
 const RECIPIENTS: [&str; 3] = ["a.example", "b.example", "c.example"];
@@ -254,12 +259,13 @@ async fn deposit(model: &mut Model, store: &Store, deposit: Deposit) {
     match store.deposit(deposit.clone(), QUOTAS).await.unwrap() {
         Deposited::Stored(id) => {
             assert_eq!(expected, Verdict::Stored);
+            model.make_room(&deposit, QUOTAS);
             model.store(id, deposit).unwrap();
         }
         Deposited::Duplicate(_) => {
             assert_eq!(expected, Verdict::Duplicate);
             model.meet(&deposit);
-            model.mark_known(&deposit, QUOTAS);
+            model.mark_known(&deposit);
         }
         Deposited::Full(full) => {
             assert_eq!(expected, Verdict::Full(full));
@@ -271,7 +277,11 @@ async fn deposit(model: &mut Model, store: &Store, deposit: Deposit) {
 async fn compare(model: &Model, store: &Store) {
     let summaries = model.summaries();
     assert_eq!(store.list(None, 10).await.unwrap(), summaries);
-    let mut totals = Totals { mailboxes: summaries.len() as u64, ..Totals::default() };
+    let mut totals = Totals {
+        mailboxes: summaries.len() as u64,
+        onward_mailboxes: model.onward_mailboxes(),
+        ..Totals::default()
+    };
     for mailbox in summaries {
         let recipient = &mailbox.recipient;
         assert_eq!(store.depth(recipient).await.unwrap(), mailbox.depth);
@@ -290,13 +300,15 @@ async fn compare(model: &Model, store: &Store) {
 
 async fn compare_onward(model: &Model, store: &Store) {
     assert_eq!(store.awaited_by(None, 10).await.unwrap(), model.awaited_by());
+    // About half of what is left in a history is past its time then.
+    let now = time(10, 0).after(TIME_TO_LIVE);
     for recipient in RECIPIENTS.map(server) {
-        let awaiting = model.awaiting(&recipient);
+        let awaiting = model.awaiting(&recipient, now);
         let origins: Vec<_> = awaiting.iter().map(|(origin, _)| origin.clone()).collect();
         assert_eq!(store.awaiting(&recipient, None, 10).await.unwrap(), origins);
         for (origin, first) in awaiting {
-            let found = store.first_onward(&recipient, &origin).await.unwrap();
-            assert_eq!(found, Some(first));
+            let found = store.first_onward(&recipient, &origin, now).await.unwrap();
+            assert_eq!(found, first);
         }
     }
 }

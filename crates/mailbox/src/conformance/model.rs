@@ -1,13 +1,15 @@
 //! What a store must answer: lists, searched from end to end, too simple to be wrong. Pure.
 
+mod onward;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use restante_federation_proto::{ServerName, Timestamp};
 
 use crate::{
     Acknowledged, Acknowledgement, ContentHash, Deposit, Depth, Due, EntryId, Expired, Full,
-    HOLD_GRACE, HandedOn, Hold, LossKind, MailName, MailboxLimits, MailboxSummary, Onward, Page,
-    Quotas, Registered, Selection, StoredEnvelope, Whereabouts, Withdrawal,
+    HOLD_GRACE, Hold, LossKind, MailName, MailboxLimits, MailboxSummary, Page, Quotas, Registered,
+    Selection, StoredEnvelope, Whereabouts,
 };
 
 /// What a store holds, and what it has to remember.
@@ -19,6 +21,10 @@ pub(crate) struct Model {
     ahead: BTreeSet<Key>,
     ids: Vec<(ServerName, EntryId, ContentHash)>,
     known: BTreeSet<ServerName>,
+    /// Mailboxes that are there for nothing but mail to be delivered onward.
+    for_onward: BTreeSet<ServerName>,
+    /// When mail came last.
+    used_at: BTreeMap<ServerName, Timestamp>,
     on_hold: BTreeSet<ServerName>,
     registered: BTreeSet<ServerName>,
     acknowledged_total: BTreeMap<ServerName, u64>,
@@ -50,6 +56,11 @@ pub(crate) fn key(deposit: &Deposit) -> Key {
     (recipient.clone(), origin.clone(), txn_id.clone(), *content_hash)
 }
 
+fn has_room(held: &[&StoredEnvelope], deposit: &Deposit, limits: MailboxLimits) -> bool {
+    let bytes: u64 = held.iter().map(|held| held.deposit.bytes()).sum();
+    (held.len() as u64) < limits.envelopes_max && bytes + deposit.bytes() <= limits.bytes_max
+}
+
 fn key_of(recipient: &ServerName, name: &MailName) -> Key {
     let MailName { origin, txn_id, content_hash } = name;
     (recipient.clone(), origin.clone(), txn_id.clone(), *content_hash)
@@ -75,6 +86,9 @@ impl Model {
 
     /// What must become of `deposit`.
     pub(crate) fn verdict(&self, deposit: &Deposit, quotas: Quotas) -> Verdict {
+        if self.is_to_be_marked(deposit) && !self.has_room_onward(deposit, quotas) {
+            return Verdict::Full(Full::Share);
+        }
         if self.knows(deposit) {
             return Verdict::Duplicate;
         }
@@ -83,107 +97,14 @@ impl Model {
         let share: Vec<_> = share.collect();
         let all: Vec<_> = self.held.iter().collect();
         let bounds = [
-            (mailbox, quotas.mailbox, Full::Mailbox),
-            (share, quotas.origin, Full::Share),
-            (self.onward_of(deposit), quotas.onward, Full::Share),
-            (all, quotas.relay, Full::Relay),
+            (has_room(&mailbox, deposit, quotas.mailbox), Full::Mailbox),
+            (has_room(&share, deposit, quotas.origin), Full::Share),
+            (self.has_room_onward(deposit, quotas), Full::Share),
+            (self.has_berth(deposit, quotas), Full::Mailbox),
+            (has_room(&all, deposit, quotas.relay), Full::Relay),
         ];
-        for (held, MailboxLimits { envelopes_max, bytes_max }, full) in bounds {
-            let bytes: u64 = held.iter().map(|held| held.deposit.bytes()).sum();
-            if held.len() as u64 >= envelopes_max || bytes + deposit.bytes() > bytes_max {
-                return Verdict::Full(full);
-            }
-        }
-        Verdict::Stored
-    }
-
-    /// All that the origin of `deposit` has to be delivered onward, if `deposit` is to be.
-    fn onward_of(&self, deposit: &Deposit) -> Vec<&StoredEnvelope> {
-        let own = self.held.iter().filter(|held| {
-            held.deposit.origin == deposit.origin
-                && held.deposit.onward != Onward::No
-                && deposit.onward != Onward::No
-        });
-        own.collect()
-    }
-
-    /// What it is a duplicate of is to be delivered onward from here on, if `deposit` asks for that and there is room.
-    pub(crate) fn mark_known(&mut self, deposit: &Deposit, quotas: Quotas) {
-        let own = self.onward_of(deposit);
-        let bytes: u64 = own.iter().map(|held| held.deposit.bytes()).sum();
-        let MailboxLimits { envelopes_max, bytes_max } = quotas.onward;
-        if own.len() as u64 >= envelopes_max || bytes + deposit.bytes() > bytes_max {
-            return;
-        }
-        let sought = key(deposit);
-        for held in &mut self.held {
-            if key(&held.deposit) == sought && held.deposit.onward == Onward::No {
-                held.deposit.onward = deposit.onward;
-            }
-        }
-    }
-
-    fn is_to_deliver(&self, held: &StoredEnvelope) -> bool {
-        held.deposit.onward == Onward::Wanted && !self.on_hold.contains(&held.deposit.recipient)
-    }
-
-    /// For whom mail is to be delivered.
-    pub(crate) fn awaited_by(&self) -> Vec<ServerName> {
-        let waiting = self.held.iter().filter(|held| self.is_to_deliver(held));
-        let names: BTreeSet<_> = waiting.map(|held| held.deposit.recipient.clone()).collect();
-        names.into_iter().collect()
-    }
-
-    /// Whose mail is to be delivered to `recipient`, each with what comes first.
-    pub(crate) fn awaiting(&self, recipient: &ServerName) -> Vec<(ServerName, StoredEnvelope)> {
-        let mut first = BTreeMap::new();
-        for held in self.mailbox(recipient).into_iter().filter(|held| self.is_to_deliver(held)) {
-            first.entry(held.deposit.origin.clone()).or_insert_with(|| held.clone());
-        }
-        first.into_iter().collect()
-    }
-
-    /// It was delivered.
-    pub(crate) fn hand_on(&mut self, recipient: &ServerName, id: EntryId, way: HandedOn) -> bool {
-        let is_meant =
-            |held: &StoredEnvelope| held.deposit.recipient == *recipient && held.id == id;
-        let Some(index) = self.held.iter().position(is_meant) else { return false };
-        let held = self.held.remove(index);
-        let totals = match way {
-            HandedOn::Delivered => &mut self.delivered_total,
-            HandedOn::PassedOn => &mut self.passed_on_total,
-        };
-        *totals.entry(recipient.clone()).or_default() += 1;
-        self.remembered.push((held.deposit.deposited_at, key(&held.deposit)));
-        true
-    }
-
-    /// Its recipient refused it.
-    pub(crate) fn refuse_onward(&mut self, recipient: &ServerName, id: EntryId) {
-        for held in &mut self.held {
-            let is_meant = held.deposit.recipient == *recipient && held.id == id;
-            if is_meant && held.deposit.onward == Onward::Wanted {
-                held.deposit.onward = Onward::Refused;
-            }
-        }
-    }
-
-    /// Its origin takes it back.
-    pub(crate) fn withdraw(&mut self, origin: &ServerName, withdrawal: &Withdrawal) -> u64 {
-        let Withdrawal { recipient, txn_id, content_hash } = withdrawal.clone();
-        let sought = (recipient, origin.clone(), txn_id, content_hash);
-        let is_meant = |held: &StoredEnvelope| {
-            key(&held.deposit) == sought && held.deposit.onward != Onward::No
-        };
-        let Some(index) = self.held.iter().position(is_meant) else { return 0 };
-        let recipient = self.held[index].deposit.recipient.clone();
-        if self.registered.contains(&recipient) {
-            self.held[index].deposit.onward = Onward::No;
-        } else {
-            self.held.remove(index);
-            *self.withdrawn_total.entry(recipient).or_default() += 1;
-        }
-        1
+        let without_room = bounds.into_iter().find(|(has_room, _)| !has_room);
+        without_room.map_or(Verdict::Stored, |(_, full)| Verdict::Full(full))
     }
 
     fn knows(&self, deposit: &Deposit) -> bool {
@@ -250,9 +171,9 @@ impl Model {
         acknowledged
     }
 
-    /// It was turned away.
+    /// It was turned away. What is held all the same is not lost.
     pub(crate) fn turn_away(&mut self, deposit: &Deposit, full: Full) {
-        if self.known.contains(&deposit.recipient) {
+        if self.known.contains(&deposit.recipient) && self.holds(&key(deposit)).is_none() {
             self.lose(deposit, full.into());
         }
     }
@@ -272,6 +193,7 @@ impl Model {
             return Err(format!("ids do not ascend: {id:?} after {last:?}"));
         }
         self.ids.push((deposit.recipient.clone(), id, deposit.content_hash));
+        self.note_what_it_is_for(&deposit);
         self.known.insert(deposit.recipient.clone());
         self.held.push(StoredEnvelope { id, deposit });
         Ok(())
@@ -386,6 +308,7 @@ impl Model {
     /// It has registered.
     pub(crate) fn register(&mut self, recipient: &ServerName) {
         self.known.insert(recipient.clone());
+        self.for_onward.remove(recipient);
         self.registered.insert(recipient.clone());
     }
 
@@ -400,6 +323,7 @@ impl Model {
         self.unregister(recipient);
         let dropped = self.drop_mail(recipient, &Selection::All);
         self.forget_losses(recipient);
+        self.used_at.remove(recipient);
         dropped
     }
 

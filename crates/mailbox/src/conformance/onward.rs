@@ -2,12 +2,18 @@
 
 use super::Store;
 use super::fixtures::{
-    ROOMY, acknowledge, deposit, expire_deposited_before, held_ids, leave, mail, mail_at, server,
-    summary,
+    ROOMY, TIME_TO_LIVE, acknowledge, deposit, expire_deposited_before, held_ids, leave, losses,
+    mail, mail_at, server, summary, time,
 };
 use super::registry::registration;
 use crate::{
-    Deposit, Deposited, EntryId, Full, HandedOn, MailboxLimits, Onward, Quotas, Withdrawal,
+    Deposit, Deposited, EntryId, Full, HandedOn, Known, MailboxLimits, Onward, OnwardLimits,
+    Quotas, Withdrawal,
+};
+
+const TWO_ENVELOPES: OnwardLimits = OnwardLimits {
+    origin: MailboxLimits { envelopes_max: 2, bytes_max: 1 << 20 },
+    ..OnwardLimits::UNBOUNDED
 };
 
 fn onward(mail: Deposit) -> Deposit {
@@ -24,7 +30,12 @@ async fn awaited_by(store: &Store) -> Vec<String> {
 }
 
 async fn first(store: &Store, recipient: &str, origin: &str) -> Option<EntryId> {
-    let first = store.first_onward(&server(recipient), &server(origin)).await.unwrap();
+    first_at(store, recipient, origin, 1000).await
+}
+
+async fn first_at(store: &Store, recipient: &str, origin: &str, millis: u64) -> Option<EntryId> {
+    let first =
+        store.first_onward(&server(recipient), &server(origin), time(millis)).await.unwrap();
     first.map(|envelope| envelope.id)
 }
 
@@ -56,7 +67,7 @@ pub(super) async fn found(store: Store) {
     assert_eq!(first(&store, "b.example", "a.example").await, Some(one));
     assert_eq!(first(&store, "b.example", "z.example").await, Some(other));
     assert_eq!(first(&store, "c.example", "a.example").await, None);
-    let whole = store.first_onward(&b, &server("a.example")).await.unwrap().unwrap();
+    let whole = store.first_onward(&b, &server("a.example"), time(1000)).await.unwrap().unwrap();
     assert_eq!(whole.deposit, onward(mail("b.example", "1")));
 }
 
@@ -111,7 +122,7 @@ pub(super) async fn withdrawn(store: Store) {
     let plain_id = leave(&store, plain.clone()).await;
     let others = onward(from("z.example", mail("b.example", "4")));
     let others_id = leave(&store, others.clone()).await;
-    store.register(registration("c.example"), None, super::fixtures::time(1000)).await.unwrap();
+    store.register(registration("c.example"), None, time(1000)).await.unwrap();
     let of_registered = onward(mail("c.example", "5"));
     let kept = leave(&store, of_registered.clone()).await;
 
@@ -128,8 +139,7 @@ pub(super) async fn withdrawn(store: Store) {
 }
 
 pub(super) async fn bounded(store: Store) {
-    let two = MailboxLimits { envelopes_max: 2, bytes_max: 1 << 20 };
-    let quotas = Quotas { onward: two, ..ROOMY };
+    let quotas = Quotas { onward: TWO_ENVELOPES, ..ROOMY };
     let leave = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
     let one = leave(onward(mail_at("b.example", "1", 1000))).await;
     let Deposited::Stored(one) = one else { panic!("not stored: {one:?}") };
@@ -156,6 +166,145 @@ pub(super) async fn bounded(store: Store) {
     }
     let beyond = leave(onward(mail_at("b.example", "8", 5000))).await;
     assert_eq!(beyond, Deposited::Full(Full::Share));
+}
+
+pub(super) async fn destinations_bounded(store: Store) {
+    let onward_limits = OnwardLimits { destinations_max: 2, ..OnwardLimits::UNBOUNDED };
+    let quotas = Quotas { onward: onward_limits, ..ROOMY };
+    let outcome = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
+    let to_b = leave(&store, onward(mail("b.example", "1"))).await;
+    let to_c = leave(&store, onward(mail("c.example", "2"))).await;
+
+    let third = onward(mail("d.example", "3"));
+    assert_eq!(outcome(third.clone()).await, Deposited::Full(Full::Share));
+    let more = outcome(onward(mail("b.example", "4"))).await;
+    let Deposited::Stored(more) = more else { panic!("it goes where mail is already: {more:?}") };
+    let plain = outcome(mail("d.example", "5")).await;
+    assert!(matches!(plain, Deposited::Stored(_)), "{plain:?}");
+    let others = outcome(onward(from("z.example", mail("d.example", "6")))).await;
+    assert!(matches!(others, Deposited::Stored(_)), "{others:?}");
+    // A refusal frees nothing: the mail still lies there. Neither does one of two that leave.
+    store.refuse_onward(&server("c.example"), to_c).await.unwrap();
+    store.hand_on(&server("b.example"), to_b, HandedOn::Delivered).await.unwrap();
+    assert_eq!(outcome(third.clone()).await, Deposited::Full(Full::Share));
+    store.hand_on(&server("b.example"), more, HandedOn::Delivered).await.unwrap();
+    assert!(matches!(outcome(third).await, Deposited::Stored(_)));
+    assert_eq!(outcome(onward(mail("b.example", "7"))).await, Deposited::Full(Full::Share));
+    assert_eq!(acknowledge(&store, "c.example", &[to_c]).await, 1);
+    assert!(matches!(outcome(onward(mail("b.example", "7"))).await, Deposited::Stored(_)));
+}
+
+pub(super) async fn asked_for_later_beyond_a_bound(store: Store) {
+    let first = onward(mail("b.example", "1"));
+    let [one, two] = ["c.example", "d.example"].map(|recipient| onward(mail(recipient, "2")));
+    let plain = mail("e.example", "3");
+    for mail in [&first, &one, &plain] {
+        leave(&store, mail.clone()).await;
+    }
+    let few = OnwardLimits { destinations_max: 2, ..OnwardLimits::UNBOUNDED };
+    for onward_limits in [TWO_ENVELOPES, few] {
+        let quotas = Quotas { onward: onward_limits, ..ROOMY };
+        let again = store.deposit(onward(plain.clone()), quotas).await.unwrap();
+        assert_eq!(again, Deposited::Full(Full::Share));
+        let as_before = store.deposit(plain.clone(), quotas).await.unwrap();
+        assert!(matches!(as_before, Deposited::Duplicate(_)), "{as_before:?}");
+        // What is to be delivered already asks for no room, and neither does what its recipient has.
+        let marked = store.deposit(first.clone(), quotas).await.unwrap();
+        assert!(matches!(marked, Deposited::Duplicate(_)), "{marked:?}");
+    }
+    assert_eq!(awaited_by(&store).await, ["b.example", "c.example"]);
+    assert_eq!(losses(&store, "e.example").await, [], "it is held, and not lost");
+    leave(&store, two).await;
+    let id = held_ids(&store, "e.example").await[0];
+    acknowledge(&store, "e.example", &[id]).await;
+    let quotas = Quotas { onward: few, ..ROOMY };
+    let known = store.deposit(onward(plain), quotas).await.unwrap();
+    assert_eq!(known, Deposited::Duplicate(Known::Acknowledged));
+}
+
+pub(super) async fn past_its_time(store: Store) {
+    let short = Deposit { expires_at: time(1500), ..onward(mail("b.example", "1")) };
+    let short = leave(&store, short).await;
+    let long = leave(&store, onward(mail("b.example", "2"))).await;
+
+    assert_eq!(first_at(&store, "b.example", "a.example", 1500).await, Some(short));
+    assert_eq!(first_at(&store, "b.example", "a.example", 1501).await, Some(long));
+    let end = time(1000).after(TIME_TO_LIVE).as_millis();
+    assert_eq!(first_at(&store, "b.example", "a.example", end + 1).await, None);
+    assert_eq!(held_ids(&store, "b.example").await, [short, long], "they expire in their turn");
+}
+
+pub(super) async fn mailboxes_counted_apart(store: Store) {
+    let onward_limits = OnwardLimits { mailboxes_max: 2, ..OnwardLimits::UNBOUNDED };
+    let quotas = Quotas { mailboxes_max: 2, onward: onward_limits, ..ROOMY };
+    let outcome = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
+    let counts = async || {
+        let totals = store.totals().await.unwrap();
+        (totals.mailboxes, totals.onward_mailboxes)
+    };
+    for recipient in ["b.example", "c.example"] {
+        assert!(matches!(outcome(onward(mail(recipient, "1"))).await, Deposited::Stored(_)));
+    }
+    let beyond = onward(from("z.example", mail("d.example", "1")));
+    assert_eq!(outcome(beyond.clone()).await, Deposited::Full(Full::Mailbox));
+    assert_eq!(counts().await, (2, 2));
+
+    // Those of others have all their places.
+    for recipient in ["e.example", "f.example"] {
+        assert!(matches!(outcome(mail(recipient, "1")).await, Deposited::Stored(_)));
+    }
+    assert_eq!(outcome(mail("g.example", "1")).await, Deposited::Full(Full::Mailbox));
+    assert!(matches!(outcome(onward(mail("e.example", "2"))).await, Deposited::Stored(_)));
+    // Other mail makes it one of theirs, for which there is no place.
+    assert_eq!(outcome(mail("b.example", "2")).await, Deposited::Full(Full::Mailbox));
+    assert_eq!(counts().await, (4, 2));
+    // Registered servers always have theirs.
+    store.register(registration("b.example"), None, time(1000)).await.unwrap();
+    assert_eq!(counts().await, (4, 1));
+    assert!(matches!(outcome(mail("b.example", "2")).await, Deposited::Stored(_)));
+    assert!(matches!(outcome(beyond).await, Deposited::Stored(_)), "its place is free");
+    assert_eq!(counts().await, (5, 2));
+    let roomy = deposit(&store, mail("c.example", "2")).await;
+    assert!(matches!(roomy, Deposited::Stored(_)), "{roomy:?}");
+    assert_eq!(counts().await, (5, 1));
+}
+
+pub(super) async fn empty_ones_make_room(store: Store) {
+    let onward_limits = OnwardLimits { mailboxes_max: 2, ..OnwardLimits::UNBOUNDED };
+    let quotas = Quotas { onward: onward_limits, ..ROOMY };
+    let outcome = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
+    let names = async || {
+        let mailboxes = store.list(None, 100).await.unwrap();
+        mailboxes.into_iter().map(|mailbox| mailbox.recipient.to_string()).collect::<Vec<_>>()
+    };
+    // An empty one that was for other mail as well is none of them.
+    let plain = leave(&store, mail_at("a.example", "0", 1000)).await;
+    acknowledge(&store, "a.example", &[plain]).await;
+    let mut ids = Vec::new();
+    for (recipient, at) in [("c.example", 2000), ("b.example", 3000)] {
+        let left = outcome(onward(mail_at(recipient, "1", at))).await;
+        let Deposited::Stored(id) = left else { panic!("not stored: {left:?}") };
+        ids.push((server(recipient), id));
+    }
+    for (recipient, id) in &ids {
+        store.hand_on(recipient, *id, HandedOn::Delivered).await.unwrap();
+    }
+    store.hold(&server("c.example")).await.unwrap();
+    assert_eq!(names().await, ["a.example", "b.example", "c.example"]);
+
+    let another = outcome(onward(mail_at("d.example", "2", 4000))).await;
+    assert!(matches!(another, Deposited::Stored(_)), "{another:?}");
+    assert_eq!(names().await, ["a.example", "c.example", "d.example"], "a hold keeps it");
+    let beyond = onward(mail_at("e.example", "3", 5000));
+    assert_eq!(outcome(beyond.clone()).await, Deposited::Full(Full::Mailbox));
+    store.release(&server("c.example")).await.unwrap();
+    assert!(matches!(outcome(beyond).await, Deposited::Stored(_)));
+    assert_eq!(names().await, ["a.example", "d.example", "e.example"]);
+    let totals = store.totals().await.unwrap();
+    assert_eq!((totals.mailboxes, totals.onward_mailboxes), (3, 2));
+    // What was delivered is known all the same.
+    let again = deposit(&store, onward(mail_at("b.example", "1", 3000))).await;
+    assert_eq!(again, Deposited::Duplicate(Known::Acknowledged));
 }
 
 pub(super) async fn asked_for_later(store: Store) {

@@ -120,6 +120,7 @@ impl Upkeep for MemoryStore {
         let state = self.state();
         Ok(Totals {
             mailboxes: state.mailboxes.len() as u64,
+            onward_mailboxes: state.onward_mailboxes(),
             registrations: state.registers.count(),
             envelopes: state.load.envelopes,
             bytes: state.load.bytes,

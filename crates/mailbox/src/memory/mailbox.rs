@@ -12,8 +12,17 @@ use crate::{
     MailboxSummary, Onward, Page, Registered, Share, StoredEnvelope,
 };
 
+/// What a mailbox is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    AllMail,
+    /// Nothing but mail to be delivered onward was ever left in it, and its server never registered.
+    OnwardMail,
+}
+
 #[derive(Debug)]
 pub(super) struct Mailbox {
+    pub(super) holds: Holds,
     envelopes: BTreeMap<EntryId, Kept>,
     bytes: u64,
     /// What each origin has; origins with nothing are not there.
@@ -43,6 +52,7 @@ struct Kept {
 impl Mailbox {
     pub(super) fn new(before_first: EntryId, used_at: Timestamp) -> Self {
         Self {
+            holds: Holds::AllMail,
             envelopes: BTreeMap::new(),
             bytes: 0,
             shares: BTreeMap::new(),
@@ -58,6 +68,19 @@ impl Mailbox {
             expired_total: 0,
             dropped_total: 0,
         }
+    }
+
+    /// One that is there for mail to be delivered onward.
+    pub(super) fn for_onward(before_first: EntryId, used_at: Timestamp) -> Self {
+        Self { holds: Holds::OnwardMail, ..Self::new(before_first, used_at) }
+    }
+
+    /// When it was used last, if it was there for mail to be delivered onward and is empty.
+    pub(super) fn spent_since(&self) -> Option<Timestamp> {
+        let is_spent = self.holds == Holds::OnwardMail
+            && self.hold == Hold::Released
+            && self.envelopes.is_empty();
+        is_spent.then_some(self.used_at)
     }
 
     /// Appends, unless no id is left.

@@ -1,41 +1,96 @@
 //! Mail in memory that is to be delivered onward.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use async_trait::async_trait;
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 
+use super::mailbox::{Holds, Mailbox};
 use super::{MemoryStore, State};
 use crate::duplicate::DuplicateKey;
-use crate::rules::{Held, Load};
+use crate::rules::{Berth, OnwardHeld};
 use crate::{
-    Deposit, EntryId, HandedOn, Hold, Onward, OnwardMail, Quotas, Registered, StoreError,
+    Deposit, EntryId, Full, HandedOn, Hold, Onward, OnwardMail, Quotas, Registered, StoreError,
     StoredEnvelope, Withdrawal,
 };
 
 impl State {
     /// What the origin of `deposit` has to be delivered onward, if that is what `deposit` is.
-    pub(super) fn onward_load_for(&self, deposit: &Deposit) -> Load {
-        let mut load = Load::default();
+    pub(super) fn onward_beside(&self, deposit: &Deposit) -> OnwardHeld {
+        let mut onward = OnwardHeld::default();
         if deposit.onward == Onward::No {
-            return load;
+            return onward;
         }
-        let held = self.mailboxes.values().flat_map(super::Mailbox::held);
-        let own = held.map(|(_, held)| held).filter(|held| held.origin == deposit.origin);
-        own.filter(|held| held.onward != Onward::No).for_each(|held| load.add(held.bytes()));
-        load
+        let held = self.mailboxes.values().flat_map(Mailbox::held).map(|(_, held)| held);
+        let own = held.filter(|held| held.origin == deposit.origin && held.onward != Onward::No);
+        let mut destinations = BTreeSet::new();
+        for held in own {
+            onward.load.add(held.bytes());
+            destinations.insert(&held.recipient);
+        }
+        if !destinations.contains(&deposit.recipient) {
+            onward.other_destinations = Some(destinations.len() as u64);
+        }
+        onward
     }
 
-    /// What lies there already is to be delivered as well, if `deposit` asks for that and there is room.
-    pub(super) fn mark_known(&mut self, deposit: &Deposit, quotas: Quotas) {
-        let held = Held { onward: self.onward_load_for(deposit), ..Held::default() };
-        if deposit.onward == Onward::No || !quotas.has_room_onward(held, deposit.bytes()) {
-            return;
+    /// Where `deposit` goes.
+    pub(super) fn berth_for(&self, deposit: &Deposit, quotas: Quotas) -> Berth {
+        let found = self.mailboxes.get(&deposit.recipient).map(|mailbox| mailbox.holds);
+        let onward = self.onward_mailboxes();
+        match (deposit.onward, found) {
+            (_, Some(Holds::AllMail))
+            | (Onward::Wanted | Onward::Refused, Some(Holds::OnwardMail)) => Berth::There,
+            (Onward::No, _) => Berth::OneMore(self.mailboxes.len() as u64 - onward),
+            (Onward::Wanted | Onward::Refused, None) => {
+                if onward >= quotas.onward.mailboxes_max && self.first_spent().is_some() {
+                    Berth::InsteadOfAnother
+                } else {
+                    Berth::OneMoreOnward(onward)
+                }
+            }
         }
+    }
+
+    /// How many mailboxes are there for mail to be delivered onward.
+    pub(super) fn onward_mailboxes(&self) -> u64 {
+        let all = self.mailboxes.values();
+        all.filter(|mailbox| mailbox.holds == Holds::OnwardMail).count() as u64
+    }
+
+    /// Of those, the empty one that was used longest ago.
+    fn first_spent(&self) -> Option<ServerName> {
+        let spent = self.mailboxes.iter().filter_map(|(name, mailbox)| {
+            let since = mailbox.spent_since()?;
+            Some((since, name))
+        });
+        spent.min().map(|(_, name)| name.clone())
+    }
+
+    pub(super) fn give_up_spent(&mut self) {
+        if let Some(spent) = self.first_spent() {
+            self.mailboxes.remove(&spent);
+        }
+    }
+
+    /// What lies there already is to be delivered as well, if `deposit` asks for that; or what has no room for it.
+    pub(super) fn mark_known(&mut self, deposit: &Deposit, quotas: Quotas) -> Option<Full> {
+        if deposit.onward == Onward::No {
+            return None;
+        }
+        let beside = self.onward_beside(deposit);
         let key = DuplicateKey::of(deposit);
-        let Some(mailbox) = self.mailboxes.get_mut(&deposit.recipient) else { return };
-        let ids = mailbox.ids(|_, held| DuplicateKey::of(held) == key && held.onward == Onward::No);
-        ids.into_iter().for_each(|id| mailbox.mark(id, Onward::Wanted));
+        let mailbox = self.mailboxes.get_mut(&deposit.recipient)?;
+        let unmarked =
+            |_, held: &Deposit| DuplicateKey::of(held) == key && held.onward == Onward::No;
+        for id in mailbox.ids(unmarked) {
+            if !quotas.onward.have_room(beside, deposit.bytes()) {
+                return Some(Full::Share);
+            }
+            mailbox.mark(id, Onward::Wanted);
+        }
+        None
     }
 
     fn wanted<'a>(
@@ -43,7 +98,7 @@ impl State {
         recipient: &ServerName,
     ) -> impl Iterator<Item = (EntryId, &'a Deposit)> + use<'a> {
         let open = self.mailboxes.get(recipient).filter(|mailbox| mailbox.hold == Hold::Released);
-        let held = open.into_iter().flat_map(super::Mailbox::held);
+        let held = open.into_iter().flat_map(Mailbox::held);
         held.filter(|(_, held)| held.onward == Onward::Wanted)
     }
 
@@ -110,7 +165,7 @@ impl OnwardMail for MemoryStore {
         let state = self.state();
         let origins = state.wanted(recipient).map(|(_, held)| held.origin.clone());
         let origins = origins.filter(|origin| after.is_none_or(|after| origin > after));
-        let origins: std::collections::BTreeSet<_> = origins.collect();
+        let origins: BTreeSet<_> = origins.collect();
         Ok(origins.into_iter().take(limit).collect())
     }
 
@@ -118,9 +173,11 @@ impl OnwardMail for MemoryStore {
         &self,
         recipient: &ServerName,
         origin: &ServerName,
+        now: Timestamp,
     ) -> Result<Option<StoredEnvelope>, StoreError> {
         let state = self.state();
-        let first = state.wanted(recipient).find(|(_, held)| held.origin == *origin);
+        let is_next = |held: &Deposit| held.origin == *origin && held.expires_at >= now;
+        let first = state.wanted(recipient).find(|(_, held)| is_next(held));
         Ok(first.map(|(id, deposit)| StoredEnvelope { id, deposit: deposit.clone() }))
     }
 

@@ -169,9 +169,12 @@ impl Gone {
         envelopes_left: i64,
     ) -> rusqlite::Result<()> {
         if envelopes_left == 0 {
-            connection
-                .prepare_cached("DELETE FROM shares WHERE mailbox = ?1")?
-                .execute([mailbox])?;
+            for sql in [
+                "DELETE FROM shares WHERE mailbox = ?1",
+                "DELETE FROM onward_destinations WHERE mailbox = ?1",
+            ] {
+                connection.prepare_cached(sql)?.execute([mailbox])?;
+            }
             return Ok(());
         }
         for (origin, Sum { count, bytes }) in &self.shares {

@@ -3,34 +3,34 @@
 use std::sync::Mutex;
 
 use restante_federation_proto::{ServerName, Timestamp};
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::body::{self, Body, Stored};
 use super::departures::{Departures, Leaving};
+use super::place::Place;
 use super::seals::{self, Seals};
 use super::{losses, names, onward, signed, summary, unsigned};
 use crate::ahead::Ahead;
 use crate::duplicate::{AheadKey, DuplicateKey};
-use crate::rules::{Held, Load};
-use crate::{Deposit, Deposited, EntryId, Full, Imported, Known, LossKind, Onward, Quotas};
+use crate::{Deposit, Deposited, Full, Imported, Known, LossKind, MailboxLimits, Onward, Quotas};
 
 /// All that is written for an envelope, made ready before the writer's turn.
 #[derive(Debug)]
 pub(super) struct Row {
-    recipient: ServerName,
-    origin: ServerName,
-    txn_id: String,
-    content_hash: [u8; 32],
-    duplicate_key: DuplicateKey,
-    ahead_key: AheadKey,
-    deposited_at: i64,
-    expires_at: i64,
-    content_bytes: i64,
-    members_bytes: i64,
-    body: Body,
-    seal: i64,
-    checksum: [u8; 32],
-    onward: Onward,
+    pub(super) recipient: ServerName,
+    pub(super) origin: ServerName,
+    pub(super) txn_id: String,
+    pub(super) content_hash: [u8; 32],
+    pub(super) duplicate_key: DuplicateKey,
+    pub(super) ahead_key: AheadKey,
+    pub(super) deposited_at: i64,
+    pub(super) expires_at: i64,
+    pub(super) content_bytes: i64,
+    pub(super) members_bytes: i64,
+    pub(super) body: Body,
+    pub(super) seal: i64,
+    pub(super) checksum: [u8; 32],
+    pub(super) onward: Onward,
 }
 
 impl Row {
@@ -77,7 +77,7 @@ impl Row {
         }
     }
 
-    fn bytes(&self) -> i64 {
+    pub(super) fn bytes(&self) -> i64 {
         self.content_bytes + self.members_bytes
     }
 }
@@ -90,20 +90,19 @@ pub(super) fn deposit(
     quotas: Quotas,
     (ahead, random): (&Mutex<Ahead>, u64),
 ) -> rusqlite::Result<Deposited> {
-    let known = known(connection, row, ahead)?;
-    if let Some(known) = known
-        && row.onward == Onward::No
+    let met = meet(connection, row, ahead)?;
+    if let Some((known, standing)) = met
+        && (row.onward == Onward::No || standing != Some(Onward::No))
     {
         return Ok(Deposited::Duplicate(known));
     }
-    let mut place = Place::find(connection, row)?;
-    if row.onward != Onward::No {
-        place.held.onward = onward::load(connection, row.origin.as_str())?;
-    }
-    if let Some(known) = known {
-        if quotas.has_room_onward(place.held, unsigned(row.bytes())) {
-            onward::mark(connection, row.duplicate_key)?;
+    let place = Place::find(connection, row, quotas)?;
+    if let Some((known, _)) = met {
+        // It is held, so that nothing is lost.
+        if !quotas.onward.have_room(place.held.onward, unsigned(row.bytes())) {
+            return Ok(Deposited::Full(Full::Share));
         }
+        onward::mark(connection, row.duplicate_key)?;
         return Ok(Deposited::Duplicate(known));
     }
     if let Some(full) = quotas.full(place.held, unsigned(row.bytes())) {
@@ -146,7 +145,8 @@ pub(super) fn import(
             imported.duplicates += 1;
             continue;
         }
-        let stored = Place::find(connection, row)?.store(connection, row, random())?;
+        let place = Place::find(connection, row, Quotas::of_mailboxes(MailboxLimits::UNBOUNDED))?;
+        let stored = place.store(connection, row, random())?;
         stored.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, i64::MAX))?;
         imported.imported += 1;
     }
@@ -172,17 +172,18 @@ pub(super) fn is_acknowledged(
     connection.prepare_cached(ACKNOWLEDGED)?.exists([key.0])
 }
 
-/// What is known of mail that is left, once it has expired if it is past its time.
-fn known(
+/// What is known of mail that is left, once it has expired if it is past its time; and, if it stands here, whether that is to be
+/// delivered onward.
+fn meet(
     connection: &Connection,
     row: &Row,
     ahead: &Mutex<Ahead>,
-) -> rusqlite::Result<Option<Known>> {
+) -> rusqlite::Result<Option<(Known, Option<Onward>)>> {
     let now = Timestamp::from_millis(unsigned(row.deposited_at));
     if let Some(standing) = Standing::find(connection, row.duplicate_key)? {
         if standing.is_held || standing.until >= now {
-            let Standing { since, until, .. } = standing;
-            return Ok(Some(Known::Held { since, until }));
+            let Standing { since, until, onward, .. } = standing;
+            return Ok(Some((Known::Held { since, until }, Some(onward))));
         }
         let mut departures = Departures::default();
         departures.lose(connection, &standing.leaving)?;
@@ -190,7 +191,7 @@ fn known(
         return Ok(None);
     }
     if is_acknowledged(connection, row.duplicate_key)? {
-        return Ok(Some(Known::Acknowledged));
+        return Ok(Some((Known::Acknowledged, None)));
     }
     // If this is undone, the name is forgotten all the same: that costs a download.
     if !names(ahead).meet(&row.ahead_key, now) {
@@ -199,7 +200,7 @@ fn known(
     connection
         .prepare_cached("INSERT INTO acknowledged (duplicate_key, deposited_at) VALUES (?1, ?2)")?
         .execute(params![row.duplicate_key.0, row.deposited_at])?;
-    Ok(Some(Known::Acknowledged))
+    Ok(Some((Known::Acknowledged, None)))
 }
 
 /// An envelope that stands where the same is left again.
@@ -208,12 +209,14 @@ struct Standing {
     since: Timestamp,
     until: Timestamp,
     is_held: bool,
+    onward: Onward,
 }
 
 pub(super) const STANDING: &str = "
     SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal,
         deposited_at, expires_at, EXISTS (
-            SELECT 1 FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox AND held <> 0)
+            SELECT 1 FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox AND held <> 0),
+        onward
     FROM envelopes WHERE duplicate_key = ?1";
 
 impl Standing {
@@ -224,167 +227,9 @@ impl Standing {
                 since: summary::time(row, 6)?,
                 until: summary::time(row, 7)?,
                 is_held: row.get(8)?,
+                onward: Onward::of(row.get(9)?),
             })
         };
         connection.prepare_cached(STANDING)?.query_row([key.0], standing).optional()
     }
-}
-
-/// Where a row goes, and what stands there already.
-struct Place {
-    mailbox: Option<Mailbox>,
-    held: Held,
-}
-
-#[derive(Clone, Copy)]
-struct Mailbox {
-    mailbox: i64,
-    last_entry: Option<EntryId>,
-}
-
-pub(super) const FIND: &str = "
-    SELECT totals.envelopes, totals.bytes, mailboxes.envelopes, mailboxes.bytes,
-        shares.envelopes, shares.bytes, mailboxes.mailbox, mailboxes.last_entry
-    FROM totals
-    LEFT JOIN mailboxes ON mailboxes.recipient = ?1
-    LEFT JOIN shares ON shares.mailbox = mailboxes.mailbox AND shares.origin = ?2
-    WHERE totals.one = 1";
-
-impl Place {
-    fn find(connection: &Connection, row: &Row) -> rusqlite::Result<Self> {
-        connection.prepare_cached(FIND)?.query_row(
-            params![row.recipient.as_str(), row.origin.as_str()],
-            |found| {
-                let number = |index| -> rusqlite::Result<u64> {
-                    Ok(found.get::<_, Option<i64>>(index)?.map_or(0, unsigned))
-                };
-                let load = |envelopes, bytes| -> rusqlite::Result<Load> {
-                    Ok(Load { envelopes: number(envelopes)?, bytes: number(bytes)? })
-                };
-                let last_entry = EntryId::new(number(7)?);
-                let mailbox: Option<i64> = found.get(6)?;
-                Ok(Self {
-                    held: Held {
-                        relay: load(0, 1)?,
-                        mailbox: load(2, 3)?,
-                        origin: load(4, 5)?,
-                        onward: Load::default(),
-                    },
-                    mailbox: mailbox.map(|mailbox| Mailbox { mailbox, last_entry }),
-                })
-            },
-        )
-    }
-
-    /// Appends the row, unless no id is left.
-    fn store(
-        &self,
-        connection: &Connection,
-        row: &Row,
-        random: u64,
-    ) -> rusqlite::Result<Option<EntryId>> {
-        let mailbox = match self.mailbox {
-            Some(mailbox) => mailbox,
-            None => create(connection, &row.recipient, random, row.deposited_at)?,
-        };
-        let Some(entry) = mailbox.last_entry.and_then(EntryId::next) else { return Ok(None) };
-        append(connection, mailbox.mailbox, entry, row)?;
-        count_in(connection, mailbox.mailbox, entry, row)?;
-        Ok(Some(entry))
-    }
-}
-
-/// An empty mailbox whose first id `random` draws.
-fn create(
-    connection: &Connection,
-    recipient: &ServerName,
-    random: u64,
-    used_at: i64,
-) -> rusqlite::Result<Mailbox> {
-    let before_first = EntryId::first(random);
-    connection
-        .prepare_cached(
-            "INSERT INTO mailboxes (recipient, last_entry, used_at) VALUES (?1, ?2, ?3)",
-        )?
-        .execute(params![recipient.as_str(), signed(before_first.get()), used_at.max(1)])?;
-    let mailbox = connection.last_insert_rowid();
-    connection.prepare_cached("UPDATE totals SET mailboxes = mailboxes + 1")?.execute([])?;
-    Ok(Mailbox { mailbox, last_entry: Some(before_first) })
-}
-
-/// The number of `recipient`'s mailbox, which is created at `now` if there is none.
-pub(super) fn mailbox_of(
-    connection: &Connection,
-    recipient: &ServerName,
-    random: u64,
-    now: Timestamp,
-) -> rusqlite::Result<i64> {
-    match super::summary::mailbox(connection, recipient)? {
-        Some(mailbox) => Ok(mailbox.mailbox),
-        None => {
-            let created = create(connection, recipient, random, signed(now.as_millis()))?;
-            Ok(created.mailbox)
-        }
-    }
-}
-
-fn append(
-    connection: &Connection,
-    mailbox: i64,
-    entry: EntryId,
-    row: &Row,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO envelopes (mailbox, entry, duplicate_key, deposited_at, expires_at, origin,
-                 txn_id, content_hash, content_bytes, members_bytes, coding, seal, checksum, body,
-                 onward)
-             VALUES (:mailbox, :entry, :duplicate_key, :deposited_at, :expires_at, :origin,
-                 :txn_id, :content_hash, :content_bytes, :members_bytes, :coding, :seal, :checksum,
-                 :body, :onward)",
-        )?
-        .execute(named_params! {
-            ":mailbox": mailbox,
-            ":entry": signed(entry.get()),
-            ":duplicate_key": row.duplicate_key.0,
-            ":deposited_at": row.deposited_at,
-            ":expires_at": row.expires_at,
-            ":origin": row.origin.as_str(),
-            ":txn_id": row.txn_id,
-            ":content_hash": row.content_hash,
-            ":content_bytes": row.content_bytes,
-            ":members_bytes": row.members_bytes,
-            ":coding": row.body.coding as i64,
-            ":seal": row.seal,
-            ":checksum": row.checksum,
-            ":body": &row.body.bytes[..],
-            ":onward": row.onward as i64,
-        })
-        .map(drop)
-}
-
-/// Counts the row in its mailbox, its origin's share and the total.
-fn count_in(
-    connection: &Connection,
-    mailbox: i64,
-    entry: EntryId,
-    row: &Row,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE mailboxes SET last_entry = ?2, envelopes = envelopes + 1, bytes = bytes + ?3,
-                 used_at = max(used_at, ?4)
-             WHERE mailbox = ?1",
-        )?
-        .execute(params![mailbox, signed(entry.get()), row.bytes(), row.deposited_at])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO shares (mailbox, origin, envelopes, bytes) VALUES (?1, ?2, 1, ?3)
-             ON CONFLICT DO UPDATE SET envelopes = envelopes + 1, bytes = bytes + excluded.bytes",
-        )?
-        .execute(params![mailbox, row.origin.as_str(), row.bytes()])?;
-    connection
-        .prepare_cached("UPDATE totals SET envelopes = envelopes + 1, bytes = bytes + ?1")?
-        .execute([row.bytes()])?;
-    seals::count(connection, row.seal, 1)
 }

@@ -147,10 +147,19 @@ fn remove(
         .query_row(params![recipient.as_str(), unused_before], number)
         .optional()?;
     let Some(mailbox) = removed else { return Ok(false) };
-    // The number may be given to another mailbox, which must find nothing under it.
-    for sql in ["DELETE FROM losses WHERE mailbox = ?1", "DELETE FROM shares WHERE mailbox = ?1"] {
+    forget(connection, mailbox)?;
+    Ok(true)
+}
+
+/// A mailbox was removed: its number may be given to another, which must find nothing under it.
+pub(super) fn forget(connection: &Connection, mailbox: i64) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM losses WHERE mailbox = ?1",
+        "DELETE FROM shares WHERE mailbox = ?1",
+        "DELETE FROM onward_destinations WHERE mailbox = ?1",
+    ] {
         connection.prepare_cached(sql)?.execute([mailbox])?;
     }
-    connection.prepare_cached("UPDATE totals SET mailboxes = max(0, mailboxes - 1)")?.execute([])?;
-    Ok(true)
+    let count = "UPDATE totals SET mailboxes = max(0, mailboxes - 1)";
+    connection.prepare_cached(count)?.execute([]).map(drop)
 }

@@ -1,7 +1,7 @@
 //! Mail that is to be delivered onward.
 
 use async_trait::async_trait;
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::acknowledge::{self, Held};
@@ -9,7 +9,7 @@ use super::collect::{self, Damaged, Found, Walk};
 use super::departures::{Departures, Leaving};
 use super::{SqliteStore, signed, summary, unsigned};
 use crate::duplicate::DuplicateKey;
-use crate::rules::Load;
+use crate::rules::{Load, OnwardHeld};
 use crate::{
     EntryId, HandedOn, Hold, MailName, OnwardMail, StoreError, StoredEnvelope, Withdrawal,
 };
@@ -41,10 +41,12 @@ impl OnwardMail for SqliteStore {
         &self,
         recipient: &ServerName,
         origin: &ServerName,
+        now: Timestamp,
     ) -> Result<Option<StoredEnvelope>, StoreError> {
         loop {
             let (whose, origin, seals) = (recipient.clone(), origin.clone(), self.seals.clone());
-            let read = move |connection: &Connection| first(connection, &seals, &whose, &origin);
+            let read =
+                move |connection: &Connection| first(connection, &seals, (&whose, &origin), now);
             match self.database.read(read).await? {
                 First::None => return Ok(None),
                 First::Whole(envelope) => return Ok(Some(*envelope)),
@@ -101,12 +103,35 @@ impl OnwardMail for SqliteStore {
 
 pub(super) const LOAD: &str = "SELECT envelopes, bytes FROM onward_origins WHERE origin = ?1";
 
-/// What `origin` has to be delivered onward, to whomever.
-pub(super) fn load(connection: &Connection, origin: &str) -> rusqlite::Result<Load> {
+pub(super) const IS_DESTINATION: &str =
+    "SELECT 1 FROM onward_destinations WHERE mailbox = ?1 AND origin = ?2";
+
+pub(super) const DESTINATIONS: &str =
+    "SELECT 1 FROM onward_destinations WHERE origin = ?1 LIMIT ?2";
+
+/// What `origin` has to be delivered onward; of the recipients other than that of `mailbox` it counts as many as `destinations_max`.
+pub(super) fn held(
+    connection: &Connection,
+    origin: &str,
+    (mailbox, destinations_max): (Option<i64>, u64),
+) -> rusqlite::Result<OnwardHeld> {
     let load =
         |row: &Row<'_>| Ok(Load { envelopes: unsigned(row.get(0)?), bytes: unsigned(row.get(1)?) });
-    let found = connection.prepare_cached(LOAD)?.query_row([origin], load).optional()?;
-    Ok(found.unwrap_or_default())
+    let load = connection.prepare_cached(LOAD)?.query_row([origin], load).optional()?;
+    let mut held = OnwardHeld { load: load.unwrap_or_default(), other_destinations: None };
+    if let Some(mailbox) = mailbox
+        && connection.prepare_cached(IS_DESTINATION)?.exists(params![mailbox, origin])?
+    {
+        return Ok(held);
+    }
+    let mut destinations = connection.prepare_cached(DESTINATIONS)?;
+    let mut rows = destinations.query(params![origin, signed(destinations_max)])?;
+    let mut others = 0;
+    while rows.next()?.is_some() {
+        others += 1;
+    }
+    held.other_destinations = Some(others);
+    Ok(held)
 }
 
 pub(super) const MARK: &str = "
@@ -164,9 +189,11 @@ fn awaiting(
     Ok(origins)
 }
 
+/// What is past its time stands there until it expires; there is little of that, since expiry looks each minute.
 pub(super) const FIRST: &str = "
     SELECT row, entry FROM envelopes
-    WHERE mailbox = ?1 AND origin = ?2 AND onward = 1 AND quarantined = 0 ORDER BY entry LIMIT 1";
+    WHERE mailbox = ?1 AND origin = ?2 AND onward = 1 AND quarantined = 0 AND expires_at >= ?3
+    ORDER BY entry LIMIT 1";
 
 enum First {
     None,
@@ -177,8 +204,8 @@ enum First {
 fn first(
     connection: &Connection,
     seals: &super::Seals,
-    recipient: &ServerName,
-    origin: &ServerName,
+    (recipient, origin): (&ServerName, &ServerName),
+    now: Timestamp,
 ) -> rusqlite::Result<First> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(First::None) };
     if mailbox.hold == Hold::Held {
@@ -186,7 +213,7 @@ fn first(
     }
     let found = connection
         .prepare_cached(FIRST)?
-        .query_row(params![mailbox.mailbox, origin.as_str()], |found| {
+        .query_row(params![mailbox.mailbox, origin.as_str(), signed(now.as_millis())], |found| {
             Ok((found.get(0)?, found.get(1)?))
         })
         .optional()?;

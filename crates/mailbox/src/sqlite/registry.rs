@@ -7,7 +7,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{SqliteStore, deposit, lapse, losses, names, signed, summary, unsigned};
+use super::{SqliteStore, lapse, losses, names, place, signed, summary, unsigned};
 use crate::registry::{check_invite, check_registration};
 use crate::{
     AdmittedBy, Custody, INVITES_MAX, Invite, InviteHash, InviteId, InviteOutcome, Lapse, Lapsed,
@@ -186,7 +186,7 @@ fn register(
             .prepare_cached("UPDATE totals SET registrations = registrations + 1")?
             .execute([])?;
     }
-    let mailbox = deposit::mailbox_of(connection, recipient, random, now)?;
+    let mailbox = place::mailbox_of(connection, recipient, random, now)?;
     let allow = registration.senders.allow.as_deref().map(json).transpose()?;
     let time_to_live =
         registration.time_to_live.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));

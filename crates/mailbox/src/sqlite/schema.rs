@@ -36,6 +36,7 @@ pub(super) const SCHEMA: Schema = Schema {
         Migration { sql: ADMISSION },
         Migration { sql: LAPSING },
         Migration { sql: ONWARD },
+        Migration { sql: DESTINATIONS },
     ],
 };
 
@@ -279,5 +280,80 @@ CREATE TRIGGER onward_out AFTER DELETE ON envelopes WHEN OLD.onward > 0 BEGIN
             - max(0, min(OLD.members_bytes, 1 << 40)))
     WHERE origin = OLD.origin;
     DELETE FROM onward_origins WHERE origin = OLD.origin AND envelopes <= 0;
+END;
+";
+
+/// `onward_destinations` counts envelopes with `onward > 0` of each origin in each mailbox; triggers keep it, as they keep
+/// `onward_origins`. `for_onward` is 1 of a mailbox in which nothing but such mail ever lay, and whose server never registered: it counts
+/// among `onward_mailboxes`, and is found by `mailboxes_spent` once it is empty.
+///
+/// What was there before is told by the index of mail that is to be delivered, so that no page of mail is read, of which one may be
+/// damaged: a mailbox is for onward if nothing else lies in it, and mail that its recipient had refused is not counted.
+const DESTINATIONS: &str = "
+ALTER TABLE mailboxes ADD COLUMN for_onward INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN onward_mailboxes INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE onward_destinations (
+    mailbox INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    envelopes INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, origin)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX onward_destinations_by_origin ON onward_destinations (origin);
+
+INSERT INTO onward_destinations (mailbox, origin, envelopes)
+SELECT coalesce(CAST(mailbox AS INTEGER), 0), coalesce(CAST(origin AS TEXT), ''), count(*)
+FROM envelopes INDEXED BY envelopes_onward
+WHERE onward = 1 AND quarantined = 0 GROUP BY 1, 2;
+
+UPDATE mailboxes SET for_onward = 1
+WHERE quarantined = 0 AND mailbox NOT IN (SELECT mailbox FROM registrations)
+    AND envelopes = (
+        SELECT sum(envelopes) FROM onward_destinations AS destinations
+        WHERE destinations.mailbox = mailboxes.mailbox);
+
+UPDATE totals SET onward_mailboxes = (SELECT count(*) FROM mailboxes WHERE for_onward = 1);
+
+CREATE INDEX mailboxes_spent ON mailboxes (used_at, recipient)
+    WHERE for_onward = 1 AND envelopes = 0 AND quarantined = 0 AND held = 0;
+
+CREATE TRIGGER mailbox_for_onward_in AFTER INSERT ON mailboxes WHEN NEW.for_onward = 1 BEGIN
+    UPDATE totals SET onward_mailboxes = onward_mailboxes + 1;
+END;
+
+CREATE TRIGGER mailbox_for_all AFTER UPDATE OF for_onward ON mailboxes
+WHEN OLD.for_onward = 1 AND NEW.for_onward = 0 BEGIN
+    UPDATE totals SET onward_mailboxes = max(0, onward_mailboxes - 1);
+END;
+
+CREATE TRIGGER mailbox_for_onward_out AFTER DELETE ON mailboxes WHEN OLD.for_onward = 1 BEGIN
+    UPDATE totals SET onward_mailboxes = max(0, onward_mailboxes - 1);
+END;
+
+CREATE TRIGGER onward_destination_in AFTER INSERT ON envelopes WHEN NEW.onward > 0 BEGIN
+    INSERT INTO onward_destinations (mailbox, origin, envelopes) VALUES (NEW.mailbox, NEW.origin, 1)
+    ON CONFLICT DO UPDATE SET envelopes = envelopes + 1;
+END;
+
+CREATE TRIGGER onward_destination_marked AFTER UPDATE OF onward ON envelopes
+WHEN OLD.onward = 0 AND NEW.onward > 0 BEGIN
+    INSERT INTO onward_destinations (mailbox, origin, envelopes) VALUES (NEW.mailbox, NEW.origin, 1)
+    ON CONFLICT DO UPDATE SET envelopes = envelopes + 1;
+END;
+
+CREATE TRIGGER onward_destination_unmarked AFTER UPDATE OF onward ON envelopes
+WHEN OLD.onward > 0 AND NEW.onward = 0 BEGIN
+    UPDATE onward_destinations SET envelopes = envelopes - 1
+    WHERE mailbox = OLD.mailbox AND origin = OLD.origin;
+    DELETE FROM onward_destinations
+    WHERE mailbox = OLD.mailbox AND origin = OLD.origin AND envelopes <= 0;
+END;
+
+CREATE TRIGGER onward_destination_out AFTER DELETE ON envelopes WHEN OLD.onward > 0 BEGIN
+    UPDATE onward_destinations SET envelopes = envelopes - 1
+    WHERE mailbox = OLD.mailbox AND origin = OLD.origin;
+    DELETE FROM onward_destinations
+    WHERE mailbox = OLD.mailbox AND origin = OLD.origin AND envelopes <= 0;
 END;
 ";

@@ -22,12 +22,8 @@ use crate::{
     Outgoing, Registration, Registry as _, Resealed, Selection, Senders, Upkeep as _, conformance,
 };
 
-const ROOMY: Quotas = Quotas {
-    mailbox: MailboxLimits { envelopes_max: 1000, bytes_max: 64 << 20 },
-    origin: MailboxLimits::UNBOUNDED,
-    relay: MailboxLimits::UNBOUNDED,
-    onward: MailboxLimits::UNBOUNDED,
-};
+const ROOMY: Quotas =
+    Quotas::of_mailboxes(MailboxLimits { envelopes_max: 1000, bytes_max: 64 << 20 });
 const EVERYTHING: Page = Page { envelopes_max: 1000, bytes_max: usize::MAX };
 
 struct Folder {
@@ -334,7 +330,7 @@ async fn no_query_walks_more_than_it_returns() {
         deposit::KNOWN,
         deposit::ACKNOWLEDGED,
         deposit::STANDING,
-        deposit::FIND,
+        place::FIND,
         collect::IN_ORDER,
         acknowledge::FIND,
         expire::FORGET,
@@ -353,6 +349,8 @@ async fn no_query_walks_more_than_it_returns() {
         custody::LINES,
         custody::SHARES,
         onward::LOAD,
+        onward::IS_DESTINATION,
+        onward::DESTINATIONS,
         onward::MARK,
         onward::AWAITED_BY,
         onward::AWAITING,
@@ -360,6 +358,8 @@ async fn no_query_walks_more_than_it_returns() {
         onward::FIND,
         onward::REFUSE,
         onward::WITHDRAWN,
+        spent::FIRST,
+        spent::KEEP,
         reseal::NEXT,
         reseal::WHOLE,
         &list,

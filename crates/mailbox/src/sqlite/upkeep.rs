@@ -58,11 +58,13 @@ impl SqliteStore {
 
 fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let keys = keys(connection)?;
-    let sql = "SELECT mailboxes, registrations, envelopes, bytes, quarantined FROM totals";
+    let sql = "SELECT mailboxes, registrations, envelopes, bytes, quarantined, onward_mailboxes
+               FROM totals";
     connection.prepare_cached(sql)?.query_row([], |row| {
         let number = |index| row.get(index).map(unsigned);
         Ok(Totals {
             mailboxes: number(0)?,
+            onward_mailboxes: number(5)?,
             registrations: number(1)?,
             envelopes: number(2)?,
             bytes: number(3)?,

@@ -73,12 +73,7 @@ impl Delivery {
                     inner.enter_delivery(&mail, &left.place, &answer),
                     inner.capsules.delivered(&mail, &refused),
                 );
-                // Who holds it is known from its line, which is there already.
-                if let Ok(line) =
-                    inner.ledger.enter(mail.transaction(), inner.site.clock.now()).await
-                {
-                    inner.withdraw(&mail, &line.holders);
-                }
+                inner.site.bells.arrived.note(destination);
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, "sent directly, since it was not confirmed");
                 Resent::Delivered
             }
@@ -184,7 +179,7 @@ impl Inner {
             (self.relays_of(destination, begun).await, self.site.relays.outgoing());
         relays.retain(|relay| !line.holders.contains(&relay.name));
         outgoing.retain(|relay| !line.holders.contains(&relay.name));
-        let preference = self.preferences.current().of(destination);
+        let preference = self.preference_for(destination);
         let places = [
             Places::first(preference, &relays, &outgoing),
             Places::second(preference, relays.clone(), &outgoing),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use http::StatusCode;
+use restante_federation::Answer;
 
 use super::SENT;
-use crate::answer::Answer;
+use crate::answer;
 use crate::outbound::json_response;
 
 /// The events that the destination did not take.
@@ -36,7 +37,7 @@ pub(super) fn errors(answer: &Answer) -> BTreeMap<String, String> {
 /// The destination's own answer; Synapse can't read one that is no object, as Go servers send it.
 pub(super) fn sent(answer: Answer) -> Response {
     if answer.body.trim_ascii_start().starts_with(b"{") {
-        return answer.into_response();
+        return answer::for_homeserver(answer);
     }
     json_response(StatusCode::OK, SENT)
 }

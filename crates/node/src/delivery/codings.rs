@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::{Request, StatusCode};
-use restante_federation::{Body, BoundedMap, ContentCoding, ExchangeError, Peer, full};
+use restante_federation::{
+    Answer, AskError, Body, BoundedMap, ContentCoding, ExchangeError, Peer, full,
+};
 use tokio::time::Instant;
-
-use crate::answer::{Answer, AskError};
 
 /// Relays that are remembered; one that is forgotten gets its next deposit as it is, and says it again.
 const RELAYS_MAX: usize = 1024;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use restante_federation::{
-    Body, ContentCoding, Freshness, Outcome, Patience, Peer, signed_request,
+    Answer, AskError, Body, ContentCoding, Freshness, Outcome, Patience, Peer, ask, signed_request,
 };
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
@@ -21,7 +21,7 @@ use super::mail::{Outgoing, header_of};
 use super::refusals::Refusals;
 use super::resting::{self, BUSY_WAIT_MIN, Cause, Place};
 use super::schedule::Schedule;
-use crate::answer::{self, AskError};
+use crate::answer;
 use crate::background::Background;
 use crate::outbox::copy::is_lasting;
 use crate::outbox::{KeptCopy, OutboxSettings};
@@ -167,11 +167,6 @@ impl Deposits {
         results
     }
 
-    /// The owner of what outlives its call.
-    pub(super) fn background(&self) -> &Background {
-        &self.background
-    }
-
     /// The last refusal of each relay for each destination for which it has taken nothing since.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
         self.lock().all()
@@ -197,7 +192,7 @@ impl Deposits {
                     return Err(self.refused(deposit, (relay, place), cause));
                 }
             };
-            let full = answer.full();
+            let full = answer::full(&answer);
             let (lasting, retry_after) = match answer.outcome() {
                 Outcome::Delivered => {
                     self.took(deposit, (relay, &place)).await;
@@ -251,12 +246,12 @@ impl Deposits {
         deposit: &Deposit,
         relay: &Peer,
         patience: Duration,
-    ) -> Result<answer::Answer, AskError> {
+    ) -> Result<Answer, AskError> {
         let patience = Patience { connect: patience, answer: patience };
         loop {
             let (request, coding) = self.request(deposit, relay);
             let exchange = &*self.site.exchange;
-            let answer = answer::ask(exchange, relay, request, patience, ANSWER_BYTES_MAX).await;
+            let answer = ask(exchange, relay, request, patience, ANSWER_BYTES_MAX).await;
             // Once at most: what is sent again is not coded.
             if self.codings.hear(relay, coding, &answer, Instant::now()) == Next::Done {
                 return answer;

@@ -37,6 +37,11 @@ impl Preferences {
     pub(crate) fn of(&self, destination: &ServerName) -> Preference {
         self.of.get(destination).copied().unwrap_or(self.usual)
     }
+
+    /// The same for one of which the operator says that it has no relay.
+    pub(crate) fn of_one_without_relays(&self, destination: &ServerName) -> Preference {
+        self.of.get(destination).copied().unwrap_or(Preference::Never)
+    }
 }
 
 impl Places {
@@ -44,7 +49,7 @@ impl Places {
     pub(crate) fn first(preference: Preference, known: &[Peer], outgoing: &[Peer]) -> Self {
         match preference {
             Preference::Sender => Self::apart(&[], known, outgoing),
-            Preference::Recipient | Preference::Both => Self::default(),
+            Preference::Recipient | Preference::Both | Preference::Never => Self::default(),
         }
     }
 
@@ -52,7 +57,7 @@ impl Places {
     pub(crate) fn second(preference: Preference, relays: Vec<Peer>, outgoing: &[Peer]) -> Self {
         match preference {
             Preference::Both => Self::apart(&relays, &relays, outgoing),
-            Preference::Recipient | Preference::Sender => {
+            Preference::Recipient | Preference::Sender | Preference::Never => {
                 Self { to_keep: relays, to_deliver: Vec::new() }
             }
         }
@@ -65,7 +70,7 @@ impl Places {
                 let Self { to_deliver, .. } = Self::apart(&[], tried, outgoing);
                 Self { to_keep: Vec::new(), to_deliver }
             }
-            Preference::Sender | Preference::Both => Self::default(),
+            Preference::Sender | Preference::Both | Preference::Never => Self::default(),
         }
     }
 
@@ -135,6 +140,27 @@ mod tests {
             places(&[], &["o.test", "both.test"])
         );
         assert!(Places::last(prefer, &theirs, &ours).are_none());
+    }
+
+    #[test]
+    fn who_never_wants_them_asks_the_recipients_relays_alone() {
+        let (theirs, ours) = (relays(&["r.test", "both.test"]), relays(&["o.test", "both.test"]));
+        let prefer = Preference::Never;
+        assert!(Places::first(prefer, &theirs, &ours).are_none());
+        let second = Places::second(prefer, theirs.clone(), &ours);
+        assert_eq!(second, places(&["r.test", "both.test"], &[]));
+        assert!(Places::second(prefer, Vec::new(), &ours).are_none());
+        assert!(Places::last(prefer, &theirs, &ours).are_none());
+    }
+
+    #[test]
+    fn mail_for_one_without_relays_stays_at_home_unless_there_is_a_word_for_just_that_one() {
+        let preferences = Preferences {
+            usual: Preference::Sender,
+            of: BTreeMap::from([("b.test".parse().unwrap(), Preference::Both)]),
+        };
+        let of = |name: &str| preferences.of_one_without_relays(&name.parse().unwrap());
+        assert_eq!((of("b.test"), of("c.test")), (Preference::Both, Preference::Never));
     }
 
     #[test]

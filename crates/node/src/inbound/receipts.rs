@@ -52,6 +52,6 @@ async fn enter(
         MatrixError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, text)
             .retry_after(STORE_RETRY)
     })?;
-    site.bells.copies.notify_one();
+    site.bells.told_by(&origin);
     Ok(())
 }

@@ -147,7 +147,7 @@ impl Inbox {
         }
         let stored = rows::judge(self.database(), id, judged.clone(), self.now()).await;
         match judged.standing {
-            Standing::Receipts(_) => self.site().bells.copies.notify_one(),
+            Standing::Receipts(_) => self.site().bells.told_by(&judged.key.origin),
             _ => self.site().bells.receipts.notify_one(),
         }
         let mut state = self.state();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use restante_federation::{Body, Patience, Peer, collect_limited, is_sign_of_life};
+use restante_federation::{Answer, Body, Patience, Peer, ask, collect_limited, is_sign_of_life};
 use restante_federation_proto::{
     ErrorCode, KEY_DOCUMENT_BYTES_MAX, KeyDocument, MatrixError, NOTARY_DOCUMENTS_MAX, ServerName,
     Timestamp, unescape_path_segment,
@@ -23,7 +23,7 @@ use super::hook::HookCall;
 use super::patience::{KEYS, KEYS_ELSEWHERE};
 use super::unrelayable::{StandIn, stand_in};
 use super::{json_response, refuse};
-use crate::answer::{self, Answer};
+use crate::answer;
 use crate::background::Background;
 use crate::destinations::Admission;
 use crate::site::Site;
@@ -66,7 +66,7 @@ impl KeyLookups {
             match self.begin(server) {
                 Ok(lookup) => break lookup,
                 Err(said) => match what_is_said(said).await {
-                    Some(Some(answer)) => return answer.into_response(),
+                    Some(Some(answer)) => return answer::for_homeserver(answer),
                     Some(None) => return self.kept(call).await,
                     // Whoever asked went away without an answer.
                     None => {}
@@ -76,7 +76,7 @@ impl KeyLookups {
         let answer = self.ask(server, request).await;
         lookup.said.send_replace(Said::This(answer.clone()));
         if let Some(answer) = answer {
-            return answer.into_response();
+            return answer::for_homeserver(answer);
         }
         let now = self.site.clock.now();
         let kept = self.site.keys.believed(server).await;
@@ -129,7 +129,7 @@ impl KeyLookups {
         };
         let peer = Peer::from(server.clone());
         let exchange = &*self.site.exchange;
-        let asked = answer::ask(exchange, &peer, request, patience, KEY_DOCUMENT_BYTES_MAX).await;
+        let asked = ask(exchange, &peer, request, patience, KEY_DOCUMENT_BYTES_MAX).await;
         let answer = match asked {
             Ok(answer) if is_sign_of_life(answer.outcome()) => answer,
             Ok(_) | Err(_) => {

@@ -3,13 +3,13 @@
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
-use restante_federation::{Body, Outcome, Patience, Peer, collect_limited, outcome};
+use restante_federation::{Answer, Body, Outcome, Patience, Peer, collect_limited, outcome};
 
 use super::headers::forwardable;
 use super::hook::HookCall;
 use super::patience::patience;
 use super::unrelayable::{StandIn, stand_in};
-use crate::answer::Answer;
+use crate::answer;
 use crate::destinations::Admission;
 use crate::relay_records::hearsay::Meeting;
 use crate::site::Site;
@@ -98,7 +98,7 @@ async fn judge_error(
     let body = collect_limited(body, ERROR_BYTES_MAX).await.unwrap_or_default();
     let answer = Answer { status: head.status, headers: head.headers, body };
     if answer.refusal().errcode.is_some() {
-        return Some(answer.into_response());
+        return Some(answer::for_homeserver(answer));
     }
     tracing::info!(destination = %call.destination, answer = answer.summary(), "its homeserver is down");
     site.destinations.failed(&call.destination).await;

@@ -1,4 +1,5 @@
 mod trouble;
+mod withdrawing;
 
 use std::time::Duration;
 

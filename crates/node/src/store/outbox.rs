@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 mod confirmed;
 pub(crate) mod overview;
+pub(crate) mod withdrawn;
 
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::DeliveryReceipt;

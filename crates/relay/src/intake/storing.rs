@@ -29,7 +29,6 @@ pub(super) async fn store(
             state.onward.left(&line.recipient);
         }
         if let Ok(Deposited::Stored(_)) = outcome {
-            state.admission.mailboxes.note(&line.recipient);
             state.arrivals.announce(&line.recipient);
         }
         outcome

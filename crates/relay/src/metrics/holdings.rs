@@ -17,6 +17,7 @@ pub(super) struct Holdings {
 #[derive(Default)]
 struct Values {
     mailboxes: Gauge,
+    onward_mailboxes: Gauge,
     registrations: Gauge,
     envelopes: Gauge,
     bytes: Gauge,
@@ -32,6 +33,11 @@ impl Holdings {
         let values = Values::default();
         for (name, help, gauge) in [
             ("mailboxes", "Mailboxes, empty ones too", &values.mailboxes),
+            (
+                "onward_mailboxes",
+                "Those of them that are there for nothing but mail to be delivered onward",
+                &values.onward_mailboxes,
+            ),
             ("registrations", "Servers that are registered", &values.registrations),
             ("envelopes", "Envelopes that wait, those set aside not counted", &values.envelopes),
             ("bytes", "Bytes of the envelopes that wait, as received", &values.bytes),
@@ -76,6 +82,7 @@ impl Gauges for Holdings {
         match self.relay.stores.upkeep.totals().await {
             Ok(totals) => {
                 set(&values.mailboxes, totals.mailboxes);
+                set(&values.onward_mailboxes, totals.onward_mailboxes);
                 set(&values.registrations, totals.registrations);
                 set(&values.envelopes, totals.envelopes);
                 set(&values.bytes, totals.bytes);

@@ -5,16 +5,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::RETRY_AFTER;
 use http::{Method, Request, StatusCode};
-use restante_federation::{
-    Body, MatrixRefusal, Outcome, Patience, Peer, collect_limited, empty, outcome,
-};
+use restante_federation::{Answer, Body, Outcome, Patience, Peer, ask, empty};
 use restante_federation_proto::ServerName;
 use restante_relay_api::endpoints::VERSION;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::state::RelayState;
 
@@ -34,9 +29,6 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of an answer to a probe: a name and a version.
 const PROBE_ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// Characters of a destination's text that are logged.
-const TEXT_CHARS_MAX: usize = 200;
-
 /// What an answer to a transaction means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Means {
@@ -52,21 +44,13 @@ pub(super) enum Means {
     Nothing,
 }
 
-/// What the destination said.
-pub(super) struct Answer {
-    status: StatusCode,
-    body: Bytes,
-    refusal: MatrixRefusal,
-    retry_after: Option<Duration>,
-}
-
 /// Sends a transaction.
 pub(super) async fn send(
     relay: &RelayState,
     destination: &ServerName,
     request: Request<Body>,
 ) -> Result<Answer, String> {
-    ask(relay, destination, request, PATIENCE, ANSWER_BYTES_MAX).await
+    ask_stranger(relay, destination, request, (PATIENCE, ANSWER_BYTES_MAX)).await
 }
 
 /// Whether a Matrix server answers there; else why it is thought that none does.
@@ -74,97 +58,70 @@ pub(super) async fn probe(relay: &RelayState, destination: &ServerName) -> Resul
     let mut request = Request::new(empty());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = VERSION.parse().expect("the path is printable ASCII");
-    let answer = ask(relay, destination, request, PROBE_PATIENCE, PROBE_ANSWER_BYTES_MAX).await?;
-    match answer.is_matrix_servers() {
+    let bounds = (PROBE_PATIENCE, PROBE_ANSWER_BYTES_MAX);
+    let answer = ask_stranger(relay, destination, request, bounds).await?;
+    match is_matrix_servers(&answer) {
         true => Ok(()),
         false => Err(format!("no Matrix server: {}", answer.summary())),
     }
 }
 
-async fn ask(
+async fn ask_stranger(
     relay: &RelayState,
     destination: &ServerName,
     request: Request<Body>,
-    patience: Patience,
-    answer_bytes_max: usize,
+    (patience, answer_bytes_max): (Patience, usize),
 ) -> Result<Answer, String> {
     let peer = Peer::of_stranger(destination.clone(), None);
-    let whole = async {
-        let answered = relay.exchange.exchange(&peer, request, patience).await;
-        let (head, body) = answered.map_err(|error| error.to_string())?.into_parts();
-        let body = collect_limited(body, answer_bytes_max).await;
-        let body = body.map_err(|error| error.to_string())?;
-        let retry_after = head
-            .headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs));
-        Ok(Answer::of(head.status, body, retry_after))
-    };
-    let deadline = patience.connect + patience.answer;
-    timeout(deadline, whole).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
+    let answer = ask(&*relay.exchange, &peer, request, patience, answer_bytes_max).await;
+    answer.map_err(|error| error.text())
 }
 
-impl Answer {
-    fn of(status: StatusCode, body: Bytes, retry_after: Option<Duration>) -> Self {
-        let refusal = match status.is_success() {
-            true => MatrixRefusal::default(),
-            false => MatrixRefusal::parse(&body),
-        };
-        Self { status, body, refusal, retry_after }
-    }
-
-    /// What it means for the transaction that it answers.
-    pub(super) fn means(&self) -> Means {
-        match outcome(self.status, &self.refusal, self.retry_after) {
-            // Server-server API, `PUT /send`: "pdus" has an entry for each event that was not taken, and is required.
-            Outcome::Delivered if self.object().is_some_and(|body| body["pdus"].is_object()) => {
-                Means::Taken
-            }
-            Outcome::Busy { retry_after } => Means::Busy { retry_after },
-            // Dendrite says so without a code.
-            Outcome::Permanent
-                if self.status == StatusCode::UNAUTHORIZED && self.object().is_some() =>
-            {
-                Means::Unverified
-            }
-            Outcome::Permanent if self.is_of_matrix() => Means::Refused,
-            Outcome::Delivered | Outcome::Permanent | Outcome::Temporary => Means::Nothing,
+/// What an answer means for the transaction that it answers.
+pub(super) fn means(answer: &Answer) -> Means {
+    match answer.outcome() {
+        // Server-server API, `PUT /send`: "pdus" has an entry for each event that was not taken, and is required.
+        Outcome::Delivered if object(answer).is_some_and(|body| body["pdus"].is_object()) => {
+            Means::Taken
         }
-    }
-
-    /// Whether it is an error that a Matrix server wrote.
-    pub(super) fn is_of_matrix(&self) -> bool {
-        self.refusal.errcode.is_some()
-    }
-
-    fn is_matrix_servers(&self) -> bool {
-        match self.status.is_success() {
-            true => self.object().is_some(),
-            false => self.is_of_matrix() && !self.status.is_server_error(),
+        Outcome::Busy { retry_after } => Means::Busy { retry_after },
+        // Dendrite says so without a code.
+        Outcome::Permanent
+            if answer.status == StatusCode::UNAUTHORIZED && object(answer).is_some() =>
+        {
+            Means::Unverified
         }
+        Outcome::Permanent if is_of_matrix(answer) => Means::Refused,
+        Outcome::Delivered | Outcome::Permanent | Outcome::Temporary => Means::Nothing,
     }
+}
 
-    fn object(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok().filter(Value::is_object)
-    }
+/// Whether it is an error that a Matrix server wrote.
+pub(super) fn is_of_matrix(answer: &Answer) -> bool {
+    answer.refusal().errcode.is_some()
+}
 
-    /// What to log of it.
-    pub(super) fn summary(&self) -> String {
-        let code = self.refusal.errcode.as_deref().unwrap_or("no Matrix error");
-        let text = self.refusal.error.as_deref().unwrap_or_default();
-        let printable = format!("{code} {text}");
-        let printable = printable.chars().filter(|character| !character.is_control());
-        let text: String = printable.take(TEXT_CHARS_MAX).collect();
-        format!("{} {text}", self.status.as_u16())
+fn is_matrix_servers(answer: &Answer) -> bool {
+    match answer.status.is_success() {
+        true => object(answer).is_some(),
+        false => is_of_matrix(answer) && !answer.status.is_server_error(),
     }
+}
+
+fn object(answer: &Answer) -> Option<Value> {
+    serde_json::from_slice(&answer.body).ok().filter(Value::is_object)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
     use super::*;
 
     fn answer(status: u16, body: &'static str) -> Answer {
-        Answer::of(StatusCode::from_u16(status).unwrap(), Bytes::from_static(body.as_bytes()), None)
+        let (status, headers) = (StatusCode::from_u16(status).unwrap(), HeaderMap::new());
+        Answer { status, headers, body: Bytes::from_static(body.as_bytes()) }
     }
 
     #[test]
@@ -190,7 +147,7 @@ mod tests {
             (500, refusal, Means::Nothing),
             (301, "", Means::Nothing),
         ] {
-            assert_eq!(answer(status, body).means(), expected, "{status} {body}");
+            assert_eq!(means(&answer(status, body)), expected, "{status} {body}");
         }
     }
 
@@ -203,7 +160,7 @@ mod tests {
             (403, "<html>", false),
             (502, r#"{"errcode":"M_UNKNOWN"}"#, false),
         ] {
-            assert_eq!(answer(status, body).is_matrix_servers(), expected, "{status} {body}");
+            assert_eq!(is_matrix_servers(&answer(status, body)), expected, "{status} {body}");
         }
     }
 }

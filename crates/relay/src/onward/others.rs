@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use restante_federation::{
-    BoundedMap, Freshness, NamedBy, Patience, Peer, collect_limited, signed_request,
-};
+use restante_federation::{BoundedMap, Freshness, NamedBy, Patience, Peer, ask, signed_request};
 use restante_federation_proto::{ServerName, canonicalise};
 use restante_mailbox::Deposit;
 use restante_relay_api::endpoints::{RECORD_FILE, send_relay_target};
 use restante_relay_api::{Content, Extras, Receipt, Receipted, RelayRecord};
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::state::RelayState;
 
@@ -178,13 +176,11 @@ async fn leave_with(
 ) -> Option<Word> {
     let target = send_relay_target(&deposit.txn_id, &deposit.recipient);
     let request = signed_request(&relay.identity, Method::PUT, &target, &other.name, Some(body));
-    let whole = async {
-        let answer = relay.exchange.exchange(other, request, PATIENCE).await.ok()?;
-        let (head, body) = answer.into_parts();
-        let body = collect_limited(body, ANSWER_BYTES_MAX).await.ok()?;
-        if head.status == StatusCode::OK { word(relay, other, deposit, &body).await } else { None }
-    };
-    timeout(PATIENCE.connect + PATIENCE.answer, whole).await.ok().flatten()
+    let asked = ask(&*relay.exchange, other, request, PATIENCE, ANSWER_BYTES_MAX).await;
+    match asked.ok().filter(|answer| answer.status == StatusCode::OK) {
+        Some(answer) => word(relay, other, deposit, &answer.body).await,
+        None => None,
+    }
 }
 
 /// What the answer is worth, if it is a relay's: a receipt must be this relay's own for this mail, and without one it is JSON, as Dendrite's

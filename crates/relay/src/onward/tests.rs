@@ -17,11 +17,13 @@ use restante_federation_proto::{
     ManualClock, SignableRequest, SigningKey, SystemDice, Timestamp, mint,
 };
 use restante_mailbox::{
-    AdmittedBy, ContentHash, Custody as _, Deposit, MailboxSummary, MemoryStore, Onward, Outgoing,
-    Registration, Registry as _, Senders,
+    AdmittedBy, ContentHash, Custody as _, Deposit, Lapse, LeftMail, MailboxSummary, MemoryStore,
+    Onward, Outgoing, Registration, Registry as _, Senders,
 };
 use restante_relay_api::endpoints::VERSION;
-use restante_relay_api::{Content, DepositBody, Extras, Proof, RecordedRelay, RelayRecord};
+use restante_relay_api::{
+    Content, DepositBody, Extras, Proof, Receipt, RecordedRelay, RelayRecord, hex,
+};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +49,10 @@ enum Reply {
     TakesAllButPoison,
     /// Something that meets a defect here.
     Breaks,
+    /// 200 with this.
+    Says(&'static str),
+    /// A relay's receipt for the deposit, signed by this server.
+    ReceiptOf(&'static str),
 }
 
 #[derive(Default)]
@@ -76,7 +82,7 @@ impl Exchange for Network {
         let body = collect_limited(body, 1 << 24).await.unwrap();
         let (server, target) = (peer.name.to_string(), head.uri.path().to_owned());
         let reply = self.replies.lock().unwrap().get(&server).copied();
-        let call = Call { at: Instant::now(), server, target: target.clone(), body };
+        let call = Call { at: Instant::now(), server, target: target.clone(), body: body.clone() };
         self.calls.lock().unwrap().push(call);
         let name = peer.name.clone();
         match reply.unwrap_or(Reply::Refused) {
@@ -90,6 +96,10 @@ impl Exchange for Network {
                 Err(ExchangeError::Connect { server: name, source: "refused".into() })
             }
             Reply::Breaks => panic!("a defect"),
+            Reply::Says(text) => Ok(Response::new(full(text))),
+            Reply::ReceiptOf(signer) => {
+                Ok(Response::new(full(receipt(&name, &target, (body, signer)))))
+            }
             Reply::Hangs => {
                 tokio::time::sleep(patience.answer).await;
                 Err(ExchangeError::Timeout { server: name, stage: Stage::Answer })
@@ -115,7 +125,25 @@ impl Exchange for Network {
     }
 }
 
+/// What the relay `of` answers to a deposit, if it has the key of `signer`.
+fn receipt(of: &ServerName, target: &str, (body, signer): (Bytes, &str)) -> Bytes {
+    let DepositBody { content, extras } = DepositBody::parse(body).unwrap();
+    let mut path = target.rsplit('/');
+    let destination = path.next().unwrap().split_once(':').unwrap().1.parse().unwrap();
+    let receipt = Receipt {
+        relay: of.clone(),
+        origin: extras.proof.unwrap().claim().unwrap().origin().clone(),
+        destination,
+        txn_id: path.next().unwrap().to_owned(),
+        content_sha256: hex(content.sha256()),
+        received_at: NOW,
+        expires_at: NOW.after(HOUR),
+    };
+    Receipt::to_answer(&receipt.signed(&key_of(signer)))
+}
+
 struct TestRelay {
+    clock: Arc<ManualClock>,
     network: Arc<Network>,
     store: Arc<MemoryStore>,
     service: Service,
@@ -134,6 +162,11 @@ impl TestRelay {
     }
 
     fn on(store: Arc<MemoryStore>, network: Arc<Network>) -> Self {
+        Self::with(store, network, &RelayConfig::default())
+    }
+
+    fn with(store: Arc<MemoryStore>, network: Arc<Network>, config: &RelayConfig) -> Self {
+        let clock = Arc::new(ManualClock::new(NOW));
         let key = SigningKey::from_seed("ed25519:r".parse().unwrap(), &[9; 32]);
         let server_name = ServerName::of_key(&key.public_key());
         let parts = ServiceParts {
@@ -142,12 +175,12 @@ impl TestRelay {
             key_store: Arc::new(MemoryKeyStore::default()),
             stores: Stores::of(store.clone()),
             disk: Arc::new(NoDisk),
-            clock: Arc::new(ManualClock::new(NOW)),
+            clock: clock.clone(),
             dice: Arc::new(SystemDice),
         };
         let shutdown = CancellationToken::new();
-        let service = Service::new(&RelayConfig::default(), parts, shutdown.clone());
-        Self { network, store, service, shutdown }
+        let service = Service::new(config, parts, shutdown.clone());
+        Self { clock, network, store, service, shutdown }
     }
 
     fn state(&self) -> &RelayState {
@@ -164,16 +197,12 @@ impl TestRelay {
 
     /// Mail with so many events of one room is left to be delivered.
     async fn left(&self, origin: &str, destination: &str, txn_id: &str, events: usize) {
-        let registration = Registration {
-            recipient: name(origin),
-            record: Bytes::from_static(b"{}"),
-            senders: Senders::default(),
-            time_to_live: None,
-            registered_at: NOW,
-            admitted_by: AdmittedBy::Operator,
-            outgoing: Outgoing::Yes,
-        };
-        self.store.register(registration, None, NOW).await.unwrap();
+        self.store.register(registration(origin, AdmittedBy::Operator), None, NOW).await.unwrap();
+        self.lies_there(origin, destination, txn_id, events).await;
+    }
+
+    /// The same of an origin that is registered already, or no more.
+    async fn lies_there(&self, origin: &str, destination: &str, txn_id: &str, events: usize) {
         let pdus = vec![json!({ "room_id": "!r:a.test" }); events];
         let content =
             json!({ "origin": origin, "origin_server_ts": NOW.as_millis(), "pdus": pdus });
@@ -223,6 +252,18 @@ impl TestRelay {
 
 fn name(name: &str) -> ServerName {
     name.parse().unwrap()
+}
+
+fn registration(origin: &str, admitted_by: AdmittedBy) -> Registration {
+    Registration {
+        recipient: name(origin),
+        record: Bytes::from_static(b"{}"),
+        senders: Senders::default(),
+        time_to_live: None,
+        registered_at: NOW,
+        admitted_by,
+        outgoing: Outgoing::Yes,
+    }
 }
 
 fn key_of(server: &str) -> SigningKey {
@@ -417,6 +458,97 @@ async fn a_destination_that_calls_all_the_time_and_takes_nothing_is_sent_nothing
     assert!(relay.sent("b.test").is_empty());
     let calls = relay.calls("b.test").len();
     assert!((5..30).contains(&calls), "{calls}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_of_a_record_has_mail_only_if_it_answers_as_a_relay_does() {
+    let relay = with_site("b.test").await;
+    let document = mint(&name("r.test"), &key_of("r.test"), None, NOW.after(HOUR));
+    relay.state().keys.trust(&document).await.unwrap();
+    relay.left("a.test", "b.test", "1", 1).await;
+    for reply in [
+        Reply::ReceiptOf("x.test"),
+        Reply::Says(r#"{"org.restante.receipt":{"relay":"r.test","signatures":{}}}"#),
+        Reply::Says("<html>This domain is for sale"),
+        Reply::Says(""),
+    ] {
+        relay.answers("r.test", reply);
+        let before = relay.calls("r.test").len();
+        pass(2 * HOUR).await;
+        assert!(relay.calls("r.test").len() > before, "it is asked");
+        let mailbox = relay.mailbox("b.test").await;
+        assert_eq!((mailbox.depth.count, mailbox.passed_on_total), (1, 0));
+    }
+    relay.answers("r.test", Reply::ReceiptOf("r.test"));
+    pass(2 * HOUR).await;
+    let mailbox = relay.mailbox("b.test").await;
+    assert_eq!((mailbox.depth.count, mailbox.passed_on_total), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_past_its_time_is_not_delivered_though_it_has_not_expired_yet() {
+    let relay = TestRelay::new();
+    relay.start();
+    relay.left("a.test", "b.test", "1", 1).await;
+    pass(Duration::from_secs(60)).await;
+    relay.clock.advance(HOUR * 1001);
+    relay.answers("b.test", Reply::Taken);
+    relay.heard("b.test");
+    pass(2 * HOUR).await;
+    assert_eq!(relay.sent("b.test").len(), 0);
+    assert_eq!(relay.mailbox("b.test").await.depth.count, 1);
+}
+
+/// Mail of a.test and c.test for b.test, which is away; strangers may have theirs delivered.
+async fn with_mail_of_two() -> TestRelay {
+    let mut config = RelayConfig::default();
+    config.onward.origins = vec!["*".parse().unwrap()];
+    let relay = TestRelay::with(Arc::default(), Arc::default(), &config);
+    relay.start();
+    for origin in ["a.test", "c.test"] {
+        let registration = registration(origin, AdmittedBy::Nobody);
+        relay.store.register(registration, None, NOW).await.unwrap();
+        relay.lies_there(origin, "b.test", "1", 1).await;
+    }
+    pass(Duration::from_secs(60)).await;
+    assert!(!relay.calls("b.test").is_empty() && relay.sent("b.test").is_empty());
+    relay
+}
+
+/// b.test is back, and gets what c.test left, and nothing of a.test's.
+async fn nothing_of_a_is_delivered(relay: &TestRelay) {
+    relay.answers("b.test", Reply::Taken);
+    relay.heard("b.test");
+    pass(5 * HOUR).await;
+    let sent = relay.sent("b.test");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(Content::parse(sent[0].body.clone()).unwrap().origin(), Some(&name("c.test")));
+    assert_eq!(relay.mailbox("b.test").await.depth.count, 1, "its recipient may collect it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mail_of_an_origin_that_has_left_is_not_delivered_until_it_is_registered_again() {
+    let relay = with_mail_of_two().await;
+    let (a, registrations) = (name("a.test"), &relay.state().admission.registrations);
+    registrations.change(&a).await.leave(&a, LeftMail::Drop, NOW).await.unwrap();
+    nothing_of_a_is_delivered(&relay).await;
+
+    let again = registration("a.test", AdmittedBy::Nobody);
+    registrations.change(&a).await.register(again, None, NOW).await.unwrap();
+    pass(2 * HOUR).await;
+    assert_eq!(relay.mailbox("b.test").await.delivered_total, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mail_of_an_origin_whose_registration_lapsed_is_not_delivered() {
+    let relay = with_mail_of_two().await;
+    let later = NOW.after(Duration::from_secs(1));
+    relay.store.note_call(&name("c.test"), later).await.unwrap();
+    let lapse =
+        Lapse { called_before: later, unused_before: NOW, now: later, spared: Arc::new([]) };
+    let lapsed = relay.state().admission.registrations.lapse(&lapse, None, 10).await.unwrap();
+    assert_eq!(lapsed.registrations, [name("a.test")]);
+    nothing_of_a_is_delivered(&relay).await;
 }
 
 #[tokio::test(start_paused = true)]

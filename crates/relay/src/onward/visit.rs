@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use restante_federation::Peer;
+use restante_federation::{Answer, Peer};
 use restante_federation_proto::ServerName;
 use restante_mailbox::{HandedOn, StoreError, StoredEnvelope};
 use tokio::time::Instant;
 
-use super::call::{self, Answer, Means};
+use super::call::{self, Means};
 use super::others;
 use super::pace::Events;
 use super::request::request;
@@ -242,7 +242,8 @@ impl<'a> Visit<'a> {
         if !self.is_served(origin).await? {
             return Ok(Turn::Rests(Instant::now() + NOT_SERVED_REST));
         }
-        let first = self.relay.stores.onward.first_onward(&self.destination, origin).await?;
+        let now = self.relay.clock.now();
+        let first = self.relay.stores.onward.first_onward(&self.destination, origin, now).await?;
         let Some(envelope) = first else { return Ok(Turn::Nothing) };
         // What it is sent in is made beside it.
         let mut share = self.relay.request_memory.share();
@@ -262,6 +263,10 @@ impl<'a> Visit<'a> {
             && let Some(turn) = self.look(&envelope).await
         {
             return Ok(turn);
+        }
+        // Typing is of the minute, and looking took a while.
+        if envelope.deposit.expires_at < self.relay.clock.now() {
+            return Ok(Turn::Done);
         }
         let events = Events::of(&envelope.deposit.content);
         let paced =
@@ -347,7 +352,7 @@ impl<'a> Visit<'a> {
         answer: &Answer,
     ) -> Result<Turn, StoreError> {
         let now = Instant::now();
-        let means = answer.means();
+        let means = call::means(answer);
         if means == Means::Nothing {
             return Ok(self.in_vain(origin, envelope, &answer.summary()).await);
         }
@@ -405,7 +410,7 @@ impl<'a> Visit<'a> {
         match rests {
             Unverified::Rests(until) => Ok(Turn::Rests(until)),
             // What stands before a homeserver has no last word.
-            Unverified::GivenUp if !answer.is_of_matrix() => {
+            Unverified::GivenUp if !call::is_of_matrix(answer) => {
                 let until = Instant::now() + backoff.max;
                 self.relay.onward.memory().rests.rest(&self.destination, origin, until);
                 Ok(Turn::Rests(until))

@@ -37,6 +37,8 @@ pub(super) struct Status {
 #[derive(Serialize, ToSchema)]
 struct TotalsShown {
     mailboxes: u64,
+    /// Those of them that are there for nothing but mail to be delivered onward.
+    onward_mailboxes: u64,
     registrations: u64,
     envelopes: u64,
     bytes: u64,
@@ -101,8 +103,16 @@ pub(super) async fn handle(State(state): State<OperatorsState>) -> Result<Respon
 
 impl From<Totals> for TotalsShown {
     fn from(totals: Totals) -> Self {
-        let Totals { mailboxes, registrations, envelopes, bytes, quarantined, .. } = totals;
-        Self { mailboxes, registrations, envelopes, bytes, quarantined }
+        let Totals {
+            mailboxes,
+            onward_mailboxes,
+            registrations,
+            envelopes,
+            bytes,
+            quarantined,
+            keys: _,
+        } = totals;
+        Self { mailboxes, onward_mailboxes, registrations, envelopes, bytes, quarantined }
     }
 }
 

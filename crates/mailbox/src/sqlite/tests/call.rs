@@ -138,12 +138,7 @@ impl Call {
 }
 
 /// No room in any mailbox.
-const NO_ROOM: Quotas = Quotas {
-    mailbox: MailboxLimits { envelopes_max: 0, bytes_max: 0 },
-    origin: MailboxLimits::UNBOUNDED,
-    relay: MailboxLimits::UNBOUNDED,
-    onward: MailboxLimits::UNBOUNDED,
-};
+const NO_ROOM: Quotas = Quotas::of_mailboxes(MailboxLimits { envelopes_max: 0, bytes_max: 0 });
 
 /// Envelopes of a step of sealing anew: few, so that a round takes several.
 const RESEAL_BATCH: usize = 3;

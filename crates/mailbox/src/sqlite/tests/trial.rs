@@ -93,6 +93,7 @@ impl Found {
         let registered = summaries.iter().filter(|line| line.registered == Registered::Yes);
         let totals = Totals {
             mailboxes: summaries.len() as u64,
+            onward_mailboxes: model.onward_mailboxes(),
             registrations: registered.count() as u64,
             envelopes: summaries.iter().map(|line| line.depth.count).sum(),
             bytes: summaries.iter().map(|line| line.depth.bytes).sum(),

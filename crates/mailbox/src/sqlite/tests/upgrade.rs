@@ -5,7 +5,7 @@ use std::path::Path;
 use restante_sqlite_faults::fixtures;
 
 use super::*;
-use crate::{LossKind, OnwardMail as _};
+use crate::{Full, LossKind, OnwardLimits, OnwardMail as _};
 
 /// In `tests/fixtures`: mail 1, 3 (set aside) and 5 for b.example, where 2 was acknowledged, and 4 for c.example.
 #[tokio::test]
@@ -79,13 +79,24 @@ async fn keeps_what_admission_added(store: &SqliteStore) {
 async fn keeps_what_onward_added(store: &SqliteStore) {
     assert_eq!(store.awaited_by(None, 10).await.unwrap(), [recipient()]);
     let origin = "a.example".parse().unwrap();
-    let first = store.first_onward(&recipient(), &origin).await.unwrap().unwrap();
+    let first = store.first_onward(&recipient(), &origin, Timestamp::EPOCH).await.unwrap().unwrap();
     assert_eq!(first.deposit.txn_id, "5");
     let mailbox = summary_of(store).await;
     let totals = (mailbox.delivered_total, mailbox.passed_on_total, mailbox.withdrawn_total);
     assert_eq!(totals, (7, 2, 1));
     let registration = store.registration(&"c.example".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(registration.outgoing, Outgoing::Yes);
+    // b.example is a destination, and there for other mail as well.
+    assert_eq!(store.totals().await.unwrap().onward_mailboxes, 0);
+    let onward = OnwardLimits { destinations_max: 1, ..OnwardLimits::UNBOUNDED };
+    let quotas = Quotas { onward, ..ROOMY };
+    let another = Deposit {
+        recipient: "d.example".parse().unwrap(),
+        onward: Onward::Wanted,
+        ..first.deposit.clone()
+    };
+    let refused = store.deposit(another, quotas).await.unwrap();
+    assert_eq!(refused, Deposited::Full(Full::Share));
 }
 
 #[tokio::test]

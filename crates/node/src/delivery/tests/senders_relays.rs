@@ -4,7 +4,6 @@ use super::capsules::{NOTHING, VERSION, event, gives, transaction};
 use super::*;
 use crate::config::Preference;
 use crate::relay_book::Outgoing;
-use restante_relay_api::LeftRequest;
 
 /// A node with an outgoing relay `o.test`, and `both.test`, which is outgoing and b.test's as well if `relays` say so. b.test is
 /// offline.
@@ -14,12 +13,16 @@ async fn node_that(prefer: Preference, relays: &[&str]) -> Node {
     for relay in relays {
         site.relays.add(b.clone(), Peer::from(name(relay))).await.unwrap();
     }
+    node_of(site, DeliverySection { prefer, ..DeliverySection::default() }).await
+}
+
+async fn node_of(site: TestSite, section: DeliverySection) -> Node {
+    let b = name("b.test");
     for own in ["o.test", "both.test", "keeps.test"] {
         site.relays.add(name(OWN_NAME), Peer::from(name(own))).await.unwrap();
     }
     site.relays.note_outgoing(&name("o.test"), Outgoing::Yes);
     site.relays.note_outgoing(&name("both.test"), Outgoing::Yes);
-    let section = DeliverySection { prefer, ..DeliverySection::default() };
     let delivery = Delivery::open(site.delivery_parts(&section)).await.unwrap();
     let node = Node { site, delivery, b };
     node.b_answers(Reply::Refused);
@@ -127,23 +130,35 @@ async fn what_follows_events_that_the_destination_may_not_have_is_not_left_to_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_sent_directly_after_all_is_taken_back_from_our_outgoing_relays() {
-    let node = node_that(Preference::Both, &["r.test"]).await;
-    assert_eq!(node.send("1").await.0, 200);
-    node.b_answers(Reply::Json(200, r#"{"pdus":{}}"#));
-    // The homeserver did not hear the first answer.
-    node.site.destinations.answered(&node.b).await;
-    assert_eq!(node.send("1").await.0, 200);
-    node.site.background.stop(Duration::from_secs(60)).await;
+async fn what_is_never_to_be_left_with_our_relays_stays_at_home() {
+    let node = node_that(Preference::Never, &[]).await;
+    assert_eq!(node.send("1").await.0, 502);
+    assert_eq!(asked(&node).await, []);
 
-    for (relay, expected) in [("o.test", 1), ("both.test", 1), ("keeps.test", 0), ("r.test", 0)] {
-        let seen = node.site.exchange.seen_by(&name(relay));
-        let left = seen.into_iter().filter(|seen| seen.target.ends_with("org.restante/left"));
-        let requests: Vec<LeftRequest> =
-            left.map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect();
-        assert_eq!(requests.len(), expected, "{relay}");
-        assert!(requests.iter().all(|request| request.withdraw[0].txn_id == "1"), "{relay}");
-    }
+    let node = node_that(Preference::Never, &["r.test", "both.test"]).await;
+    assert_eq!(node.send("1").await.0, 200);
+    assert_eq!(asked(&node).await, [("both.test", false), ("r.test", false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operators_word_that_a_server_has_no_relay_keeps_its_mail_from_ours_too() {
+    let node = node_where_b_has_none(DeliverySection::default()).await;
+    let (status, body, _) = node.send("1").await;
+    assert_eq!(status, 502, "{body}");
+    assert_eq!(asked(&node).await, []);
+
+    // A word for just this destination goes before it.
+    let prefer_for = [(name("b.test"), Preference::Recipient)].into();
+    let section = DeliverySection { prefer_for, ..DeliverySection::default() };
+    let node = node_where_b_has_none(section).await;
+    assert_eq!(node.send("1").await.0, 200);
+    assert_eq!(asked(&node).await, [("both.test", true), ("o.test", true)]);
+}
+
+async fn node_where_b_has_none(section: DeliverySection) -> Node {
+    let site = TestSite::new().await;
+    site.relays.configure([(name("b.test"), Vec::new())].into()).await.unwrap();
+    node_of(site, section).await
 }
 
 #[tokio::test(start_paused = true)]

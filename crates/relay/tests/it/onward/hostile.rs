@@ -129,6 +129,70 @@ async fn what_one_origin_has_delivered_to_one_destination_and_to_all_is_bounded(
 }
 
 #[tokio::test]
+async fn one_origin_has_mail_for_so_many_destinations_and_takes_the_places_of_nobody_else() {
+    let b = Destination::start(2).await;
+    b.say(Say::Away);
+    let caps = "origin_destinations_max = 2\nmailboxes_max = 3";
+    let storage = "[storage]\nmailboxes_max = 4";
+    let relay = TestRelay::start_with(&format!("{}{caps}", config(&b, storage))).await;
+    let (a, c) = (outgoing(&relay, 1).await, outgoing(&relay, 3).await);
+    let [d, e, f, g, h] = [4, 5, 6, 7, 8].map(TestServer::new);
+    for to in [&b.server, &d] {
+        leave(&relay, &a, to, "t1", "one").await.assert_ok();
+    }
+    let full = leave(&relay, &a, &e, "t2", "two").await;
+    full.assert_refused(429, "M_LIMIT_EXCEEDED");
+    assert_eq!(full.json()["org.restante.full"], "share");
+    leave(&relay, &a, &b.server, "t3", "three").await.assert_ok();
+    leave(&relay, &c, &b.server, "t1", "one").await.assert_ok();
+    leave(&relay, &c, &e, "t1", "one").await.assert_ok();
+    // There are three, whoever they are for.
+    let full = leave(&relay, &c, &f, "t2", "two").await;
+    full.assert_refused(429, "M_LIMIT_EXCEEDED");
+    assert_eq!(full.json()["org.restante.full"], "mailbox");
+
+    // a's and c's own are among the four of storage.mailboxes_max, and those three are not.
+    for to in [&g, &h] {
+        a.leave(&relay, to, "t4", &a.transaction(&relay, "plain")).await.assert_ok();
+    }
+    let full = a.leave(&relay, &f, "t4", &a.transaction(&relay, "plain")).await;
+    full.assert_refused(429, "M_LIMIT_EXCEEDED");
+    let status = relay.operator(Method::GET, "/status", "").await.assert_ok();
+    let totals = &status["totals"];
+    assert_eq!((&totals["mailboxes"], &totals["onward_mailboxes"]), (&json!(7), &json!(3)));
+
+    // One that is empty makes room for another.
+    b.say(Say::Taken);
+    until(&relay, &b.server, "delivered_total", 3).await;
+    leave(&relay, &c, &f, "t2", "two").await.assert_ok();
+    let gone = relay.operator(Method::GET, &format!("/mailboxes/{}", b.server.name()), "").await;
+    assert_eq!(gone.status.as_u16(), 404);
+}
+
+#[tokio::test]
+async fn mail_that_lies_there_is_refused_if_it_is_to_be_delivered_and_its_share_is_full() {
+    let b = Destination::start(2).await;
+    b.say(Say::Away);
+    let relay = TestRelay::start_with(&format!("{}origin_envelopes_max = 1", config(&b, ""))).await;
+    let (a, d) = (outgoing(&relay, 1).await, TestServer::new(4));
+    leave(&relay, &a, &d, "t1", "one").await.assert_ok();
+    let content = Content::parse(a.transaction(&relay, "plain").into()).unwrap();
+    let plain = a.extras(&relay, b.server.name(), "t2", &content);
+    let target = send_relay_target("t2", b.server.name());
+    let leave = async |extras: &Extras| {
+        a.call(&relay, Method::PUT, target.as_str(), &body(&content, extras)).await
+    };
+    leave(&plain).await.assert_ok();
+
+    let full = leave(&plain.clone().asking_onward().unwrap()).await;
+
+    full.assert_refused(429, "M_LIMIT_EXCEEDED");
+    assert_eq!(full.json()["org.restante.full"], "share");
+    leave(&plain).await.assert_ok();
+    assert_eq!(mailbox(&relay, &b.server).await["envelopes"], 1);
+}
+
+#[tokio::test]
 async fn a_destination_that_redirects_or_floods_is_not_followed_or_read() {
     let (b, elsewhere) = (Destination::start(2).await, Destination::start(4).await);
     let relay = relay_for(&b).await;
