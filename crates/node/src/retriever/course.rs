@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use restante_federation_proto::Timestamp;
 use restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX;
-use restante_relay_api::{CollectAcknowledgement, HeldElsewhere};
+use restante_relay_api::{CollectAcknowledgement, MailDigest};
 use tokio::time::Instant;
 
 use super::pace::{Gave, Pace};
@@ -50,7 +50,7 @@ pub(super) struct Ask {
     /// What the relay may drop.
     pub(super) acknowledge: Vec<CollectAcknowledgement>,
     /// What came from other relays.
-    pub(super) have: Vec<HeldElsewhere>,
+    pub(super) have: Vec<MailDigest>,
     /// Losses up to this time need not be told again.
     pub(super) heard_until: Option<Timestamp>,
     /// Whether the relay should wait for mail.

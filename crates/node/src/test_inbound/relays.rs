@@ -14,11 +14,12 @@ use restante_federation::{
 use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
 use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, RELAY_TXN};
 use restante_relay_api::{
-    CollectRequest, CollectResponse, HeldElsewhere, Queued, RelayTxnResponse, Told, WireEnvelope,
+    CollectRequest, CollectResponse, MailDigest, Queued, RelayTxnResponse, Told, WireEnvelope,
+    parse_hex,
 };
 
 use super::Letter;
-use crate::test_site::{BEGINNING, name};
+use crate::test_site::{BEGINNING, OWN_NAME, name};
 
 /// What a relay does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,7 +58,7 @@ struct Mailbox {
     asked: usize,
     given: usize,
     given_bytes: u64,
-    elsewhere: BTreeSet<HeldElsewhere>,
+    elsewhere: BTreeSet<MailDigest>,
     told: Told,
     heard_until: Option<Timestamp>,
 }
@@ -215,9 +216,9 @@ impl FakeRelays {
     }
 }
 
-fn elsewhere(envelope: &WireEnvelope) -> HeldElsewhere {
-    let WireEnvelope { origin, txn_id, sha256, .. } = envelope.clone();
-    HeldElsewhere { origin, txn_id, sha256 }
+fn elsewhere(envelope: &WireEnvelope) -> MailDigest {
+    let WireEnvelope { origin, txn_id, sha256, .. } = envelope;
+    MailDigest::of(&name(OWN_NAME), origin, txn_id, &parse_hex(sha256).unwrap())
 }
 
 fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
