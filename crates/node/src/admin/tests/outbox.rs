@@ -44,7 +44,7 @@ async fn first_is_lost(site: &InboundSite) {
 }
 
 async fn second_is_confirmed(site: &InboundSite) {
-    let refused = PduResult { error: Some("not allowed".to_owned()) };
+    let refused = PduResult { error: Some("not allowed".to_owned()), waits: false };
     let delivery = ConfirmedDelivery {
         txn_id: "t2".to_owned(),
         content_sha256: hex(&[2; 32]),
