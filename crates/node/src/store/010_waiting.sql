@@ -29,3 +29,6 @@ CREATE INDEX awaited_events_by_receipt ON awaited_events (receipt);
 
 -- Since when its recipient has it and says that events of it wait there: another receipt says how they ended.
 ALTER TABLE ledger ADD COLUMN waits_since INTEGER;
+
+-- When its recipient, which asked all its relays, said that it never came: a relay that holds it withholds it.
+ALTER TABLE ledger_holders ADD COLUMN missed_at INTEGER;

@@ -36,6 +36,7 @@ async fn first_is_lost(site: &InboundSite) {
             content_sha256: [1; 32],
             since,
             expires_at: None,
+            missed_at: None,
         };
         let answers = vec![(asked, HolderStep::Lost(Blame::Relays))];
         let now = since.after(std::time::Duration::from_secs(1));

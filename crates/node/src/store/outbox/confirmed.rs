@@ -146,12 +146,21 @@ fn want<'a>(
     let sql = "UPDATE kept_copies SET wanted_at = ?4, leave_after = NULL, send_after = NULL
                WHERE destination = ?1 AND seq IN
                (SELECT seq FROM kept_copies INDEXED BY kept_copies_unwanted
-                WHERE destination = ?1 AND seq BETWEEN ?2 AND ?3 AND wanted_at IS NULL ORDER BY seq LIMIT ?5)";
+                WHERE destination = ?1 AND seq BETWEEN ?2 AND ?3 AND wanted_at IS NULL ORDER BY seq LIMIT ?5)
+               RETURNING seq";
     let mut want = connection.prepare_cached(sql)?;
+    let sql = "UPDATE ledger_holders SET missed_at = coalesce(missed_at, ?3) WHERE destination = ?1 AND seq = ?2";
+    let mut missed = connection.prepare_cached(sql)?;
     let mut room = WANTED_AT_ONCE;
     for (first, last) in ranges {
         let (first, last, most) = (number(first), number(last), number(room as u64));
-        room -= want.execute(params![from.as_str(), first, last, millis(now), most])?;
+        let row = params![from.as_str(), first, last, millis(now), most];
+        let wanted = want.query_map(row, |row| row.get(0))?;
+        let wanted = wanted.collect::<rusqlite::Result<Vec<i64>>>()?;
+        room -= wanted.len();
+        for seq in wanted {
+            missed.execute(params![from.as_str(), seq, millis(now)])?;
+        }
         if room == 0 {
             break;
         }

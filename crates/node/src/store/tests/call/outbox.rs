@@ -41,6 +41,7 @@ pub(super) fn asked(rng: &mut StdRng, now: Timestamp) -> Call {
         content_sha256: [0; 32],
         since: now,
         expires_at: None,
+        missed_at: None,
     };
     let step = [HolderStep::Holds, HolderStep::Collected, HolderStep::Lost(Blame::Relays)];
     let (relay, step) = (server(rng), step[rng.random_range(0..3)]);
