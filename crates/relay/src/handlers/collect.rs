@@ -11,6 +11,7 @@ use restante_mailbox::{
     Acknowledgement, ContentHash, Depth, DuplicateKey, EntryId, Hold, Page, StoreError,
     StoredEnvelope,
 };
+use restante_relay_api::endpoints::MORE_AFTER_HEADER;
 use restante_relay_api::limits::{
     ACKNOWLEDGEMENTS_MAX, COLLECT_BYTES_MAX, COLLECT_ENVELOPES_MAX, COLLECT_WAIT_MAX, HAVE_MAX,
 };
@@ -54,6 +55,7 @@ pub(crate) async fn handle(
     let (envelopes, turn) = wait_for_mail(&relay, owner, question.from, &request).await?;
     log(owner, &envelopes);
     let answer = answer(&relay, owner, &request, envelopes).await?;
+    let more_after = more_after(&answer);
     // Ten milliseconds for the largest batch: less than it took to read and write it.
     let (answer, coding) = question.wanted.encode(answer.to_json());
     let mut answer = json(StatusCode::OK, relay.answer_memory.hold(answer)?);
@@ -61,7 +63,16 @@ pub(crate) async fn handle(
     if let Some(coding) = coding {
         answer.headers_mut().insert(CONTENT_ENCODING, coding);
     }
+    if let Some(last) = more_after {
+        answer.headers_mut().insert(MORE_AFTER_HEADER, last.into());
+    }
     Ok(answer)
+}
+
+/// The last id of a part. What was handed over before and is not acknowledged counts as well: the next part may be empty.
+fn more_after(answer: &CollectResponse) -> Option<u64> {
+    let last = answer.envelopes.last()?.id;
+    (answer.queued.count > answer.envelopes.len() as u64).then_some(last)
 }
 
 /// What fails here costs a download, and must not keep the mailbox from being collected.
