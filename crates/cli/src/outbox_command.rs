@@ -253,7 +253,7 @@ mod tests {
             line(5, json!({ "copy": "gone", "copy_bytes": null, "refused": "403" })),
             line(6, json!({ "waits_since": at })),
         ]);
-        let text = transactions(&serde_json::from_value::<Vec<LeftLine>>(lines).unwrap(), 5);
+        let text = transactions(&serde_json::from_value::<Vec<LeftLine>>(lines).unwrap(), 6);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].contains("r.test (receipt, holds it)"), "{text}");
         assert!(lines[1].contains("not confirmed") && lines[1].ends_with("10 B"), "{text}");
@@ -262,6 +262,6 @@ mod tests {
         assert!(lines[4].contains("no relay has it since 2023"), "{text}");
         assert!(lines[5].contains("refused: 403") && lines[5].ends_with("gone"), "{text}");
         assert!(lines[6].contains("events wait at its recipient's node since 2023"), "{text}");
-        assert_eq!(lines[7], "there may be more: --after 5 shows them");
+        assert_eq!(lines[7], "there may be more: --after 6 shows them");
     }
 }
