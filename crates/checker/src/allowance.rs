@@ -28,6 +28,11 @@ impl Allowance {
         status >= 500 && self.server_errors == ServerErrors::MayHaveHadEffect
     }
 
+    /// Whether all that a relay should have written of this mailbox is written.
+    pub(crate) fn trusts_every_write(&self, mailbox: &ServerName) -> bool {
+        self.server_errors == ServerErrors::HadNoEffect && self.damaged_in(mailbox) == 0
+    }
+
     pub(crate) fn damaged_in(&self, mailbox: &ServerName) -> u64 {
         self.damaged.get(mailbox).copied().unwrap_or(0)
     }

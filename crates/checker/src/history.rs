@@ -77,6 +77,17 @@ pub struct Collect {
     pub max_bytes: u64,
     /// What the owner has.
     pub acknowledge: Vec<Acknowledged>,
+    /// What the owner has from elsewhere.
+    pub have: Vec<Had>,
+}
+
+/// Mail that a caller says to have from elsewhere. It is named by a digest, in which the mailbox is: another's changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Had {
+    /// Whose mailbox.
+    pub mailbox: ServerName,
+    /// What it is.
+    pub key: Key,
 }
 
 /// One acknowledgement.
@@ -161,6 +172,15 @@ impl Call {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What of the caller's own mail it says to be there from elsewhere.
+    pub(crate) fn had(&self) -> impl Iterator<Item = &Key> {
+        let had = match &self.op {
+            Op::Collect(collect) => collect.have.as_slice(),
+            _ => &[],
+        };
+        had.iter().filter(|had| had.mailbox == self.caller).map(|had| &had.key)
     }
 }
 

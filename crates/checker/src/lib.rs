@@ -19,7 +19,8 @@ mod violation;
 pub use allowance::{Allowance, ServerErrors};
 pub use check::check;
 pub use history::{
-    Acknowledged, Answer, Call, Collect, Collected, Deposit, Digest, Key, Op, RelayTxn, Seen, Tick,
+    Acknowledged, Answer, Call, Collect, Collected, Deposit, Digest, Had, Key, Op, RelayTxn, Seen,
+    Tick,
 };
 pub use load::{Load, LoadPlan};
 pub use minimise::minimise;

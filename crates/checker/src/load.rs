@@ -129,6 +129,7 @@ impl Load {
                 self.caller.clone(),
                 self.mailboxes.clone(),
                 number % self.mailboxes.len(),
+                self.shelf.clone(),
                 self.rng(run, 'c', number),
             );
             tasks.spawn(collector.run(self.budget.clone()));

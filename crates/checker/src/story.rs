@@ -4,7 +4,7 @@ use std::fmt;
 
 use restante_federation_proto::ServerName;
 
-use crate::history::{Acknowledged, Answer, Call, Collected, Key, Op, Tick};
+use crate::history::{Acknowledged, Answer, Call, Collected, Had, Key, Op, Tick};
 
 /// Digits of a key-named server's name that are shown: enough to tell the servers of one story apart.
 const NAME_DIGITS: usize = 6;
@@ -57,7 +57,8 @@ impl fmt::Display for Op {
             }
             Self::Collect(collect) => {
                 write!(f, "collects after {}, at most {}", collect.after, collect.limit)?;
-                acknowledging(f, &collect.acknowledge)
+                acknowledging(f, &collect.acknowledge)?;
+                having(f, &collect.have)
             }
             Self::RelayTxn(call) => {
                 write!(f, "collects one of {}", name(&call.mailbox))?;
@@ -81,6 +82,14 @@ fn acknowledging(f: &mut fmt::Formatter<'_>, all: &[Acknowledged]) -> fmt::Resul
         None => acknowledged.id.to_string(),
     };
     write!(f, ", acknowledging {}", listed(all, one))
+}
+
+fn having(f: &mut fmt::Formatter<'_>, all: &[Had]) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let one = |had: &Had| format!("{} for {}", had.key, name(&had.mailbox));
+    write!(f, ", having {} from elsewhere", listed(all, one))
 }
 
 impl fmt::Display for Answer {

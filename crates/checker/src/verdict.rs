@@ -19,6 +19,8 @@ pub struct Summary {
     pub collects: usize,
     /// Acknowledgements in collects that were answered 200.
     pub acknowledgements: usize,
+    /// Own mail that collects that were answered 200 said to be there from elsewhere.
+    pub had: usize,
     /// Envelopes that were handed over, each as often as it was.
     pub envelopes: usize,
     /// Calls that were not answered.
@@ -76,6 +78,7 @@ impl Summary {
             (_, Answer::Collected(collected)) => {
                 self.collects += 1;
                 self.acknowledgements += call.acknowledgements().len();
+                self.had += call.had().count();
                 self.envelopes += collected.envelopes.len();
             }
             (_, Answer::Unreadable(_)) => {}
@@ -88,6 +91,7 @@ impl AddAssign for Summary {
         self.deposits += other.deposits;
         self.collects += other.collects;
         self.acknowledgements += other.acknowledgements;
+        self.had += other.had;
         self.envelopes += other.envelopes;
         self.lost += other.lost;
         self.malformed += other.malformed;
@@ -99,12 +103,12 @@ impl AddAssign for Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { deposits, collects, acknowledgements, envelopes, lost, malformed, refused } =
+        let Self { deposits, collects, acknowledgements, had, envelopes, lost, malformed, refused } =
             self;
         write!(
             f,
             "{deposits} deposits, {collects} collects with {envelopes} envelopes, {acknowledgements} acknowledgements, \
-             {lost} calls without an answer, {malformed} rightly refused"
+             {had} had from elsewhere, {lost} calls without an answer, {malformed} rightly refused"
         )?;
         refused.iter().try_for_each(|(status, count)| write!(f, ", {count} × {status}"))
     }

@@ -44,6 +44,7 @@ struct LeftLine {
     sent_directly_at: Option<i64>,
     confirmed_at: Option<i64>,
     confirmed_as: Option<String>,
+    waits_since: Option<i64>,
     brought_by: Option<String>,
     errors: Option<ErrorsPart>,
     copy: String,
@@ -194,11 +195,17 @@ fn fate(line: &LeftLine) -> String {
         }
         (None, Some(at)) => format!("sent directly {}{errors}", time(at)),
         (None, None) => match (&line.refused, line.wanted_since) {
+            _ if line.waits_since.is_some() => waits(line),
             (Some(refused), _) => format!("refused: {refused}"),
             (None, Some(since)) => format!("no relay has it since {}: to be sent", time(since)),
             (None, None) => "not confirmed".to_owned(),
         },
     }
+}
+
+fn waits(line: &LeftLine) -> String {
+    let since = line.waits_since.map(time).unwrap_or_default();
+    format!("events wait at its recipient's node since {since} for what they follow")
 }
 
 #[cfg(test)]
@@ -244,8 +251,9 @@ mod tests {
             line(3, json!({ "sent_directly_at": at, "copy": "not needed", "copy_bytes": null })),
             line(4, json!({ "relays": [], "wanted_since": at })),
             line(5, json!({ "copy": "gone", "copy_bytes": null, "refused": "403" })),
+            line(6, json!({ "waits_since": at })),
         ]);
-        let text = transactions(&serde_json::from_value::<Vec<LeftLine>>(lines).unwrap(), 5);
+        let text = transactions(&serde_json::from_value::<Vec<LeftLine>>(lines).unwrap(), 6);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].contains("r.test (receipt, holds it)"), "{text}");
         assert!(lines[1].contains("not confirmed") && lines[1].ends_with("10 B"), "{text}");
@@ -253,6 +261,7 @@ mod tests {
         assert!(lines[3].contains("sent directly 2023"), "{text}");
         assert!(lines[4].contains("no relay has it since 2023"), "{text}");
         assert!(lines[5].contains("refused: 403") && lines[5].ends_with("gone"), "{text}");
-        assert_eq!(lines[6], "there may be more: --after 5 shows them");
+        assert!(lines[6].contains("events wait at its recipient's node since 2023"), "{text}");
+        assert_eq!(lines[7], "there may be more: --after 6 shows them");
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
 
-use crate::{Acknowledged, ContentHash, StoreError};
+use crate::{Acknowledged, ContentHash, DuplicateKey, StoreError};
 
 /// Names of mail that a mailbox does not hold and its owner has, which are remembered for each mailbox: a day of a busy
 /// server.
@@ -44,15 +44,15 @@ pub trait Accounts: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<Whereabouts>, StoreError>;
 
-    /// Takes note that `recipient` has this mail from elsewhere. What its mailbox holds of it is removed and remembered, as
-    /// by an acknowledgement (promises 2 and 3); what is damaged stays, and hinders nothing else (promise 10). The rest is
-    /// remembered in memory, so that a late copy is a duplicate: if `recipient` is registered, for two days at most, no more than
+    /// Takes note that `recipient` has mail of these keys from elsewhere; keys of others' mail change nothing of theirs. What its
+    /// mailbox holds of it is removed and remembered, as by an acknowledgement (promises 2 and 3); what is damaged stays, and
+    /// hinders nothing else (promise 10). The rest is remembered in memory, so that a late copy is a duplicate: if `recipient` is registered, for two days at most, no more than
     /// [`NAMES_AHEAD_MAX`] for its mailbox, and a bounded number for all, of which the oldest makes room. What is not
     /// remembered costs its owner one more download. A copy that comes counts as deposited and acknowledged.
     async fn acknowledge_copies(
         &self,
         recipient: &ServerName,
-        copies: &[MailName],
+        copies: &[DuplicateKey],
         now: Timestamp,
     ) -> Result<Acknowledged, StoreError>;
 }

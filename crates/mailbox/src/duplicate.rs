@@ -20,9 +20,10 @@ pub(crate) fn owner_of(key: &AheadKey) -> OwnerKey {
     *key.first_chunk().expect("32 bytes begin with 16")
 }
 
-/// Stands for recipient, origin, txn id and content hash together.
+/// Stands for recipient, origin, txn id and content hash together: the first bytes of SHA-256 over the first three, each behind
+/// its length as a 64-bit number, the highest byte first, and the last. Relays and nodes name mail so to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct DuplicateKey(pub(crate) [u8; KEY_BYTES]);
+pub struct DuplicateKey(pub [u8; KEY_BYTES]);
 
 impl DuplicateKey {
     pub(crate) fn of(deposit: &Deposit) -> Self {
@@ -31,7 +32,7 @@ impl DuplicateKey {
     }
 
     /// The key of `recipient`'s mail of that name.
-    pub(crate) fn named(recipient: &ServerName, name: &MailName) -> Self {
+    pub fn named(recipient: &ServerName, name: &MailName) -> Self {
         let MailName { origin, txn_id, content_hash } = name;
         Self::over([recipient.as_str(), origin.as_str(), txn_id], *content_hash)
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt as _;
 use restante_federation::{
     BodyError, ContentCoding, ExchangeError, Patience, Peer, collect_steadily, signed_request,
 };
@@ -103,7 +105,17 @@ pub(crate) struct Call<'a> {
 }
 
 /// Sends a signed request; the body of a 200.
-pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<Bytes, CallError> {
+pub(crate) async fn call(site: &Site, relay: &Peer, asked: Call<'_>) -> Result<Bytes, CallError> {
+    call_noting(site, relay, asked, |_| {}).await
+}
+
+/// The same; `on_half` sees the headers of a 200 when half of its body has come, or at once where its length is not announced.
+pub(crate) async fn call_noting(
+    site: &Site,
+    relay: &Peer,
+    call: Call<'_>,
+    on_half: impl FnOnce(&HeaderMap) + Send,
+) -> Result<Bytes, CallError> {
     let Call { method, target, body, patience, answer_bytes_max } = call;
     let mut request = signed_request(&site.identity, method, target, &relay.name, body);
     let id = RequestId::of(site.dice.number());
@@ -112,6 +124,19 @@ pub(crate) async fn call(site: &Site, relay: &Peer, call: Call<'_>) -> Result<By
     ContentCoding::offer(request.headers_mut());
     let exchange = async {
         let (head, body) = site.exchange.exchange(relay, request, patience).await?.into_parts();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let half = length.and_then(|length| length.parse::<usize>().ok()).map_or(0, |all| all / 2);
+        let mut note = Some(on_half).filter(|_| head.status == StatusCode::OK);
+        let mut come = 0;
+        let body = body.map_frame(|frame| {
+            come += frame.data_ref().map_or(0, Bytes::len);
+            if come >= half
+                && let Some(on_half) = note.take()
+            {
+                on_half(&head.headers);
+            }
+            frame
+        });
         let coding = ContentCoding::of(&head.headers);
         let coding = coding.map_err(|error| CallError::Unreadable(error.to_string()))?;
         let broken = |error: BodyError| CallError::Broken(error.to_string());

@@ -7,6 +7,7 @@ mod call;
 mod company;
 mod course;
 mod elsewhere;
+mod flights;
 mod pace;
 mod relay;
 mod relay_txn;
@@ -38,7 +39,7 @@ use company::{Company, Seat};
 
 pub(crate) use relay::chain;
 
-/// Own relays that are collected from; each may hold two long answers in memory: the one that is worked off, and the next.
+/// Own relays that are collected from; each may hold two long answers in memory, be they worked off or on their way.
 const RELAYS_MAX: usize = 32;
 
 /// How to collect.

@@ -8,6 +8,7 @@ pub(crate) mod destinations;
 pub(crate) mod held;
 pub(crate) mod holes;
 pub(crate) mod inbox;
+pub(crate) mod later_receipts;
 pub(crate) mod ledger;
 pub(crate) mod losses;
 pub(crate) mod outbox;
@@ -42,6 +43,7 @@ pub const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/007_relay_records.sql") },
         Migration { sql: include_str!("store/008_outbox.sql") },
         Migration { sql: include_str!("store/009_correspondents.sql") },
+        Migration { sql: include_str!("store/010_waiting.sql") },
     ],
 };
 

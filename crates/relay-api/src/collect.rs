@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Losses;
+use crate::MailDigest;
 use crate::endpoints::MEMBER_PREFIX;
 use crate::relay_txn::append_members;
 
@@ -21,7 +22,7 @@ pub struct CollectRequest {
     /// Mail of the caller's that it has durably from elsewhere: the relay drops it as acknowledged, and takes no late copy; at most [`HAVE_MAX`](crate::limits::HAVE_MAX). A relay that does not know this member
     /// ignores it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub have: Vec<HeldElsewhere>,
+    pub have: Vec<MailDigest>,
     /// Envelopes at most.
     #[serde(default = "default_limit")]
     pub limit: u64,
@@ -54,17 +55,6 @@ pub struct CollectAcknowledgement {
     /// SHA-256 of the content that the caller has, lower-case hex; a different one removes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-}
-
-/// Mail that need not be handed over, because its recipient has it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct HeldElsewhere {
-    /// Who sent it.
-    pub origin: ServerName,
-    /// The transaction's id.
-    pub txn_id: String,
-    /// SHA-256 of its canonical content, lower-case hex.
-    pub sha256: String,
 }
 
 impl CollectRequest {

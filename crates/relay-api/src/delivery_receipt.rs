@@ -60,6 +60,9 @@ pub enum ConfirmedOutcome {
     Delivered,
     /// All or some of it was set aside for the recipient's operator: its node keeps it, and sending it again changes nothing.
     Parked,
+    /// It has not ended: its recipient's node has it, and some of its events wait there for what they follow. Sending it again changes
+    /// nothing, and another receipt says how it ended.
+    Waiting,
 }
 
 /// What became of a PDU.
@@ -68,6 +71,9 @@ pub struct PduResult {
     /// Why it was not taken; left out if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether it waits at its recipient's node, and what becomes of it is told later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 /// Numbers of one stream.
@@ -156,7 +162,8 @@ mod tests {
     fn receipt() -> DeliveryReceipt {
         let pdus = [
             ("$a".to_owned(), PduResult::default()),
-            ("$b".to_owned(), PduResult { error: Some("denied".to_owned()) }),
+            ("$b".to_owned(), PduResult { error: Some("denied".to_owned()), waits: false }),
+            ("$c".to_owned(), PduResult { error: None, waits: true }),
         ];
         DeliveryReceipt {
             deliveries: vec![ConfirmedDelivery {
@@ -178,6 +185,7 @@ mod tests {
         assert_eq!(DeliveryReceipt::in_transaction(&content), Some(vec![receipt()]));
         let text = String::from_utf8(content).unwrap();
         assert!(text.starts_with(r#"{"origin":"b.test","origin_server_ts":5,"pdus":[],"edus":["#));
+        assert!(text.contains(r#""pdus":{"$a":{},"$b":{"error":"denied"},"$c":{"waits":true}}"#));
     }
 
     #[test]

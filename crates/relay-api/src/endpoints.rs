@@ -66,6 +66,10 @@ pub const RECEIPT_MEMBER: &str = "org.restante.receipt";
 /// The header that carries the waybill of a direct send: its JSON in unpadded standard base64.
 pub const WAYBILL_HEADER: &str = "x-restante-waybill";
 
+/// The header of a collect's answer that holds the id of its last envelope, where more waits behind that: whoever has the head can
+/// ask for the next part.
+pub const MORE_AFTER_HEADER: &str = "x-restante-more-after";
+
 /// The localpart in the user id of our deposits; Dendrite ignores it, and so does a relay.
 const MAILBOX_LOCALPART: &str = "restante";
 

@@ -14,6 +14,7 @@ mod invite_line;
 mod left;
 pub mod limits;
 mod losses;
+mod mail_digest;
 mod proof;
 mod receipt;
 mod registration;
@@ -25,8 +26,7 @@ mod waybill;
 
 pub use capsule::{Capsule, CapsuleError};
 pub use collect::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, HeldElsewhere, Queued, Told,
-    WireEnvelope,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Queued, Told, WireEnvelope,
 };
 pub use delivery_receipt::{
     ConfirmedDelivery, ConfirmedOutcome, DELIVERIES_MAX, DELIVERY_RECEIPT_EDU, DeliveryReceipt,
@@ -38,6 +38,7 @@ pub use hex::{hex, parse_hex};
 pub use invite_line::{InviteLine, InviteLineError};
 pub use left::{LeftAnswer, LeftRequest, LeftState, LeftTransaction};
 pub use losses::{Losses, OriginLosses};
+pub use mail_digest::MailDigest;
 pub use proof::{Proof, ProofClaim, ProofError};
 pub use receipt::{Receipt, ReceiptError, Receipted};
 pub use registration::{

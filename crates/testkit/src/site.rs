@@ -41,6 +41,11 @@ impl Site {
         tokio::join!(self.homeserver.start_again(), self.node.start_again());
     }
 
+    /// The same, behind a way that stays cut: it reaches others, and nobody reaches it.
+    pub async fn come_online_unreachable(&mut self) {
+        tokio::join!(self.homeserver.start_again(), self.node.start_again());
+    }
+
     /// Sets the clock of the site's machine ahead, from the next time that it comes online on. Linux only.
     pub fn set_clock_ahead(&mut self, ahead: Duration) {
         self.homeserver.set_clock_ahead(ahead);

@@ -30,16 +30,23 @@ pub(super) struct Ledger<'a> {
     pub(super) left: BTreeMap<&'a Key, Vec<Deed<&'a Deposit>>>,
     /// Every acknowledgement that was not refused, by its owner.
     pub(super) acknowledged: Vec<Deed<Acknowledged>>,
+    /// Everything that its owner said to have from elsewhere, in collects that were not refused.
+    pub(super) had: BTreeMap<&'a Key, Vec<Deed<()>>>,
     /// Every collect of its owner that was answered.
     pub(super) observations: Vec<Observation<'a>>,
 }
 
 impl<'a> Ledger<'a> {
     pub(super) fn of(calls: &[&'a Call], allowance: &Allowance) -> Self {
-        let mut ledger =
-            Self { left: BTreeMap::new(), acknowledged: Vec::new(), observations: Vec::new() };
+        let mut ledger = Self {
+            left: BTreeMap::new(),
+            acknowledged: Vec::new(),
+            had: BTreeMap::new(),
+            observations: Vec::new(),
+        };
         for call in calls {
             ledger.add(call, effect(call, allowance));
+            ledger.add_had(call, effect_of_having(call, allowance));
         }
         let largest = ledger.left.values().flatten().map(|deed| deed.what.bytes).max();
         for observation in &mut ledger.observations {
@@ -63,6 +70,14 @@ impl<'a> Ledger<'a> {
         }
         self.observations.extend(Observation::of(call));
     }
+
+    fn add_had(&mut self, call: &'a Call, effect: Effect) {
+        if effect != Effect::None {
+            for key in call.had() {
+                self.had.entry(key).or_default().push(deed((), call, effect));
+            }
+        }
+    }
 }
 
 fn deed<T>(what: T, call: &Call, effect: Effect) -> Deed<T> {
@@ -77,5 +92,14 @@ fn effect(call: &Call, allowance: &Allowance) -> Effect {
         // A collect acknowledges first, and may fail behind that.
         Answer::Refused(500..) if !matches!(call.op, Op::Deposit(_)) => Effect::Possible,
         Answer::Refused(_) => Effect::None,
+    }
+}
+
+/// What a relay can't do of it never makes a collect fail, so that an answer says nothing where the disk may fail or envelopes
+/// are damaged.
+fn effect_of_having(call: &Call, allowance: &Allowance) -> Effect {
+    match effect(call, allowance) {
+        Effect::Certain if !allowance.trusts_every_write(&call.caller) => Effect::Possible,
+        effect => effect,
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn letters<'a>(ledger: &Ledger<'a>, bindings: &Bindings<'a>) -> Vec<L
             Some(id) => letter.remove(acknowledgements.get(&id).into_iter().flatten().copied()),
             None => letter.remove(guesses(ledger, bindings, key)),
         }
+        letter.remove_had(ledger.had.get(key).into_iter().flatten());
         letters.push(letter);
     }
     bound_ids(&mut letters);
@@ -104,11 +105,27 @@ impl Letter<'_> {
                 continue;
             }
             self.removed.earliest = self.removed.earliest.min(deed.start);
-            let was_there = self.id.is_some() && self.stored.latest < deed.start;
-            if was_there && deed.effect == Effect::Certain && deed.end < self.removed.latest {
-                self.removed.latest = deed.end;
-                self.removed_by = Some(deed.call);
+            if self.id.is_some() {
+                self.surely_removed_by(deed);
             }
+        }
+    }
+
+    /// Narrows when it left by what its owner said to have from elsewhere. That names the envelope itself, whatever its id; and
+    /// it may be remembered ahead of the envelope, which then is never handed over.
+    fn remove_had<'l>(&mut self, had: impl Iterator<Item = &'l Deed<()>>) {
+        for deed in had {
+            self.removed.earliest = self.removed.earliest.min(deed.start);
+            self.surely_removed_by(deed);
+        }
+    }
+
+    /// What was there before a call that had its effect is gone after it.
+    fn surely_removed_by<T>(&mut self, deed: &Deed<T>) {
+        let was_there = self.stored.latest < deed.start;
+        if was_there && deed.effect == Effect::Certain && deed.end < self.removed.latest {
+            self.removed.latest = deed.end;
+            self.removed_by = Some(deed.call);
         }
     }
 }

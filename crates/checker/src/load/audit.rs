@@ -48,6 +48,7 @@ impl Load {
                 limit: PAGE_ENVELOPES,
                 max_bytes: PAGE_BYTES,
                 acknowledge: std::mem::take(&mut acknowledge),
+                have: Vec::new(),
             };
             let answer = self.caller.collect(relay, owner, collect, Duration::ZERO).await;
             let Answer::Collected(collected) = answer else { return };

@@ -10,13 +10,13 @@ use restante_federation::{
 use restante_federation_proto::{Clock, RequestTarget, ServerName, canonicalise, members};
 use restante_relay_api::endpoints::{COLLECT, MEMBER_PREFIX, RELAY_TXN, mailbox_user_id};
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Content, WireEnvelope, hex,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Content, MailDigest, WireEnvelope, hex,
 };
 use serde_json::json;
 
 use super::letter::Letter;
 use super::target::Target;
-use crate::history::{Answer, Collect, Collected, Digest, Key, Op, RelayTxn, Seen};
+use crate::history::{Answer, Collect, Collected, Digest, Had, Key, Op, RelayTxn, Seen};
 use crate::recorder::Recorder;
 
 /// Longer than a loaded machine needs for anything but a long poll.
@@ -78,7 +78,7 @@ impl Caller {
         CollectRequest {
             after: collect.after,
             acknowledge: acknowledge.collect(),
-            have: Vec::new(),
+            have: collect.have.iter().map(digest).collect(),
             limit: collect.limit,
             max_bytes: collect.max_bytes,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
@@ -193,6 +193,10 @@ fn read_relay_txn(body: &Bytes) -> Result<Answer, String> {
         bytes: (content.len() + extras.len()) as u64,
     };
     Ok(Answer::Collected(Collected { envelopes: vec![seen], queued: None }))
+}
+
+fn digest(Had { mailbox, key }: &Had) -> MailDigest {
+    MailDigest::of(mailbox, &key.origin, &key.txn_id, &key.sha256.0)
 }
 
 /// A body as it is signed.

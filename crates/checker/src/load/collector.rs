@@ -1,4 +1,5 @@
-//! A mailbox's owner: collects with a cursor and without, acknowledges what it has, and now and then what it has not.
+//! A mailbox's owner: collects with a cursor and without, acknowledges what it has, and now and then what it has not, and names mail
+//! that it has from elsewhere.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,13 +11,17 @@ use restante_federation::Identity;
 
 use super::Budget;
 use super::caller::Caller;
-use crate::history::{Acknowledged, Answer, Collect, Collected, Digest};
+use super::letter::Shelf;
+use crate::history::{Acknowledged, Answer, Collect, Collected, Deposit, Digest, Had};
 
 /// Envelopes that an owner remembers to have seen and not acknowledged.
 const HELD_MAX: usize = 2000;
 
 /// The longest wait of a collect here: mail comes within milliseconds.
 const WAIT_MAX_MS: u64 = 40;
+
+/// Mail that one collect says to be there from elsewhere.
+const HAVE_MAX: usize = 3;
 
 /// Bytes of the pages that are asked for.
 const PAGE_BYTES: [u64; 4] = [1, 2_000, 20_000, 4 * 1024 * 1024];
@@ -26,6 +31,8 @@ pub(super) struct Collector {
     caller: Arc<Caller>,
     owners: Vec<Identity>,
     own: usize,
+    /// What was left, or is about to be, at this relay and so perhaps at others.
+    shelf: Arc<Shelf>,
     rng: StdRng,
     cursor: u64,
     /// What was seen and not acknowledged for certain.
@@ -33,8 +40,14 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(caller: Arc<Caller>, owners: Vec<Identity>, own: usize, rng: StdRng) -> Self {
-        Self { caller, owners, own, rng, cursor: 0, held: VecDeque::new() }
+    pub(super) fn new(
+        caller: Arc<Caller>,
+        owners: Vec<Identity>,
+        own: usize,
+        shelf: Arc<Shelf>,
+        rng: StdRng,
+    ) -> Self {
+        Self { caller, owners, own, shelf, rng, cursor: 0, held: VecDeque::new() }
     }
 
     pub(super) async fn run(mut self, budget: Arc<Budget>) {
@@ -49,12 +62,13 @@ impl Collector {
 
     async fn collect(&mut self) {
         let acknowledge = self.choose_acknowledgements();
+        let have = self.choose_had();
         let rng = &mut self.rng;
         let after = if rng.random_bool(0.4) { 0 } else { self.cursor };
         let limit = if rng.random_bool(0.5) { 500 } else { rng.random_range(1..8) };
         let max_bytes = PAGE_BYTES[if rng.random_bool(0.6) { 3 } else { rng.random_range(0..3) }];
         let wait = if rng.random_bool(0.5) { 0 } else { rng.random_range(1..=WAIT_MAX_MS) };
-        let collect = Collect { after, limit, max_bytes, acknowledge: acknowledge.clone() };
+        let collect = Collect { after, limit, max_bytes, acknowledge: acknowledge.clone(), have };
         let owner = &self.owners[self.own];
         let (relay, wait) = (self.caller.target.peer().await, Duration::from_millis(wait));
         let answer = self.caller.collect(&relay, owner, collect, wait).await;
@@ -82,6 +96,24 @@ impl Collector {
         // More than a relay takes in one request are refused.
         chosen.truncate(restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX);
         chosen
+    }
+
+    /// Some of what others left lately; seldom of another's mail, which changes nothing.
+    fn choose_had(&mut self) -> Vec<Had> {
+        if !self.rng.random_bool(0.2) {
+            return Vec::new();
+        }
+        let own = &self.owners[self.own].server_name;
+        let others_too = self.rng.random_bool(0.2);
+        let left = self.shelf.all().into_iter().map(|(_, letter)| {
+            let Deposit { mailbox, key, .. } = letter.deposit.clone();
+            Had { mailbox, key }
+        });
+        let mut had: Vec<_> = left.filter(|had| others_too || had.mailbox == *own).collect();
+        while had.len() > HAVE_MAX {
+            had.swap_remove(self.rng.random_range(0..had.len()));
+        }
+        had
     }
 
     async fn relay_txn(&mut self) {

@@ -38,6 +38,7 @@ async fn hold_to_its_promises(folder: &Path, stores: Stores) {
     let summary = summary.unwrap_or_else(|failure| panic!("seed {SEED}: {failure}"));
     println!("{summary}");
     assert!(summary.deposits > CALLS / 5 && summary.acknowledgements > CALLS / 10, "{summary}");
+    assert!(summary.had > CALLS / 50, "{summary}");
     assert!(summary.refused.is_empty() && summary.lost == 0 && summary.malformed > 0, "{summary}");
 }
 

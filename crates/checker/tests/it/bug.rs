@@ -37,6 +37,10 @@ pub(crate) enum Bug {
     IgnoresHashes,
     /// An acknowledgement removes in every mailbox.
     AcknowledgesEverywhere,
+    /// What its owner has from elsewhere is handed over all the same.
+    HandsOverWhatIsHad,
+    /// Whoever names mail by its digest removes it, be it another's.
+    TakesAnyDigest,
     /// What was refused is stored.
     StoresWhatItRefuses,
     /// More comes than was asked for.
@@ -52,7 +56,7 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::LosesOne,
         Self::ForgetsWhatWasSeen,
         Self::ComesBack,
@@ -70,6 +74,8 @@ impl Bug {
         Self::CursorAcknowledges,
         Self::IgnoresHashes,
         Self::AcknowledgesEverywhere,
+        Self::HandsOverWhatIsHad,
+        Self::TakesAnyDigest,
         Self::StoresWhatItRefuses,
         Self::IgnoresTheLimit,
         Self::ServesStrangers,

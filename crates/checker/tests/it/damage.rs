@@ -44,7 +44,8 @@ fn collected(letters: &[(u64, u8)]) -> (Op, Answer) {
     };
     let envelopes: Vec<_> = letters.iter().map(seen).collect();
     let queued = Some((letters.len() as u64, 10 * letters.len() as u64));
-    let collect = Collect { after: 0, limit: 10, max_bytes: 1000, acknowledge: Vec::new() };
+    let collect =
+        Collect { after: 0, limit: 10, max_bytes: 1000, acknowledge: vec![], have: vec![] };
     (Op::Collect(collect), Answer::Collected(Collected { envelopes, queued }))
 }
 

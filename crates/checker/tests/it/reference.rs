@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use restante_checker::{Acknowledged, Collected, Deposit, Digest, Key, Seen};
+use restante_checker::{Acknowledged, Collected, Deposit, Digest, Had, Key, Seen};
 use restante_federation_proto::ServerName;
 
 use crate::bug::Bug;
@@ -133,6 +133,29 @@ impl Reference {
                     self.unsafe_acknowledgements.push((name.clone(), one.id, deposit.clone()));
                     mailbox.gone.push((one.id, deposit));
                 }
+            }
+        }
+    }
+
+    /// Removes what `owner` has from elsewhere, and remembers it ahead.
+    pub(crate) fn acknowledge_copies(&mut self, owner: &ServerName, copies: &[Had]) {
+        let (hands_over, everywhere) =
+            (self.is(Bug::HandsOverWhatIsHad), self.is(Bug::TakesAnyDigest));
+        for Had { mailbox: name, key } in copies {
+            if name != owner && !everywhere {
+                continue;
+            }
+            let mailbox = self.mailboxes.entry(name.clone()).or_default();
+            let held = mailbox.held.iter().find(|(_, held)| held.key == *key).map(|(id, _)| *id);
+            self.has_erred |= held.is_some() && (hands_over || name != owner);
+            if hands_over {
+                continue;
+            }
+            mailbox.known.insert(key.clone());
+            if let Some(id) = held
+                && let Some(deposit) = mailbox.held.remove(&id)
+            {
+                mailbox.gone.push((id, deposit));
             }
         }
     }

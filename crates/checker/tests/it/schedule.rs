@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use restante_checker::{
-    Acknowledged, Answer, Call, Collect, Collected, Deposit, Digest, Key, Op, RelayTxn, Tick,
+    Acknowledged, Answer, Call, Collect, Collected, Deposit, Digest, Had, Key, Op, RelayTxn, Tick,
 };
 use restante_federation_proto::ServerName;
 
@@ -148,8 +148,13 @@ impl Schedule {
     /// Everybody collects everything, alone.
     fn audit(&mut self) {
         for mailbox in MAILBOXES {
-            let collect =
-                Collect { after: 0, limit: 1000, max_bytes: 1 << 40, acknowledge: Vec::new() };
+            let collect = Collect {
+                after: 0,
+                limit: 1000,
+                max_bytes: 1 << 40,
+                acknowledge: Vec::new(),
+                have: Vec::new(),
+            };
             self.begin(mailbox.parse().unwrap(), Op::Collect(collect));
             while !self.under_way.is_empty() {
                 self.go_on();
@@ -179,7 +184,8 @@ impl Schedule {
                 let max_bytes =
                     if self.rng.random_bool(0.7) { 1 << 40 } else { self.rng.random_range(1..200) };
                 let acknowledge = self.any_acknowledgements(&mailbox);
-                (mailbox, Op::Collect(Collect { after, limit, max_bytes, acknowledge }))
+                let have = self.any_had(&mailbox);
+                (mailbox, Op::Collect(Collect { after, limit, max_bytes, acknowledge, have }))
             }
         }
     }
@@ -226,6 +232,26 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// Now and then something that was left or is being left, mostly for this mailbox.
+    fn any_had(&mut self, mailbox: &ServerName) -> Vec<Had> {
+        if self.left.is_empty() || !self.rng.random_bool(0.15) {
+            return Vec::new();
+        }
+        let others_too = self.rng.random_bool(0.4);
+        let had: Vec<_> = self
+            .left
+            .iter()
+            .filter(|deposit| others_too || deposit.mailbox == *mailbox)
+            .map(|Deposit { mailbox, key, .. }| Had { mailbox: mailbox.clone(), key: key.clone() })
+            .collect();
+        if had.is_empty() {
+            return Vec::new();
+        }
+        vec![had[self.rng.random_range(0..had.len())].clone()]
+    }
+}
+
 impl UnderWay {
     fn mailbox(&self) -> Option<&ServerName> {
         match &self.op {
@@ -248,7 +274,10 @@ impl UnderWay {
                     relay.deposit(deposit, &self.before_it);
                 }
             }
-            (Op::Collect(asked), 1) => relay.acknowledge(&self.caller, &asked.acknowledge),
+            (Op::Collect(asked), 1) => {
+                relay.acknowledge(&self.caller, &asked.acknowledge);
+                relay.acknowledge_copies(&self.caller, &asked.have);
+            }
             (Op::Collect(asked), 2) => {
                 let envelopes =
                     relay.collect(&self.caller, asked.after, asked.limit, asked.max_bytes);

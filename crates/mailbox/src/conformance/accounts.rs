@@ -9,7 +9,8 @@ use super::fixtures::{
 };
 use super::registry::registration;
 use crate::{
-    ContentHash, Deposit, Deposited, Known, Lapse, LeftMail, MailName, NAMES_AHEAD_MAX, Whereabouts,
+    ContentHash, Deposit, Deposited, DuplicateKey, Known, Lapse, LeftMail, MailName,
+    NAMES_AHEAD_MAX, Whereabouts,
 };
 
 fn name(deposit: &Deposit) -> MailName {
@@ -22,7 +23,7 @@ async fn register(store: &Store, recipient: &str) {
 }
 
 async fn has(store: &Store, recipient: &str, mail: &[Deposit]) -> u64 {
-    let copies: Vec<_> = mail.iter().map(name).collect();
+    let copies: Vec<_> = mail.iter().map(DuplicateKey::of).collect();
     store.acknowledge_copies(&server(recipient), &copies, time(1000)).await.unwrap().removed
 }
 

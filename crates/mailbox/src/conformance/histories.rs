@@ -8,8 +8,9 @@ use super::Store;
 use super::fixtures::{TIME_TO_LIVE, hash, losses, server};
 use super::model::{Lost, Model, Verdict};
 use crate::{
-    Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, EntryId, Found, HandedOn,
-    Hold, LeftMail, MailName, MailboxLimits, Onward, OnwardLimits, Outgoing, Page, Quotas,
+    Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, DuplicateKey, EntryId,
+    Found, HandedOn, Hold, LeftMail, MailName, MailboxLimits, Onward, OnwardLimits, Outgoing, Page,
+    Quotas,
     Registered, Registration, Selection, Senders, Totals, Withdrawal,
 };
 
@@ -159,8 +160,9 @@ async fn replay(store: Store, steps: Vec<Step>) {
                 let recipient = server(RECIPIENTS[recipient]);
                 // One each, so that no two keys are of the same time.
                 let copies = [mail.at(age, number).1];
+                let keys = [DuplicateKey::named(&recipient, &copies[0])];
                 let now = time(age, number);
-                let done = store.acknowledge_copies(&recipient, &copies, now).await.unwrap();
+                let done = store.acknowledge_copies(&recipient, &keys, now).await.unwrap();
                 assert_eq!(done, model.acknowledge_copies(&recipient, &copies));
             }
             Step::Ask { mail, age } => {

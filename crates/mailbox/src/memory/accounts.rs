@@ -23,12 +23,12 @@ impl Accounts for MemoryStore {
     async fn acknowledge_copies(
         &self,
         recipient: &ServerName,
-        copies: &[MailName],
+        copies: &[DuplicateKey],
         now: Timestamp,
     ) -> Result<Acknowledged, StoreError> {
         let mut state = self.state();
-        let keys = copies.iter().map(|name| DuplicateKey::named(recipient, name));
-        let (held, absent): (Vec<_>, Vec<_>) = keys.partition(|key| state.held.contains_key(key));
+        let own = |key: &&DuplicateKey| state.is_held_by(recipient, **key);
+        let (held, absent): (Vec<_>, Vec<_>) = copies.iter().partition(own);
         let ids = held.iter().filter_map(|key| state.held.get(key).copied());
         let held: Vec<_> = ids.map(|id| Acknowledgement { id, content_hash: None }).collect();
         let acknowledged = state.acknowledge(recipient, &held);
@@ -42,6 +42,13 @@ impl Accounts for MemoryStore {
 }
 
 impl State {
+    /// Whether it lies in `recipient`'s mailbox.
+    fn is_held_by(&self, recipient: &ServerName, key: DuplicateKey) -> bool {
+        let mailbox = self.mailboxes.get(recipient);
+        let held = mailbox.zip(self.held.get(&key)).and_then(|(mailbox, id)| mailbox.key(*id));
+        held == Some(key)
+    }
+
     fn whereabouts(&self, recipient: &ServerName, name: &MailName, now: Timestamp) -> Whereabouts {
         let key = DuplicateKey::named(recipient, name);
         let mailbox = self.mailboxes.get(recipient);

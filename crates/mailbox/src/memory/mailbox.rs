@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use restante_federation_proto::{ServerName, Timestamp};
 
+use crate::duplicate::DuplicateKey;
 use crate::losses::{self, LOSS_ORIGINS_MAX};
 use crate::rules::Load;
 use crate::{
@@ -116,6 +117,11 @@ impl Mailbox {
     /// The content under that id.
     pub(super) fn content_hash(&self, id: EntryId) -> Option<ContentHash> {
         self.envelopes.get(&id).map(|kept| kept.deposit.content_hash)
+    }
+
+    /// The key of the envelope under that id.
+    pub(super) fn key(&self, id: EntryId) -> Option<DuplicateKey> {
+        self.envelopes.get(&id).map(|kept| DuplicateKey::of(&kept.deposit))
     }
 
     /// When the envelope under that id was deposited, and when it expires.

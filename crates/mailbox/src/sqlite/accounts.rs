@@ -26,11 +26,10 @@ impl Accounts for SqliteStore {
     async fn acknowledge_copies(
         &self,
         recipient: &ServerName,
-        copies: &[MailName],
+        copies: &[DuplicateKey],
         now: Timestamp,
     ) -> Result<Acknowledged, StoreError> {
-        let keys = copies.iter().map(|name| DuplicateKey::named(recipient, name));
-        Ok(copies::acknowledge(self, recipient, keys.collect(), now).await?)
+        Ok(copies::acknowledge(self, recipient, copies, now).await?)
     }
 }
 

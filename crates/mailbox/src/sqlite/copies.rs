@@ -29,11 +29,11 @@ impl Looked {
 pub(super) async fn acknowledge(
     store: &SqliteStore,
     recipient: &ServerName,
-    keys: Vec<DuplicateKey>,
+    keys: &[DuplicateKey],
     now: Timestamp,
 ) -> Result<Acknowledged, StoreError> {
-    let looked = match look_for(store, recipient, &keys).await {
-        Err(error) if expire::is_damage(&error) => one_by_one(store, recipient, &keys).await?,
+    let looked = match look_for(store, recipient, keys).await {
+        Err(error) if expire::is_damage(&error) => one_by_one(store, recipient, keys).await?,
         looked => looked?,
     };
     let mut ahead = names(&store.ahead);

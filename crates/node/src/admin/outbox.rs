@@ -101,6 +101,9 @@ pub(super) struct Left {
     confirmed_at: Option<Timestamp>,
     /// What the receipt says: `delivered`, or `parked` for its operator.
     confirmed_as: Option<String>,
+    /// Since when its recipient's node has it, and events of it wait there for what they follow.
+    #[schema(value_type = Option<u64>)]
+    waits_since: Option<Timestamp>,
     /// The relay that brought it first, by the receipt.
     brought_by: Option<String>,
     /// Events that were not taken: `count`, and `some` of them with what was said.
@@ -211,6 +214,7 @@ impl From<OutboxLine> for Left {
             sent_directly_at: line.delivered_at,
             confirmed_at: line.confirmed_at,
             confirmed_as: line.confirmed_as,
+            waits_since: line.waits_since,
             brought_by: line.brought_by,
             errors: line.errors.and_then(|errors| RawValue::from_string(errors).ok()),
             copy,

@@ -93,7 +93,8 @@ impl Inbox {
                     self.held_dropped(id, reason.to_owned()).await
                 }
                 (Carrier::Backlog(id), _) => {
-                    backlog::park(self.database(), vec![(id, reason.to_owned())]).await
+                    let parked = vec![(id, reason.to_owned())];
+                    backlog::park(self.database(), parked, self.now()).await
                 }
                 (Carrier::Envelope(id), Some(origin)) => {
                     self.set_dropped_aside((id, origin), event, reason, may_be_taken).await
@@ -105,6 +106,7 @@ impl Inbox {
                 tracing::error!(%error, "what the homeserver dropped can't be kept for another attempt");
             }
         }
+        self.site().bells.receipts.notify_one();
         self.state().backlog.added(&event.0, now);
         self.shared.backlog_due.notify_one();
         Some(finished)
@@ -137,10 +139,9 @@ impl Inbox {
     }
 
     async fn finish_held(&self, id: i64) -> Result<(), StoreError> {
-        let Some(((room_id, event_id), share)) = backlog::confirmed(self.database(), id).await?
-        else {
-            return Ok(());
-        };
+        let confirmed = backlog::confirmed(self.database(), id, self.now()).await?;
+        let Some(((room_id, event_id), share)) = confirmed else { return Ok(()) };
+        self.site().bells.receipts.notify_one();
         self.state().give_back(&share);
         self.site().stand_in.forget(room_id, vec![event_id]).await
     }

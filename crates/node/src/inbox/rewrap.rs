@@ -283,7 +283,7 @@ impl Inbox {
                     if self.may_lack_key_of(held.sender.as_ref()).await {
                         let now = self.now();
                         let decide = move |attempts| fate_of_keyless(attempts, now);
-                        rows::dropped(self.database(), held.id, reason, decide).await?;
+                        rows::dropped(self.database(), held.id, reason, now, decide).await?;
                     } else {
                         self.park(room_id, std::slice::from_ref(held), &reason).await?;
                     }
@@ -312,7 +312,9 @@ impl Inbox {
             let reason = reason.clone();
             move |attempts| fate_of_dropped(attempts, reason, now)
         };
-        rows::dropped(self.database(), id, reason, decide).await
+        rows::dropped(self.database(), id, reason, now, decide).await?;
+        self.site().bells.receipts.notify_one();
+        Ok(())
     }
 
     async fn park(&self, room_id: &str, held: &[Held], reason: &str) -> Result<(), StoreError> {
@@ -323,7 +325,8 @@ impl Inbox {
             "events of a room's backlog are parked"
         );
         let parked = held.iter().map(|held| (held.id, reason.to_owned())).collect();
-        rows::park(self.database(), parked).await?;
+        rows::park(self.database(), parked, self.now()).await?;
+        self.site().bells.receipts.notify_one();
         let event_ids = held.iter().map(|held| held.event_id.clone()).collect();
         self.site().stand_in.forget(room_id.to_owned(), event_ids).await
     }

@@ -137,6 +137,9 @@ impl Inbox {
         let rooms: BTreeSet<String> =
             events.iter().map(|aside| aside.pdu.room_id.clone()).collect();
         let kept = backlog_rows::hold(self.database(), events, self.now()).await?;
+        if !kept.replaced.is_empty() {
+            self.site().bells.receipts.notify_one();
+        }
         let now = self.elapsed();
         let mut state = self.state();
         kept.added.iter().for_each(|share| state.take_for_backlog(share));

@@ -170,9 +170,12 @@ impl Inbox {
     /// Parks what has waited in a room's backlog for as long as any relay may hold what it lacks.
     async fn expire_backlog(&self) {
         let before = self.now().before(TIME_TO_LIVE);
-        match parked_events::expire(self.database(), before, GAP_NEVER_CLOSED).await {
+        match parked_events::expire(self.database(), before, GAP_NEVER_CLOSED, self.now()).await {
             Ok(0) => {}
-            Ok(count) => tracing::warn!(count, "events are parked: {GAP_NEVER_CLOSED}"),
+            Ok(count) => {
+                tracing::warn!(count, "events are parked: {GAP_NEVER_CLOSED}");
+                self.site().bells.receipts.notify_one();
+            }
             Err(error) => tracing::error!(%error, "a backlog that is too old can't be parked now"),
         }
     }

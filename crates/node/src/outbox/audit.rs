@@ -1,6 +1,6 @@
 //! Asks relays what became of what they took.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use restante_sqlite::StoreError;
 use tokio::time::{Instant, sleep};
 
 use super::Outbox;
-use super::rule::{Blame, HolderStep, holder_step};
+use super::rule::{Blame, HolderStep, Taken, holder_step};
 use super::trust::Judgement;
 use crate::backoff::backoff;
 use crate::left_call::call_left;
@@ -68,6 +68,8 @@ struct Known {
 struct Visit {
     relay: Peer,
     destinations: Vec<ServerName>,
+    /// Those whose own relay it is, which empty it: one of ours that delivers onward is not.
+    emptied_by: BTreeSet<ServerName>,
 }
 
 pub(super) async fn run(outbox: &Outbox) {
@@ -119,6 +121,7 @@ impl Outbox {
         for Holding { relay, destination, .. } in due {
             // What can't be read says nothing against the relay, which is asked in another round.
             let Ok(holding) = self.site.relays.holding(&destination).await else { continue };
+            let is_recipients = holding.iter().any(|peer| peer.name == relay);
             // What was left to be delivered onward lies with a relay of our own.
             let mut known = holding.into_iter().chain(self.site.relays.outgoing());
             let Some(peer) = known.find(|peer| peer.name == relay) else {
@@ -127,9 +130,17 @@ impl Outbox {
                 audit::not_asked(&self.site.database, (relay, destination), now).await?;
                 continue;
             };
+            let emptied_by = is_recipients.then(|| destination.clone());
             match visits.iter_mut().find(|visit| visit.relay == peer) {
-                Some(visit) => visit.destinations.push(destination),
-                None => visits.push(Visit { relay: peer, destinations: vec![destination] }),
+                Some(visit) => {
+                    visit.destinations.push(destination);
+                    visit.emptied_by.extend(emptied_by);
+                }
+                None => visits.push(Visit {
+                    relay: peer,
+                    destinations: vec![destination],
+                    emptied_by: emptied_by.into_iter().collect(),
+                }),
             }
         }
         Ok(visits)
@@ -138,7 +149,7 @@ impl Outbox {
     /// Asks one relay about all that it was not asked about since the interval, and about everything as soon as it does not
     /// know something.
     async fn audit(&self, visit: Visit, memory: &Memory) -> Result<(), StoreError> {
-        let Visit { relay, destinations } = visit;
+        let Visit { relay, destinations, emptied_by } = visit;
         let settings = self.settings.current();
         let (begun, turn) = (self.site.clock.now(), Instant::now());
         let mut asked_since = begun.before(settings.audit_interval.mul_f64(0.8));
@@ -149,7 +160,7 @@ impl Outbox {
             if page.is_empty() {
                 return Ok(());
             }
-            match self.ask(&relay, &page, memory).await {
+            match self.ask(&relay, &page, &emptied_by, memory).await {
                 Ok(answers) => {
                     memory.answered(&relay);
                     if self.enter(&relay.name, answers).await? {
@@ -198,6 +209,7 @@ impl Outbox {
         &self,
         relay: &Peer,
         asked: &[ToAsk],
+        emptied_by: &BTreeSet<ServerName>,
         memory: &Memory,
     ) -> Result<Vec<(ToAsk, HolderStep)>, CallError> {
         let answer = match self.call(relay, asked, memory).await {
@@ -215,7 +227,9 @@ impl Outbox {
         }
         let now = self.site.clock.now();
         let steps = asked.iter().cloned().zip(answer.states).map(|(asked, state)| {
-            let step = holder_step(state, asked.since, asked.expires_at, now);
+            let ToAsk { since, expires_at, missed_at, .. } = asked;
+            let missed_at = missed_at.filter(|_| emptied_by.contains(&asked.destination));
+            let step = holder_step(state, Taken { since, expires_at, missed_at }, now);
             (asked, step)
         });
         Ok(steps.collect())
@@ -257,7 +271,7 @@ impl Outbox {
             self.site.bells.copies.notify_one();
         }
         if let Some((Judgement::Distrusted, destination)) = worst {
-            tracing::error!(%relay, %destination, "the relay lost mail again and again: its word does not count as sent for this destination until mail arrives through it, or it keeps what it gets a day later; ask its operator, leave mail elsewhere with `restante relays add`, or say that its word counts with `restante relays trust`");
+            tracing::error!(%relay, %destination, "the relay lost or withheld mail again and again: its word does not count as sent for this destination until mail arrives through it, or it keeps what it gets a day later; ask its operator, leave mail elsewhere with `restante relays add`, or say that its word counts with `restante relays trust`");
         }
         Ok(is_blamed)
     }

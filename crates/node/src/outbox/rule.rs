@@ -39,6 +39,13 @@ const CROSSING: Duration = Duration::from_secs(2);
 /// What a relay without a receipt keeps at least: none offers less.
 const KEPT_MIN: Duration = Duration::from_secs(3600);
 
+/// What a relay took so long before its recipient missed it was there when the recipient emptied it: holes are reported once all own
+/// relays were asked, a minute after they are noticed.
+const MISSED_AFTER: Duration = Duration::from_secs(600);
+
+/// How long a relay has to hand over what is missed: its recipient may ask for it at the next sweep.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(600);
+
 /// What is known of a destination with copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outlook {
@@ -165,6 +172,8 @@ pub(crate) fn send_after(
 pub(crate) enum HolderStep {
     /// It waits there.
     Holds,
+    /// It says so, and its recipient did not get it there.
+    Withholds,
     /// Its recipient has it, and is to confirm it.
     Collected,
     /// Ask again soon.
@@ -184,14 +193,28 @@ pub(crate) enum Blame {
     Nobodys,
 }
 
-/// What `state` says of what the relay took at `since`, to keep it until `expires_at` by its receipt.
+/// What is known of a transaction that a relay took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// When.
+    pub(crate) since: Timestamp,
+    /// Until when it keeps it, by its receipt.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// When its recipient, whose relay it is, said that it never came.
+    pub(crate) missed_at: Option<Timestamp>,
+}
+
+/// What `state` says of what a relay took.
 pub(crate) fn holder_step(
     state: LeftState,
-    since: Timestamp,
-    expires_at: Option<Timestamp>,
+    Taken { since, expires_at, missed_at }: Taken,
     now: Timestamp,
 ) -> HolderStep {
+    let is_withheld = |missed_at: Timestamp| {
+        since.after(MISSED_AFTER) <= missed_at && missed_at.after(HANDED_OVER_WITHIN) <= now
+    };
     match state {
+        LeftState::Held if missed_at.is_some_and(is_withheld) => HolderStep::Withholds,
         LeftState::Held => HolderStep::Holds,
         LeftState::Gone => HolderStep::Collected,
         LeftState::Unknown if now < since.after(CROSSING) => HolderStep::AskAgain,
@@ -284,7 +307,8 @@ mod tests {
     #[test]
     fn an_expired_transaction_speaks_against_nobody() {
         let step = |state, expires_at: Option<u64>, now| {
-            holder_step(state, at(0), expires_at.map(at), at(now))
+            let expires_at = expires_at.map(at);
+            holder_step(state, Taken { since: at(0), expires_at, missed_at: None }, at(now))
         };
         assert_eq!(step(LeftState::Held, None, 5), HolderStep::Holds);
         assert_eq!(step(LeftState::Gone, None, 5), HolderStep::Collected);
@@ -296,6 +320,18 @@ mod tests {
         assert_eq!(at_once, HolderStep::Lost(Blame::Relays), "a receipt that ends at once");
         assert_eq!(step(LeftState::Unknown, None, 600), HolderStep::Lost(Blame::Relays));
         assert_eq!(step(LeftState::Unknown, None, 3600), HolderStep::Lost(Blame::Nobodys));
+    }
+
+    #[test]
+    fn a_relay_withholds_what_it_had_long_before_its_recipient_missed_it_and_has_long_after() {
+        let step = |state, missed_at, now| {
+            let taken = Taken { since: at(0), expires_at: None, missed_at: Some(at(missed_at)) };
+            holder_step(state, taken, at(now))
+        };
+        assert_eq!(step(LeftState::Held, 600, 1200), HolderStep::Withholds);
+        assert_eq!(step(LeftState::Held, 599, 9000), HolderStep::Holds, "it may have come later");
+        assert_eq!(step(LeftState::Held, 600, 1199), HolderStep::Holds, "it may be on its way");
+        assert_eq!(step(LeftState::Gone, 600, 1200), HolderStep::Collected);
     }
 
     fn what() -> impl Strategy<Value = Failure> {

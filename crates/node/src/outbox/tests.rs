@@ -330,6 +330,52 @@ async fn a_receipt_is_kept_if_the_relays_key_verifies_it() {
     assert_eq!(kept, [true, false, false]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_copy_of_what_waits_at_its_recipient_stays_and_is_not_sent_until_it_is_told_how_it_ended()
+ {
+    let node = Node::with_relays(&["r1.test"]).await;
+    node.answers("r1.test", [TAKEN, LOST]);
+    assert_eq!(node.send("1").await.0, 200);
+    let mut waiting = confirmed("1", Some("r1.test"));
+    waiting.deliveries[0].outcome = ConfirmedOutcome::Waiting;
+    node.b_tells(waiting).await;
+    let sends = node.sends("b.test");
+    node.answers("b.test", [TAKEN]);
+    node.site.destinations.answered(&node.b).await;
+    node.work(120).await;
+    assert_eq!((node.total("copies").await, node.sends("b.test")), (1, sends));
+    let line = node.lines().await.remove(0);
+    assert!(line.waits_since.is_some() && line.confirmed_at.is_none());
+    assert_eq!(line.copy.unwrap().wanted_at, None, "its recipient has it, whatever relays say");
+
+    let mut parked = confirmed("1", Some("r1.test"));
+    parked.deliveries[0].outcome = ConfirmedOutcome::Parked;
+    node.b_tells(parked).await;
+    let line = node.lines().await.remove(0);
+    assert_eq!(line.confirmed_as.as_deref(), Some("parked"));
+    assert_eq!(node.total("copies").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_recipient_misses_after_all_is_sent_though_it_waited_there() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    node.answers("r1.test", [TAKEN, HELD]);
+    assert_eq!(node.send("1").await.0, 200);
+    let mut waiting = confirmed("1", None);
+    waiting.deliveries[0].outcome = ConfirmedOutcome::Waiting;
+    node.b_tells(waiting).await;
+    let stream = node.site.database.read(|connection| {
+        connection.query_row("SELECT stream FROM installation", [], |row| row.get::<_, String>(0))
+    });
+    let missing = vec![MissingNumbers { stream: stream.await.unwrap(), from: 1, through: 1 }];
+    node.b_tells(DeliveryReceipt { deliveries: vec![], missing }).await;
+    let sends = node.sends("b.test");
+    node.answers("b.test", [TAKEN]);
+    node.site.destinations.answered(&node.b).await;
+    node.work(30).await;
+    assert_eq!((node.total("copies").await, node.sends("b.test")), (0, sends + 1));
+}
+
 /// Mail of b.test that ended: by its stream its origin has a node.
 async fn ended(node: &Node, txn_id: &str) {
     let key = TransactionKey { origin: node.b.clone(), txn_id: txn_id.to_owned(), sha256: [1; 32] };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use restante_relay_api::HeldElsewhere;
+use restante_relay_api::MailDigest;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -89,7 +89,7 @@ impl Seat {
     }
 
     /// What the relay is to be told, and whether that is all.
-    pub(super) fn tells(&self) -> (Vec<HeldElsewhere>, Rest) {
+    pub(super) fn tells(&self) -> (Vec<MailDigest>, Rest) {
         self.company.state().elsewhere.next(self.place.number)
     }
 
@@ -98,12 +98,12 @@ impl Seat {
     }
 
     /// The relay answered a request that told it this.
-    pub(super) fn told(&self, told: &[HeldElsewhere]) {
+    pub(super) fn told(&self, told: &[MailDigest]) {
         self.company.state().elsewhere.told(self.place.number, told);
     }
 
     /// The relay gave `all`, of which `new` was not there before; both are durable here.
-    pub(super) fn gave(&self, all: &BTreeSet<HeldElsewhere>, new: Vec<HeldElsewhere>) {
+    pub(super) fn gave(&self, all: &BTreeSet<MailDigest>, new: &[MailDigest]) {
         let mut state = self.company.state();
         let State { turns, elsewhere, .. } = &mut *state;
         elsewhere.given(self.place.number, all);

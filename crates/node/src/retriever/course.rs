@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use restante_federation_proto::Timestamp;
 use restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX;
-use restante_relay_api::{CollectAcknowledgement, HeldElsewhere};
+use restante_relay_api::{CollectAcknowledgement, MailDigest};
 use tokio::time::Instant;
 
 use super::pace::{Gave, Pace};
@@ -50,7 +50,7 @@ pub(super) struct Ask {
     /// What the relay may drop.
     pub(super) acknowledge: Vec<CollectAcknowledgement>,
     /// What came from other relays.
-    pub(super) have: Vec<HeldElsewhere>,
+    pub(super) have: Vec<MailDigest>,
     /// Losses up to this time need not be told again.
     pub(super) heard_until: Option<Timestamp>,
     /// Whether the relay should wait for mail.
@@ -111,7 +111,20 @@ impl Course {
         }
     }
 
-    /// The same, and what waits, but no mail.
+    /// What to ask while the answer that ends at `last` is on its way. What is durable is acknowledged beside it.
+    pub(super) fn ahead(&self, last: u64) -> Ask {
+        Ask {
+            after: last,
+            envelopes_max: self.pace.envelopes(),
+            bytes_max: self.pace.bytes(),
+            acknowledge: Vec::new(),
+            have: Vec::new(),
+            heard_until: self.heard_until,
+            waits: false,
+        }
+    }
+
+    /// What is durable and not acknowledged yet, and what waits, but no mail.
     pub(super) fn errand(&self) -> Ask {
         let acknowledge = self.acknowledge.iter().take(ACKNOWLEDGEMENTS_MAX).cloned().collect();
         Ask {
@@ -306,6 +319,18 @@ mod tests {
         TurnedBack,
     }
 
+    /// Where a relay says that an answer ends, before it has come.
+    #[derive(Debug, Clone, Copy)]
+    enum Announces {
+        Nothing,
+        ItsEnd,
+        Another,
+    }
+
+    fn announces() -> impl Strategy<Value = Announces> {
+        prop_oneof![Just(Announces::Nothing), Just(Announces::ItsEnd), Just(Announces::Another)]
+    }
+
     fn fate() -> impl Strategy<Value = Fate> {
         prop_oneof![3 => Just(Fate::Kept), 1 => Just(Fate::Lost), 1 => Just(Fate::TurnedBack)]
     }
@@ -319,8 +344,10 @@ mod tests {
             entries in proptest::collection::btree_set(1u64..1000, 0..40),
             fates in proptest::collection::vec(fate(), 0..200),
             refused in proptest::collection::btree_set(1u64..1000, 0..10),
+            announced in proptest::collection::vec(announces(), 0..200),
             page in 1usize..7,
         ) {
+            let mut announced = announced.into_iter();
             let now = Instant::now();
             let mut course = Course::new(now);
             let mut mailbox = entries.clone();
@@ -329,6 +356,8 @@ mod tests {
             let mut ahead: Option<Ask> = None;
             loop {
                 let ask = ahead.take().unwrap_or_else(|| course.next(INTERVAL, now));
+                // The next part may be asked for before this one has come, by a relay's word that is not always true.
+                let announced = announced.next().unwrap_or(Announces::Nothing);
                 if ask.waits {
                     break;
                 }
@@ -344,8 +373,15 @@ mod tests {
                 }
                 let (envelopes, queued) = (batch.len() as u64, mailbox.len() as u64);
                 let last = batch.last().copied();
+                let behind = match announced {
+                    Announces::ItsEnd => last.map(|last| course.ahead(last)),
+                    Announces::Another => last.map(|last| course.ahead(last + 7)),
+                    Announces::Nothing => None,
+                };
                 course.answered(&ask, Given { last, envelopes, queued, took: Duration::ZERO });
-                if last.is_some() && course.has_backlog() {
+                if let Some(behind) = behind.filter(|behind| Some(behind.after) == last) {
+                    ahead = Some(behind);
+                } else if last.is_some() && course.has_backlog() {
                     let ask = course.next(INTERVAL, now);
                     ahead = Some(Ask { acknowledge: Vec::new(), ..ask });
                 }

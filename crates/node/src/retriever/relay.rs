@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, Either, FutureExt, ready, select};
+use futures_util::future::FutureExt;
 use restante_federation_proto::Timestamp;
 use restante_relay_api::{CollectResponse, Told};
 use restante_sqlite::StoreError;
@@ -14,6 +14,7 @@ use super::call;
 use super::company::Meanwhile;
 use super::course::{Ask, Course, Given};
 use super::elsewhere::Rest;
+use super::flights::{Announced, Event, Flights};
 use super::relay_txn;
 use super::taking::{Taken, take};
 use super::turns::Turn;
@@ -91,31 +92,36 @@ async fn collect_batches(retriever: &Retriever, relay: &OwnRelay) {
     let mut offset = ClockOffset::default();
     let mut failures = 0;
     let mut wanted = retriever.inbox.relays_wanted();
-    let mut under_way: Option<BoxFuture<'_, Asked>> = None;
+    let mut flights = Flights::default();
     loop {
-        let asked = match under_way.take() {
-            Some(next) => acknowledge_beside(retriever, relay, &mut course, (next, offset)).await,
-            None => {
-                let ask = next_ask(retriever, relay, &mut course, &mut wanted).await;
-                let waits = ask.waits;
-                tokio::select! {
-                    biased;
-                    // Somebody waits for what this relay may hold: the long poll is left, and the relay asked for an
-                    // answer at once.
-                    () = wanted.said(), if waits => continue,
-                    asked = put(retriever, relay, ask, offset) => asked,
-                }
+        let mut waits = false;
+        if flights.is_empty() {
+            let ask = next_ask(retriever, relay, &mut course, &mut wanted).await;
+            waits = ask.waits;
+            put(&mut flights, (retriever, relay), ask, offset);
+        } else {
+            look_ahead(&mut flights, (retriever, relay), &course, offset);
+            acknowledge_beside(&mut flights, (retriever, relay), &mut course, offset).await;
+        }
+        let asked = tokio::select! {
+            biased;
+            // Somebody waits for what this relay may hold: the long poll is left, and the relay asked for an answer at once.
+            () = wanted.said(), if waits => {
+                flights.clear();
+                continue;
             }
+            asked = answered(&mut flights, (retriever, relay), &course, offset) => asked,
         };
         offset = asked.offset;
-        let pause = match work_off(retriever, relay, &mut course, asked).await {
-            Ok(round) => {
+        let pause = match work_off(&mut flights, (retriever, relay), &mut course, asked).await {
+            Ok(pause) => {
                 failures = 0;
-                under_way = round.under_way;
-                round.pause
+                pause
             }
             Err(RoundError::Call(error)) if error.is_perhaps_unknown() => return,
             Err(error) => {
+                // What comes behind mail that is asked for again comes again as well.
+                flights.clear();
                 relay.seat.release();
                 failures += 1;
                 failed(retriever, relay, &error, failures)
@@ -159,26 +165,73 @@ fn mail_ask(retriever: &Retriever, seat: &super::company::Seat, course: &mut Cou
     Ask { have, ..ask }
 }
 
-/// The answer that is under way. Meanwhile what is durable is acknowledged by a request of its own: the one for mail is short
-/// without, and over a slow line a hundred acknowledgements take longer than the way there and back.
-async fn acknowledge_beside(
-    retriever: &Retriever,
-    relay: &OwnRelay,
-    course: &mut Course,
-    (next, offset): (BoxFuture<'_, Asked>, ClockOffset),
+/// The answer to the first question that is under way. As soon as it shows where it ends, the next part is asked for.
+async fn answered<'a>(
+    flights: &mut Flights<'a, Asked>,
+    of: Of<'a>,
+    course: &Course,
+    offset: ClockOffset,
 ) -> Asked {
+    loop {
+        match flights.next().await {
+            Event::Answered(asked) => return asked,
+            Event::Announced(last) => ask_behind(flights, of, course, (last, offset)),
+        }
+    }
+}
+
+/// Asks for the next part, if the answer under way has shown where it ends.
+fn look_ahead<'a>(
+    flights: &mut Flights<'a, Asked>,
+    of: Of<'a>,
+    course: &Course,
+    offset: ClockOffset,
+) {
+    if let Some(last) = flights.announced() {
+        ask_behind(flights, of, course, (last, offset));
+    }
+}
+
+/// Asks for what is behind `last`, unless it is another relay's turn, or this one has to hear first what is here already.
+fn ask_behind<'a>(
+    flights: &mut Flights<'a, Asked>,
+    of: Of<'a>,
+    course: &Course,
+    (last, offset): (u64, ClockOffset),
+) {
+    let (_, OwnRelay { seat, .. }) = of;
+    if seat.ask() != Turn::Yours {
+        return;
+    }
+    let (have, rest) = seat.tells();
+    if rest == Rest::Nothing {
+        put(flights, of, Ask { have, ..course.ahead(last) }, offset);
+    }
+}
+
+/// Acknowledges what is durable by a request of its own, beside those that are under way: they are short without, and over a slow
+/// line a hundred acknowledgements take longer than the way there and back.
+async fn acknowledge_beside<'a>(
+    flights: &mut Flights<'a, Asked>,
+    (retriever, relay): Of<'a>,
+    course: &mut Course,
+    offset: ClockOffset,
+) {
     let errand = course.errand();
     if errand.acknowledge.is_empty() {
-        return next.await;
+        return;
     }
-    let (done, next) = beside(put(retriever, relay, errand, offset), next).await;
+    let asking = ask(retriever, relay, errand, offset, Announced::default());
+    let done = flights.beside(asking).await;
     // Without an answer they are acknowledged again, and what became of the line shows in the answer that is under way.
     if let Ok(CollectResponse { queued, .. }) = done.answer {
         let given = Given { last: None, envelopes: 0, queued: queued.count, took: done.took };
         course.answered(&done.ask, given);
     }
-    next.await
 }
+
+/// Who asks which relay.
+type Of<'a> = (&'a Retriever, &'a OwnRelay);
 
 /// A request that was answered, or not.
 struct Asked {
@@ -190,10 +243,28 @@ struct Asked {
     answer: Result<CollectResponse, CallError>,
 }
 
-/// Puts a question to the relay.
-async fn put(retriever: &Retriever, relay: &OwnRelay, ask: Ask, mut offset: ClockOffset) -> Asked {
+/// Puts a question to the relay behind those that are under way.
+fn put<'a>(
+    flights: &mut Flights<'a, Asked>,
+    (retriever, relay): Of<'a>,
+    question: Ask,
+    offset: ClockOffset,
+) {
+    let announced = Announced::default();
+    let part = question.clone();
+    let asking = ask(retriever, relay, question, offset, announced.clone());
+    flights.put(&part, announced, asking.boxed());
+}
+
+async fn ask(
+    retriever: &Retriever,
+    relay: &OwnRelay,
+    ask: Ask,
+    mut offset: ClockOffset,
+    announced: Announced,
+) -> Asked {
     let (asked_at, begun) = (retriever.site.clock.now(), Instant::now());
-    let answer = ask_relay(retriever, relay, &ask, &mut offset).await;
+    let answer = ask_relay(retriever, relay, &ask, &mut offset, &announced).await;
     Asked { ask, asked_at, took: begun.elapsed(), offset, answer }
 }
 
@@ -202,36 +273,29 @@ async fn ask_relay(
     OwnRelay { peer, .. }: &OwnRelay,
     ask: &Ask,
     offset: &mut ClockOffset,
+    announced: &Announced,
 ) -> Result<CollectResponse, CallError> {
     let Retriever { site, settings, .. } = retriever;
     let signed_at = offset.apply(site.clock.now());
-    match call::collect(site, peer, ask, settings.current().wait, signed_at).await {
+    match call::collect(site, peer, ask, settings.current().wait, signed_at, announced).await {
         Err(CallError::Clock { theirs }) => {
             *offset = ClockOffset::between(site.clock.now(), theirs);
             tracing::warn!(relay = %peer.name, ?offset, "the relay's clock differs from ours; requests to it are signed by its time");
             let signed_at = offset.apply(site.clock.now());
-            call::collect(site, peer, ask, settings.current().wait, signed_at).await
+            call::collect(site, peer, ask, settings.current().wait, signed_at, announced).await
         }
         answer => answer,
     }
 }
 
-/// An answer that was worked off.
-struct Round<'a> {
-    /// How long to pause before the next.
-    pause: Duration,
-    /// The next request, if it was put meanwhile.
-    under_way: Option<BoxFuture<'a, Asked>>,
-}
-
-/// Takes in what the relay gave. If there is more, it is asked for meanwhile, so that the line is not idle while this is judged
-/// and stored.
+/// Takes in what the relay gave; how long to pause then. If there is more, it is asked for meanwhile, unless it is already, so that
+/// the line is not idle while this is judged and stored.
 async fn work_off<'a>(
-    retriever: &'a Retriever,
-    relay: &'a OwnRelay,
+    flights: &mut Flights<'a, Asked>,
+    (retriever, relay): Of<'a>,
     course: &mut Course,
     asked: Asked,
-) -> Result<Round<'a>, RoundError> {
+) -> Result<Duration, RoundError> {
     let Asked { ask, asked_at, took, offset, answer } = asked;
     let OwnRelay { peer, seat } = relay;
     let response = answer.inspect_err(|_| course.broke_off())?;
@@ -248,19 +312,15 @@ async fn work_off<'a>(
     let last = envelopes.last().map(|envelope| envelope.id);
     let given = Given { last, envelopes: envelopes.len() as u64, queued: queued.count, took };
     let drained = course.answered(&ask, given);
-    let goes_on = last.is_some() && course.has_backlog() && seat.ask() == Turn::Yours;
-    let next = goes_on.then(|| {
+    if !flights.go_on_after(last)
+        && last.is_some()
+        && course.has_backlog()
+        && seat.ask() == Turn::Yours
+    {
         let ask = Ask { acknowledge: Vec::new(), ..mail_ask(retriever, seat, course) };
-        put(retriever, relay, ask, offset).boxed()
-    });
-    let taking = take(retriever, relay, envelopes);
-    let (taken, under_way) = match next {
-        Some(next) => {
-            let (taken, next) = beside(taking, next).await;
-            (taken, Some(next))
-        }
-        None => (taking.await, None),
-    };
+        put(flights, (retriever, relay), ask, offset);
+    }
+    let taken = flights.beside(take(retriever, relay, envelopes)).await;
     let Taken { durable, is_anything_new } = taken.inspect_err(|_| course.turn_back(&ask))?;
     course.durable(durable);
     if drained {
@@ -273,7 +333,7 @@ async fn work_off<'a>(
     // A relay that has no more places for those who wait answers at once, and so does one that lies.
     let did_not_wait = ask.waits && last.is_none() && took < NOTHING_BEFORE_SEEN;
     let is_well = is_anything_new || !ask.takes_mail() || (drained && !did_not_wait);
-    Ok(Round { pause: if is_well { Duration::ZERO } else { NOTHING_BEFORE_SEEN }, under_way })
+    Ok(if is_well { Duration::ZERO } else { NOTHING_BEFORE_SEEN })
 }
 
 fn check_order(ask: &Ask, response: &CollectResponse) -> Result<(), RoundError> {
@@ -281,18 +341,6 @@ fn check_order(ask: &Ask, response: &CollectResponse) -> Result<(), RoundError> 
     let is_in_order = envelopes.is_sorted_by(|one, next| one.id < next.id)
         && envelopes.first().is_none_or(|first| first.id > ask.after);
     if is_in_order { Ok(()) } else { Err(RoundError::OutOfOrder) }
-}
-
-/// Ends with `work`; what is under way beside it goes on, and stays under way.
-async fn beside<'a, T>(
-    work: impl Future<Output = T>,
-    under_way: BoxFuture<'a, Asked>,
-) -> (T, BoxFuture<'a, Asked>) {
-    let work = std::pin::pin!(work);
-    match select(under_way, work).await {
-        Either::Left((asked, work)) => (work.await, ready(asked).boxed()),
-        Either::Right((done, under_way)) => (done, under_way),
-    }
 }
 
 fn failed(retriever: &Retriever, relay: &OwnRelay, error: &RoundError, failures: u32) -> Duration {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use restante_federation::Peer;
 use restante_federation_proto::ServerName;
-use restante_relay_api::{CollectAcknowledgement, HeldElsewhere, RequestId, WireEnvelope, hex};
+use restante_relay_api::{CollectAcknowledgement, MailDigest, RequestId, WireEnvelope, hex};
 use tokio::time::{Instant, timeout_at};
 
 use super::relay::RoundError;
@@ -111,10 +111,11 @@ async fn store(
             tracing::info!(relay = %relay.name, %origin, txn_id = key.txn_id, delivery.id = id, "collected");
         }
     }
+    let own = retriever.site.server_name();
     let here = names.iter().map(|(key, _)| key).zip(entire).zip(arrivals.iter().copied());
     let Here { all, new } =
-        Here::of(here.map(|((key, is_entire), arrival)| (key, is_entire, arrival)));
-    seat.gave(&all, new);
+        Here::of(own, here.map(|((key, is_entire), arrival)| (key, is_entire, arrival)));
+    seat.gave(&all, &new);
     let full = arrivals.iter().filter(|arrival| **arrival == Arrival::Full).count();
     if full > 0 {
         tracing::warn!(relay = %relay.name, full, "the inbox has no room; this mail stays at the relay");
@@ -134,32 +135,34 @@ async fn store(
 /// whole one of what this one altered or stripped.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Here {
-    all: BTreeSet<HeldElsewhere>,
+    all: BTreeSet<MailDigest>,
     /// What was not there before.
-    new: Vec<HeldElsewhere>,
+    new: Vec<MailDigest>,
 }
 
 impl Here {
     /// Of mail, each with whether it is entire, and what became of it.
-    fn of<'a>(mail: impl Iterator<Item = (&'a TransactionKey, bool, Arrival)>) -> Self {
+    fn of<'a>(
+        own: &ServerName,
+        mail: impl Iterator<Item = (&'a TransactionKey, bool, Arrival)>,
+    ) -> Self {
         let mut here = Self::default();
         for (key, is_entire, arrival) in mail {
             if !is_entire || arrival == Arrival::Full {
                 continue;
             }
             if arrival == Arrival::Stored {
-                here.new.push(elsewhere(key));
+                here.new.push(digest(own, key));
             }
-            here.all.insert(elsewhere(key));
+            here.all.insert(digest(own, key));
         }
         here
     }
 }
 
-/// The name of mail, as other relays are told that it is here.
-fn elsewhere(key: &TransactionKey) -> HeldElsewhere {
-    let (origin, txn_id) = (key.origin.clone(), key.txn_id.clone());
-    HeldElsewhere { origin, txn_id, sha256: hex(&key.sha256) }
+/// The digest of mail for the server `own`, by which other relays are told that it is here.
+fn digest(own: &ServerName, key: &TransactionKey) -> MailDigest {
+    MailDigest::of(own, &key.origin, &key.txn_id, &key.sha256)
 }
 
 #[cfg(test)]
@@ -173,6 +176,7 @@ mod tests {
             txn_id: txn_id.to_owned(),
             sha256: [1; 32],
         };
+        let own = "b.test".parse().unwrap();
         let keys = ["new", "known", "full", "stripped"].map(key);
         let became = [
             (true, Arrival::Stored),
@@ -182,9 +186,9 @@ mod tests {
         ];
         let mail = keys.iter().zip(became).map(|(key, (entire, arrival))| (key, entire, arrival));
 
-        let here = Here::of(mail);
+        let here = Here::of(&own, mail);
 
-        assert_eq!(here.new, [elsewhere(&keys[0])]);
-        assert_eq!(here.all, keys[..2].iter().map(elsewhere).collect());
+        assert_eq!(here.new, [digest(&own, &keys[0])]);
+        assert_eq!(here.all, keys[..2].iter().map(|key| digest(&own, key)).collect());
     }
 }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::checksum::{DAMAGED, checksum, whole};
 use super::inbox::{server_name, time};
+use super::later_receipts;
 use super::number;
 use super::seen::millis;
 use crate::inbox::backlog::{EVENTS_PER_TURN, Held};
@@ -136,8 +137,11 @@ fn insert(connection: &Connection, aside: &Aside, now: Timestamp) -> rusqlite::R
         number(pdu.json.len() as u64),
         checksum(&pdu.json),
     ])?;
-    if added > 0 && reason.is_some() {
+    if let Some(reason) = reason.filter(|_| added > 0) {
         count_parked(connection, 1)?;
+        // It may have made way for itself.
+        let event = (pdu.room_id.clone(), event_id.clone());
+        later_receipts::event_ended(connection, &event, Some(reason), now)?;
     }
     Ok(added > 0)
 }
@@ -266,6 +270,7 @@ pub(crate) async fn unconfirmed(database: &Database) -> Result<Vec<SentRow>, Sto
 pub(crate) async fn confirmed(
     database: &Database,
     id: i64,
+    now: Timestamp,
 ) -> Result<Option<(RoomEvent, Share)>, StoreError> {
     database
         .write(move |connection| {
@@ -274,6 +279,9 @@ pub(crate) async fn confirmed(
             let row = |row: &Row<'_>| Ok(((row.get(4)?, row.get(5)?), overview::share(row)?));
             let removed = connection.prepare_cached(sql)?.query_row([id], row).optional()?;
             super::inbox::count(connection, "events_confirmed", usize::from(removed.is_some()))?;
+            if let Some((event, _)) = &removed {
+                later_receipts::event_ended(connection, event, None, now)?;
+            }
             Ok(removed)
         })
         .await
@@ -284,6 +292,7 @@ pub(crate) async fn dropped(
     database: &Database,
     id: i64,
     reason: String,
+    now: Timestamp,
     decide: impl FnOnce(u32) -> Fate + Send + 'static,
 ) -> Result<(), StoreError> {
     database
@@ -299,24 +308,37 @@ pub(crate) async fn dropped(
                     let row = params![id, reason, attempts, millis(due_at)];
                     connection.prepare_cached(sql)?.execute(row).map(drop)
                 }
-                Fate::Parked(reason) => park_one(connection, id, &reason),
+                Fate::Parked(reason) => park_one(connection, id, &reason, now),
             }
         })
         .await
 }
 
 /// Parks rows, each with its reason.
-pub(crate) async fn park(database: &Database, rows: Vec<(i64, String)>) -> Result<(), StoreError> {
+pub(crate) async fn park(
+    database: &Database,
+    rows: Vec<(i64, String)>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     database
         .write(move |connection| {
-            rows.iter().try_for_each(|(id, reason)| park_one(connection, *id, reason))
+            rows.iter().try_for_each(|(id, reason)| park_one(connection, *id, reason, now))
         })
         .await
 }
 
-fn park_one(connection: &Connection, id: i64, reason: &str) -> rusqlite::Result<()> {
-    let sql =
-        "UPDATE backlog SET state = 'parked', reason = ?2 WHERE id = ?1 AND state <> 'parked'";
-    let parked = connection.prepare_cached(sql)?.execute(params![id, reason])?;
-    count_parked(connection, parked)
+fn park_one(
+    connection: &Connection,
+    id: i64,
+    reason: &str,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE backlog SET state = 'parked', reason = ?2 WHERE id = ?1 AND state <> 'parked'
+               RETURNING room_id, event_id";
+    let event = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let parked: Option<RoomEvent> =
+        connection.prepare_cached(sql)?.query_row(params![id, reason], event).optional()?;
+    let Some(event) = parked else { return Ok(()) };
+    count_parked(connection, 1)?;
+    later_receipts::event_ended(connection, &event, Some(reason), now)
 }

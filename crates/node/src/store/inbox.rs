@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::{ConfirmedOutcome, Content, RequestId};
+use restante_relay_api::{Content, RequestId};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -162,7 +162,7 @@ fn insert(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Res
         advance_past(connection, &mail.key.origin, mail.place.as_ref(), now)?;
         if mail.place.is_some() {
             let from = (&mail.key, mail.source.as_str());
-            receipts_due::ended(connection, from, ConfirmedOutcome::Parked, &[], now)?;
+            receipts_due::ended(connection, from, receipts_due::Ended::Parked, &[], now)?;
         }
     }
     Ok(())

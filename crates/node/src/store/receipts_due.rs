@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::holes::Hole;
 use super::inbox::{server_name, time, unsigned};
+use super::later_receipts;
 use super::number;
 use super::outbox::count;
 use super::seen::{TransactionKey, millis};
@@ -53,36 +54,96 @@ impl Batch {
     }
 }
 
-/// Queues that the mail `key` from `source` has ended. Events that are parked are told as not taken.
+/// How mail ended, but for events that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The homeserver has it.
+    Delivered,
+    /// All or some of it is parked.
+    Parked,
+}
+
+/// What is to be told of one transaction.
+#[derive(Debug)]
+pub(super) struct Ending<'a> {
+    /// It.
+    pub(super) key: &'a TransactionKey,
+    /// Who brought it, if its origin did not.
+    pub(super) relay: Option<&'a str>,
+    /// What became of it, but for events that wait.
+    pub(super) outcome: Ended,
+    /// Its events, by id.
+    pub(super) pdus: BTreeMap<String, PduResult>,
+}
+
+/// As the origin hears it.
+fn confirmed(ended: Ended, pdus: &BTreeMap<String, PduResult>) -> ConfirmedOutcome {
+    if pdus.values().any(|pdu| pdu.waits) {
+        return ConfirmedOutcome::Waiting;
+    }
+    let is_any_parked = pdus.values().any(|pdu| pdu.error.is_some());
+    match ended {
+        Ended::Delivered if !is_any_parked => ConfirmedOutcome::Delivered,
+        Ended::Delivered | Ended::Parked => ConfirmedOutcome::Parked,
+    }
+}
+
+/// The word for it in this database.
+pub(super) fn word(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Delivered => "delivered",
+        Ended::Parked => "parked",
+    }
+}
+
+/// The meaning of such a word.
+pub(super) fn ended_as(word: &str) -> Ended {
+    if word == "parked" { Ended::Parked } else { Ended::Delivered }
+}
+
+/// Events as they stand in a receipt.
+pub(super) fn json(pdus: &BTreeMap<String, PduResult>) -> String {
+    serde_json::to_string(pdus).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Queues that the mail `key` from `source` has ended. Events that are parked are told as not taken, and those that wait as
+/// waiting: when the last of them has ended, that is told as well.
 pub(super) fn ended(
     connection: &Connection,
     (key, source): (&TransactionKey, &str),
-    outcome: ConfirmedOutcome,
+    outcome: Ended,
     events: &[RoomEvent],
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let pdus = results(connection, events)?;
-    let is_any_parked = pdus.values().any(|pdu| pdu.error.is_some());
-    let outcome = if is_any_parked { ConfirmedOutcome::Parked } else { outcome };
-    let outcome = match outcome {
-        ConfirmedOutcome::Delivered => "delivered",
-        ConfirmedOutcome::Parked => "parked",
-    };
-    let pdus = serde_json::to_string(&pdus).unwrap_or_else(|_| "{}".to_owned());
     let relay = (source != DIRECT).then_some(source);
+    let ending = Ending { key, relay, outcome, pdus: results(connection, events)? };
+    later_receipts::keep(connection, &ending, events)?;
+    queue(connection, &ending, now)
+}
+
+/// Queues what is to be told.
+pub(super) fn queue(
+    connection: &Connection,
+    ending: &Ending<'_>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let Ending { key, relay, outcome, pdus } = ending;
+    let (ended_as, outcome) = match confirmed(*outcome, pdus) {
+        ConfirmedOutcome::Delivered => ("delivered", "delivered"),
+        ConfirmedOutcome::Parked => ("parked", "parked"),
+        ConfirmedOutcome::Waiting => ("waiting", word(*outcome)),
+    };
+    let pdus = json(pdus);
     let sql = "INSERT OR REPLACE INTO due_confirmations (origin, txn_id, sha256, outcome, relay, ended_at, pdus)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let origin = key.origin.as_str();
     let row = params![origin, key.txn_id, key.sha256, outcome, relay, millis(now), pdus];
     connection.prepare_cached(sql)?.execute(row)?;
     let newest = connection.last_insert_rowid();
-    let sql = "UPDATE seen SET receipted_at = ?4 WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
-    connection.prepare_cached(sql)?.execute(params![
-        origin,
-        key.txn_id,
-        key.sha256,
-        millis(now)
-    ])?;
+    let sql = "UPDATE seen SET receipted_at = ?4, ended_as = ?5
+               WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
+    let row = params![origin, key.txn_id, key.sha256, millis(now), ended_as];
+    connection.prepare_cached(sql)?.execute(row)?;
     if newest % PRUNED_EVERY == 0 { prune(connection, &key.origin) } else { Ok(()) }
 }
 
@@ -93,10 +154,13 @@ pub(super) fn came_again(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let row = params![key.origin.as_str(), key.txn_id, key.sha256];
-    let sql = "SELECT receipted_at FROM seen WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
-    let told: Option<Option<i64>> =
-        connection.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
-    let told = told.flatten().map(super::timestamp);
+    let sql =
+        "SELECT receipted_at, ended_as FROM seen WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3";
+    let told = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let told: Option<(Option<i64>, Option<String>)> =
+        connection.prepare_cached(sql)?.query_row(row, told).optional()?;
+    let (told, said) = told.unwrap_or_default();
+    let told = told.map(super::timestamp);
     if told.is_some_and(|at| now.since(at) < REPEATED_AFTER && at <= now) {
         return Ok(());
     }
@@ -104,10 +168,17 @@ pub(super) fn came_again(
                AND state IN ('waiting', 'delivered', 'parked') LIMIT 1";
     let state: Option<String> =
         connection.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
-    let outcome = match state.as_deref() {
-        None => ConfirmedOutcome::Delivered,
-        Some("parked") => ConfirmedOutcome::Parked,
-        Some(_) => return Ok(()),
+    if matches!(state.as_deref(), Some("waiting" | "delivered"))
+        || later_receipts::came_again(connection, key, now)?
+    {
+        return Ok(());
+    }
+    // What was parked and dropped by this node's operator since was not delivered.
+    let outcome = match (state.as_deref(), said.as_deref()) {
+        (Some("parked"), _) | (None, Some("parked")) => Ended::Parked,
+        // How its events ended was not kept.
+        (None, Some("waiting")) => return Ok(()),
+        _ => Ended::Delivered,
     };
     ended(connection, (key, source), outcome, &[], now)
 }
@@ -130,20 +201,28 @@ fn results(
     connection: &Connection,
     events: &[RoomEvent],
 ) -> rusqlite::Result<BTreeMap<String, PduResult>> {
-    let sql =
-        "SELECT reason FROM backlog WHERE room_id = ?1 AND event_id = ?2 AND state = 'parked'";
-    let mut parked = connection.prepare_cached(sql)?;
+    let sql = "SELECT state, reason FROM backlog WHERE room_id = ?1 AND event_id = ?2";
+    let mut aside = connection.prepare_cached(sql)?;
     let mut results = BTreeMap::new();
     for (room_id, event_id) in events {
-        let reason: Option<Option<String>> =
-            parked.query_row([room_id, event_id], |row| row.get(0)).optional()?;
-        let error = reason.map(|reason| short(reason.unwrap_or_else(|| "parked".to_owned())));
-        results.insert(event_id.clone(), PduResult { error });
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let row: Option<(String, Option<String>)> =
+            aside.query_row([room_id, event_id], row).optional()?;
+        let result = match row {
+            None => PduResult::default(),
+            Some((state, reason)) if state == "parked" => {
+                let error = Some(short(reason.unwrap_or(state)));
+                PduResult { error, waits: false }
+            }
+            Some(_) => PduResult { error: None, waits: true },
+        };
+        results.insert(event_id.clone(), result);
     }
     Ok(results)
 }
 
-fn short(mut text: String) -> String {
+/// A reason as a receipt has it.
+pub(super) fn short(mut text: String) -> String {
     let mut end = text.len().min(PDU_ERROR_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -211,15 +290,15 @@ fn missing_row(row: &Row<'_>) -> rusqlite::Result<(i64, MissingNumbers)> {
 }
 
 fn delivery(row: &Row<'_>, pdus: &str) -> rusqlite::Result<ConfirmedDelivery> {
-    let outcome: String = row.get(3)?;
-    let is_parked = outcome == "parked";
+    let pdus = serde_json::from_str(pdus).unwrap_or_default();
+    let outcome = confirmed(ended_as(&row.get::<_, String>(3)?), &pdus);
     Ok(ConfirmedDelivery {
         txn_id: row.get(1)?,
         content_sha256: hex(&row.get::<_, [u8; 32]>(2)?),
-        outcome: if is_parked { ConfirmedOutcome::Parked } else { ConfirmedOutcome::Delivered },
+        outcome,
         relay: row.get::<_, Option<String>>(4)?.and_then(|relay| relay.parse().ok()),
         at: time(row, 5)?,
-        pdus: serde_json::from_str(pdus).unwrap_or_default(),
+        pdus,
     })
 }
 

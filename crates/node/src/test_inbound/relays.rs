@@ -1,24 +1,37 @@
 //! Relays in memory: honest, slow, forgetful, lying.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
 use restante_federation::{
-    Body, Exchange, ExchangeError, Patience, Peer, Stage, collect_limited, full,
+    Body, BoxError, Exchange, ExchangeError, Patience, Peer, Stage, collect_limited, full,
 };
 use restante_federation_proto::{KeyDocument, ServerName, Timestamp};
-use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, RELAY_TXN};
+use restante_relay_api::endpoints::{COLLECT, KEY_SERVER, MORE_AFTER_HEADER, RELAY_TXN};
 use restante_relay_api::{
-    CollectRequest, CollectResponse, HeldElsewhere, Queued, RelayTxnResponse, Told, WireEnvelope,
+    CollectRequest, CollectResponse, MailDigest, Queued, RelayTxnResponse, Told, WireEnvelope,
+    parse_hex,
 };
 
+use tokio::time::Instant;
+
 use super::Letter;
-use crate::test_site::{BEGINNING, name};
+use crate::test_site::{BEGINNING, OWN_NAME, name};
+
+/// From one id to the next.
+const ID_STEP: u64 = 10;
+
+/// Bytes that travel as one.
+const PACKET_BYTES: usize = 1400;
 
 /// What a relay does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +54,8 @@ pub(crate) enum Manner {
     Drips(Duration),
     /// Is at the other end of a slow line.
     Far { round_trip: Duration, bytes_per_second: u64 },
+    /// The same, and announces that each part ends an envelope later than it does.
+    FarAndFalse { round_trip: Duration, bytes_per_second: u64 },
     /// Takes acknowledgements, and breaks every second connection then.
     Unsteady,
     /// Does not know that there is mail from elsewhere.
@@ -57,7 +72,9 @@ struct Mailbox {
     asked: usize,
     given: usize,
     given_bytes: u64,
-    elsewhere: BTreeSet<HeldElsewhere>,
+    elsewhere: BTreeSet<MailDigest>,
+    /// Until when its line carries what it was given, where it has one.
+    line: Arc<Mutex<Option<Instant>>>,
     told: Told,
     heard_until: Option<Timestamp>,
 }
@@ -131,7 +148,7 @@ impl FakeRelays {
             if mailbox.elsewhere.contains(&elsewhere(&letter.envelope)) {
                 return;
             }
-            mailbox.next_id += 10;
+            mailbox.next_id += ID_STEP;
             let mut envelope = letter.envelope.clone();
             envelope.id = mailbox.next_id;
             mailbox.entries.insert(envelope.id, envelope);
@@ -215,13 +232,45 @@ impl FakeRelays {
     }
 }
 
-fn elsewhere(envelope: &WireEnvelope) -> HeldElsewhere {
-    let WireEnvelope { origin, txn_id, sha256, .. } = envelope.clone();
-    HeldElsewhere { origin, txn_id, sha256 }
+fn elsewhere(envelope: &WireEnvelope) -> MailDigest {
+    let WireEnvelope { origin, txn_id, sha256, .. } = envelope;
+    MailDigest::of(&name(OWN_NAME), origin, txn_id, &parse_hex(sha256).unwrap())
 }
 
 fn answer(status: u16, body: impl Into<Bytes>) -> Response<Body> {
     Response::builder().status(status).body(full(body)).unwrap()
+}
+
+/// The answer to a collect; it announces that it ends so far `beyond` its end.
+fn collected(response: &CollectResponse, beyond: u64) -> Response<Body> {
+    let body = response.to_json();
+    let length = body.len();
+    let mut answer = answer(200, body);
+    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    let more = response.queued.count > response.envelopes.len() as u64;
+    if let Some(last) = response.envelopes.last().filter(|_| more) {
+        answer.headers_mut().insert(MORE_AFTER_HEADER, (last.id + beyond).into());
+    }
+    answer
+}
+
+/// A body that comes over a line, packet by packet, beside whatever else comes over it.
+fn over(line: Arc<Mutex<Option<Instant>>>, body: Bytes, bytes_per_second: u64) -> Body {
+    let packets = stream::unfold((line, body), move |(line, mut rest)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let packet = rest.split_to(rest.len().min(PACKET_BYTES));
+        let takes = Duration::from_micros(packet.len() as u64 * 1_000_000 / bytes_per_second);
+        let free_at = {
+            let mut free_at = line.lock().unwrap();
+            let begins_at = free_at.unwrap_or_else(Instant::now).max(Instant::now());
+            *free_at.insert(begins_at + takes)
+        };
+        tokio::time::sleep_until(free_at).await;
+        Some((Ok::<_, BoxError>(Frame::data(packet)), (line, rest)))
+    });
+    StreamBody::new(packets).boxed_unsync()
 }
 
 #[async_trait]
@@ -287,13 +336,19 @@ impl Exchange for FakeRelays {
                 }
                 Ok(answer(200, response.to_json()))
             }
-            Manner::Far { round_trip, bytes_per_second } => {
+            Manner::Far { round_trip, bytes_per_second }
+            | Manner::FarAndFalse { round_trip, bytes_per_second } => {
                 let request: CollectRequest = serde_json::from_slice(&body).unwrap();
-                let body = self.wait_and_collect(&server, request).await.to_json();
-                self.with(server.as_str(), |mailbox| mailbox.given_bytes += body.len() as u64);
-                let line = Duration::from_micros(body.len() as u64 * 1_000_000 / bytes_per_second);
-                tokio::time::sleep(round_trip + line).await;
-                Ok(answer(200, body))
+                let response = self.wait_and_collect(&server, request).await;
+                let beyond = u64::from(matches!(manner, Manner::FarAndFalse { .. })) * ID_STEP;
+                tokio::time::sleep(round_trip).await;
+                let (head, ()) = collected(&response, beyond).map(drop).into_parts();
+                let body = response.to_json();
+                let line = self.with(server.as_str(), |mailbox| {
+                    mailbox.given_bytes += body.len() as u64;
+                    mailbox.line.clone()
+                });
+                Ok(Response::from_parts(head, over(line, body, bytes_per_second)))
             }
             manner => {
                 let request: CollectRequest = serde_json::from_slice(&body).unwrap();
@@ -310,7 +365,7 @@ impl Exchange for FakeRelays {
                 if is_cut {
                     return Err(ExchangeError::Broken { server, source: "reset".into() });
                 }
-                Ok(answer(200, self.wait_and_collect(&server, request).await.to_json()))
+                Ok(collected(&self.wait_and_collect(&server, request).await, 0))
             }
         }
     }

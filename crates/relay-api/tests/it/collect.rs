@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use restante_federation_proto::Timestamp;
 use restante_relay_api::{
-    CollectAcknowledgement, CollectRequest, CollectResponse, Fullness, HeldElsewhere, Losses,
+    CollectAcknowledgement, CollectRequest, CollectResponse, Fullness, Losses, MailDigest,
     OriginLosses, Queued, RelayTxnResponse, Told, WireEnvelope,
 };
 
@@ -84,11 +84,7 @@ fn a_request_is_signed_in_canonical_form_and_read_back() {
     let request = CollectRequest {
         after: 1,
         acknowledge,
-        have: vec![HeldElsewhere {
-            origin: "a.example".parse().unwrap(),
-            txn_id: "t".to_owned(),
-            sha256: "ab".to_owned(),
-        }],
+        have: vec![MailDigest([0xab; 16])],
         limit: 2,
         max_bytes: 3,
         wait_ms: 4,
@@ -98,7 +94,7 @@ fn a_request_is_signed_in_canonical_form_and_read_back() {
     let json = request.to_canonical_json();
     assert_eq!(
         json,
-        br#"{"acknowledge":[{"id":7}],"after":1,"have":[{"origin":"a.example","sha256":"ab","txn_id":"t"}],"heard_until":8,"limit":2,"max_bytes":3,"signed_at":9,"wait_ms":4}"#
+        br#"{"acknowledge":[{"id":7}],"after":1,"have":["abababababababababababababababab"],"heard_until":8,"limit":2,"max_bytes":3,"signed_at":9,"wait_ms":4}"#
     );
     assert_eq!(serde_json::from_slice::<CollectRequest>(&json).unwrap(), request);
 }

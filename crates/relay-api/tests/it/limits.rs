@@ -13,7 +13,7 @@ use restante_relay_api::limits::{
 };
 use restante_relay_api::{
     Capsule, CapsuleError, CollectAcknowledgement, CollectRequest, DepositBody, DepositBodyError,
-    HeldElsewhere, Proof, ProofError, Waybill, WaybillError,
+    MailDigest, Proof, ProofError, Waybill, WaybillError,
 };
 
 use crate::{key, server};
@@ -42,15 +42,10 @@ fn the_limits_are_what_other_installations_count_on() {
 #[test]
 fn a_collect_with_every_acknowledgement_and_all_from_elsewhere_fits_into_a_request() {
     let acknowledgement = CollectAcknowledgement { id: u64::MAX, sha256: Some("ab".repeat(32)) };
-    let elsewhere = HeldElsewhere {
-        origin: server("a.name.of.a.usual.length.example"),
-        txn_id: "1700000000000".repeat(2),
-        sha256: "ab".repeat(32),
-    };
     let request = CollectRequest {
         after: u64::MAX,
         acknowledge: vec![acknowledgement; ACKNOWLEDGEMENTS_MAX],
-        have: vec![elsewhere; HAVE_MAX],
+        have: vec![MailDigest([0xab; 16]); HAVE_MAX],
         limit: u64::MAX,
         max_bytes: u64::MAX,
         wait_ms: u64::MAX,

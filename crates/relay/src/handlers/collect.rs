@@ -8,13 +8,15 @@ use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use restante_federation_proto::{ErrorCode, ServerName};
 use restante_mailbox::{
-    Acknowledgement, ContentHash, Depth, EntryId, Hold, MailName, Page, StoreError, StoredEnvelope,
+    Acknowledgement, ContentHash, Depth, DuplicateKey, EntryId, Hold, Page, StoreError,
+    StoredEnvelope,
 };
+use restante_relay_api::endpoints::MORE_AFTER_HEADER;
 use restante_relay_api::limits::{
     ACKNOWLEDGEMENTS_MAX, COLLECT_BYTES_MAX, COLLECT_ENVELOPES_MAX, COLLECT_WAIT_MAX, HAVE_MAX,
 };
 use restante_relay_api::{
-    CollectRequest, CollectResponse, HeldElsewhere, Queued, RequestId, WireEnvelope, hex, parse_hex,
+    CollectRequest, CollectResponse, MailDigest, Queued, RequestId, WireEnvelope, hex, parse_hex,
 };
 
 use crate::admission::InviteRule;
@@ -53,6 +55,7 @@ pub(crate) async fn handle(
     let (envelopes, turn) = wait_for_mail(&relay, owner, question.from, &request).await?;
     log(owner, &envelopes);
     let answer = answer(&relay, owner, &request, envelopes).await?;
+    let more_after = more_after(&answer);
     // Ten milliseconds for the largest batch: less than it took to read and write it.
     let (answer, coding) = question.wanted.encode(answer.to_json());
     let mut answer = json(StatusCode::OK, relay.answer_memory.hold(answer)?);
@@ -60,11 +63,20 @@ pub(crate) async fn handle(
     if let Some(coding) = coding {
         answer.headers_mut().insert(CONTENT_ENCODING, coding);
     }
+    if let Some(last) = more_after {
+        answer.headers_mut().insert(MORE_AFTER_HEADER, last.into());
+    }
     Ok(answer)
 }
 
+/// The last id of a part. What was handed over before and is not acknowledged counts as well: the next part may be empty.
+fn more_after(answer: &CollectResponse) -> Option<u64> {
+    let last = answer.envelopes.last()?.id;
+    (answer.queued.count > answer.envelopes.len() as u64).then_some(last)
+}
+
 /// What fails here costs a download, and must not keep the mailbox from being collected.
-async fn acknowledge_copies(relay: &RelayState, owner: &ServerName, copies: &[MailName]) {
+async fn acknowledge_copies(relay: &RelayState, owner: &ServerName, copies: &[DuplicateKey]) {
     let now = relay.clock.now();
     match relay.stores.accounts.acknowledge_copies(owner, copies, now).await {
         Ok(copies) => {
@@ -194,16 +206,12 @@ fn acknowledgements(request: &CollectRequest) -> Result<Vec<Acknowledgement>, Re
 }
 
 /// What the owner has from elsewhere.
-fn copies(request: &CollectRequest) -> Result<Vec<MailName>, Refusal> {
+fn copies(request: &CollectRequest) -> Result<Vec<DuplicateKey>, Refusal> {
     if request.have.len() > HAVE_MAX {
         let text = format!("At most {HAVE_MAX} transactions from elsewhere at once");
         return Err(Refusal::bad(ErrorCode::InvalidParam, text));
     }
-    let name = |HeldElsewhere { origin, txn_id, sha256 }: &HeldElsewhere| {
-        let content_hash = content_hash(sha256)?;
-        Ok(MailName { origin: origin.clone(), txn_id: txn_id.clone(), content_hash })
-    };
-    request.have.iter().map(name).collect()
+    Ok(request.have.iter().map(|MailDigest(digest)| DuplicateKey(*digest)).collect())
 }
 
 /// The hash of content that a caller names.

@@ -11,7 +11,7 @@ use http::Method;
 use restante_federation_proto::{Clock, KeyDocument};
 use restante_relay_api::endpoints::LEFT;
 use restante_relay_api::{
-    Content, HeldElsewhere, LeftAnswer, LeftRequest, LeftState, LeftTransaction, Receipt,
+    Content, LeftAnswer, LeftRequest, LeftState, LeftTransaction, MailDigest, Receipt,
     ReceiptError, Receipted, hex,
 };
 
@@ -59,10 +59,6 @@ async fn ask(relay: &TestRelay, origin: &TestServer, ask: &[LeftTransaction]) ->
     serde_json::from_slice::<LeftAnswer>(&answer.body).unwrap().states
 }
 
-fn elsewhere(origin: &TestServer, txn_id: &str, body: &str) -> HeldElsewhere {
-    HeldElsewhere {
-        origin: origin.name().clone(),
-        txn_id: txn_id.to_owned(),
-        sha256: hex(&sha256(body)),
-    }
+fn elsewhere(owner: &TestServer, origin: &TestServer, txn_id: &str, body: &str) -> MailDigest {
+    MailDigest::of(owner.name(), origin.name(), txn_id, &sha256(body))
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use restante_federation_proto::{Clock, Timestamp};
-use restante_relay_api::CollectAcknowledgement;
+use restante_relay_api::endpoints::MORE_AFTER_HEADER;
 use restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX;
+use restante_relay_api::{CollectAcknowledgement, CollectResponse};
 
 use crate::harness::{TestRelay, TestServer, acknowledge_all, collect_all, texts};
 
@@ -32,6 +33,27 @@ async fn the_cursor_pages_through_the_mailbox_without_acknowledging() {
     }
     assert_eq!(seen, ["m0", "m1", "m2", "m3", "m4"]);
     assert_eq!(texts(&b.collect(&relay, &collect_all(&relay)).await).len(), 5);
+}
+
+#[tokio::test]
+async fn the_head_of_a_part_says_where_it_ends_and_that_of_the_last_one_does_not() {
+    let (relay, _, b) = relay_with_mail(3).await;
+    let mut request = collect_all(&relay);
+    request.limit = 2;
+    let answer = b.collect_raw(&relay, &request).await;
+    let part = CollectResponse::parse(&answer.body).unwrap();
+    let last = part.envelopes.last().unwrap().id;
+    assert_eq!(answer.headers[MORE_AFTER_HEADER], last.to_string());
+
+    request.acknowledge = part
+        .envelopes
+        .iter()
+        .map(|one| CollectAcknowledgement { id: one.id, sha256: None })
+        .collect();
+    request.after = last;
+    let answer = b.collect_raw(&relay, &request).await;
+    assert_eq!(texts(&CollectResponse::parse(&answer.body).unwrap()), ["m2"]);
+    assert!(!answer.headers.contains_key(MORE_AFTER_HEADER));
 }
 
 #[tokio::test]

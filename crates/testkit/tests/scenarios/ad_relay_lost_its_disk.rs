@@ -21,11 +21,16 @@ async fn mail_arrives_although_the_relay_that_took_it_lost_its_disk() {
     pair.relay.stop().await;
     pair.relay.lose_mail();
     pair.relay.start_again().await;
-    pair.b.come_online().await;
+    // Nobody reaches B, so that only what is left again at the relay can come there.
+    let direct_before = pair.b.direct_transactions();
+    pair.b.come_online_unreachable().await;
 
     let read = pair.b.client.wait_for_texts(&pair.room, texts.len(), MAIL_DEADLINE).await;
     assert_eq!(read, texts);
     nothing_is_open(&pair).await;
+    assert!(total(&pair, "left_again").await > 0);
+    assert_eq!(total(&pair, "sent_directly").await, 0);
+    assert_eq!(pair.b.direct_transactions(), direct_before);
     assert_eq!(pair.b.client.texts(&pair.room).await, texts, "nothing arrives twice");
 }
 
@@ -78,6 +83,11 @@ async fn open(pair: &Pair, what: &str) -> u64 {
     let destinations = outbox["destinations"].as_array().cloned().unwrap_or_default();
     let is_b = |one: &&Value| one["server_name"] == "b.test";
     destinations.iter().find(is_b).and_then(|of_b| of_b[what].as_u64()).unwrap_or(0)
+}
+
+/// One of the sums of A's outbox.
+async fn total(pair: &Pair, what: &str) -> u64 {
+    pair.a.node.outbox().await["totals"][what].as_u64().unwrap_or(0)
 }
 
 async fn nothing_is_open(pair: &Pair) {

@@ -7,7 +7,7 @@ use restante_sqlite_faults::{Campaign, Disk, Fault, Lasts, Operation, Tally, Tro
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::{Accounts as _, MailName, StoredEnvelope, Whereabouts};
+use crate::{Accounts as _, DuplicateKey, MailName, StoredEnvelope, Whereabouts};
 
 const RECIPIENTS: [&str; 3] = ["b.example", "c.example", "d.example"];
 
@@ -144,7 +144,9 @@ async fn lost_pages_under_what_its_owner_has_or_its_sender_asks_for_hide_nothing
             let found = store.whereabouts(&asked, Timestamp::EPOCH).await.unwrap();
             held += found.iter().filter(|one| **one == Whereabouts::Held).count();
             let now = Timestamp::from_millis(1000);
-            let done = store.acknowledge_copies(&recipient, &names, now).await.unwrap();
+            let keys = names.iter().map(|name| DuplicateKey::named(&recipient, name));
+            let keys: Vec<_> = keys.collect();
+            let done = store.acknowledge_copies(&recipient, &keys, now).await.unwrap();
             removed += done.removed as usize;
         }
 

@@ -5,7 +5,8 @@ use std::fmt;
 use super::*;
 use crate::conformance::model::Model;
 use crate::{
-    Accounts as _, Full, HandedOn, Hold, MailName, OnwardMail as _, StoredEnvelope, Withdrawal,
+    Accounts as _, DuplicateKey, Full, HandedOn, Hold, MailName, OnwardMail as _, StoredEnvelope,
+    Withdrawal,
 };
 
 /// One call of the store.
@@ -116,8 +117,9 @@ impl Call {
                 Answer::Acknowledge(store.acknowledge(recipient, named).await?)
             }
             Self::Have(recipient, copies) => {
-                let now = Timestamp::EPOCH;
-                Answer::Acknowledge(store.acknowledge_copies(recipient, copies, now).await?)
+                let keys = copies.iter().map(|name| DuplicateKey::named(recipient, name));
+                let (keys, now) = (keys.collect::<Vec<_>>(), Timestamp::EPOCH);
+                Answer::Acknowledge(store.acknowledge_copies(recipient, &keys, now).await?)
             }
             Self::Expire(before, batch_max) => {
                 Answer::Expire(store.expire(*before, *batch_max).await?)

@@ -36,6 +36,7 @@ async fn first_is_lost(site: &InboundSite) {
             content_sha256: [1; 32],
             since,
             expires_at: None,
+            missed_at: None,
         };
         let answers = vec![(asked, HolderStep::Lost(Blame::Relays))];
         let now = since.after(std::time::Duration::from_secs(1));
@@ -44,7 +45,7 @@ async fn first_is_lost(site: &InboundSite) {
 }
 
 async fn second_is_confirmed(site: &InboundSite) {
-    let refused = PduResult { error: Some("not allowed".to_owned()) };
+    let refused = PduResult { error: Some("not allowed".to_owned()), waits: false };
     let delivery = ConfirmedDelivery {
         txn_id: "t2".to_owned(),
         content_sha256: hex(&[2; 32]),

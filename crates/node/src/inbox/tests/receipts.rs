@@ -56,6 +56,99 @@ async fn an_event_that_is_parked_is_told_as_not_taken() {
     assert_eq!(delivery.pdus[&writer.written[0]].error, None);
 }
 
+/// What b.test is told now, and no more.
+async fn told(site: &InboundSite) -> Vec<ConfirmedDelivery> {
+    let batch = receipts_due::batch(&site.node.database, name("b.test")).await.unwrap();
+    let told = batch.receipt.deliveries.clone();
+    receipts_due::sent(&site.node.database, batch).await.unwrap();
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_wait_are_told_as_waiting_and_as_delivered_once_their_gap_has_closed() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let first = writer.message(ROOM);
+    let late = writer.message(ROOM);
+    site.hold(std::slice::from_ref(&late));
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.confirmed_total == 1).await;
+        let [waiting] = &told(&site).await[..] else { panic!("one") };
+        assert_eq!(waiting.outcome, ConfirmedOutcome::Waiting);
+        assert!(waiting.pdus[&writer.written[1]].waits);
+        site.hold(&[first]);
+        status_when(&inbox, |status| status.backlog.is_empty()).await;
+    })
+    .await;
+    let told = told(&site).await;
+    let [first, second] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((first.txn_id.as_str(), second.txn_id.as_str()), ("t1", "t2"));
+    assert_eq!(second.outcome, ConfirmedOutcome::Delivered);
+    assert_eq!(second.content_sha256, late.envelope.sha256);
+    assert_eq!(second.relay, Some(name(RELAY)));
+    assert!(!second.pdus[&writer.written[1]].waits);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_waited_in_vain_are_told_as_parked_and_so_again_though_they_are_dropped() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    writer.message(ROOM);
+    let letter = writer.message(ROOM);
+    site.hold(std::slice::from_ref(&letter));
+    site.run_until(|status| !status.backlog.is_empty() && status.confirmed_total == 1).await;
+    assert_eq!(told(&site).await[0].outcome, ConfirmedOutcome::Waiting);
+    let comes_again = async |site: &InboundSite| {
+        site.node.clock.advance(Duration::from_secs(3600));
+        site.relays.hold(RELAY, &letter);
+        site.run_with(async |inbox| {
+            status_when(&inbox, |_| site.relays.left(RELAY) == 0).await;
+        })
+        .await;
+    };
+    comes_again(&site).await;
+    assert_eq!(told(&site).await[0].outcome, ConfirmedOutcome::Waiting);
+
+    site.node.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    let site = site.restarted().await;
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.events_parked_total == 1).await;
+        let id = ParkedId::from(&inbox.parked(10).await.unwrap()[0]);
+        assert!(inbox.drop_parked(id).await.unwrap());
+    })
+    .await;
+    let parked = told(&site).await.remove(0);
+    assert_eq!(parked.outcome, ConfirmedOutcome::Parked);
+    let error = parked.pdus[&writer.written[1]].error.as_ref().unwrap();
+    assert!(error.contains("never came"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_was_parked_and_dropped_is_not_told_as_delivered_when_it_comes_again() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letter = writer.edu();
+    site.homeserver.answer_next(&[(400, r#"{"errcode":"M_UNKNOWN","error":"no"}"#)]);
+    site.hold(std::slice::from_ref(&letter));
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.parked_total == 1).await;
+        let id = ParkedId::from(&inbox.parked(10).await.unwrap()[0]);
+        assert!(inbox.drop_parked(id).await.unwrap());
+    })
+    .await;
+    assert_eq!(told(&site).await[0].outcome, ConfirmedOutcome::Parked);
+    site.node.clock.advance(Duration::from_secs(3600));
+    site.relays.hold(RELAY, &letter);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |_| site.relays.left(RELAY) == 0).await;
+    })
+    .await;
+    assert_eq!(told(&site).await[0].outcome, ConfirmedOutcome::Parked);
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_has_no_node_is_told_nothing() {
     let site = InboundSite::with_room().await;
@@ -77,13 +170,7 @@ async fn mail_that_comes_again_is_confirmed_again_but_not_each_relays_copy_of_it
     let letter = writer.edu();
     site.hold(std::slice::from_ref(&letter));
     site.run_until(|status| status.confirmed_total == 1).await;
-    let told = async || {
-        let batch = receipts_due::batch(&site.node.database, name("b.test")).await.unwrap();
-        let count = batch.receipt.deliveries.len();
-        receipts_due::sent(&site.node.database, batch).await.unwrap();
-        count
-    };
-    assert_eq!(told().await, 1);
+    assert_eq!(told(&site).await.len(), 1);
     let again = async |relay: &str| {
         site.relays.hold(relay, &letter);
         site.run_with(async |inbox| {
@@ -92,10 +179,10 @@ async fn mail_that_comes_again_is_confirmed_again_but_not_each_relays_copy_of_it
         .await;
     };
     again("other.test").await;
-    assert_eq!(told().await, 0, "the copy at another relay");
+    assert_eq!(told(&site).await.len(), 0, "the copy at another relay");
     site.node.clock.advance(Duration::from_secs(3600));
     again(RELAY).await;
-    assert_eq!(told().await, 1, "its origin has not heard");
+    assert_eq!(told(&site).await.len(), 1, "its origin has not heard");
 }
 
 /// A line of mail for b.test, left with a relay; its hash.

@@ -270,6 +270,7 @@ async fn what_lay_at_a_relay_for_its_time_lies_at_none_again() {
         content_sha256: [0; 32],
         since: now,
         expires_at: Some(now),
+        missed_at: None,
     };
     let ran_out = vec![(asked, HolderStep::RanOut)];
     audit::answered(&node.site.database, name("r1.test"), ran_out, now).await.unwrap();
@@ -290,6 +291,7 @@ async fn what_came_meanwhile_is_not_held_against_a_relay() {
         content_sha256: sha256(CONTENT),
         since: node.lines().await[0].holders[0].since,
         expires_at: None,
+        missed_at: None,
     };
     node.b_tells(confirmed("1", Some("r1.test"))).await;
     let lost = vec![(asked, HolderStep::Lost(rule::Blame::Relays))];
@@ -329,4 +331,50 @@ async fn what_is_left_again_does_not_keep_new_mail_waiting() {
     let (releft, (status, took)) = node.site.run(both).await;
     assert!(matches!(releft, Releft::InVain(_)), "{releft:?}");
     assert!(status == 200 && took < Duration::from_secs(5), "{status} after {took:?}");
+}
+
+/// Mail that r1.test takes and says to hold, and that b.test, which has emptied it, reports missing.
+async fn withheld(node: &Node, txn_id: &str) {
+    node.answers("r1.test", [TAKEN]);
+    assert_eq!(node.send(txn_id).await.0, 200);
+    node.site.clock.advance(Duration::from_secs(600));
+    let stream = node.site.database.read(|connection| {
+        connection.query_row("SELECT stream FROM installation", [], |row| row.get::<_, String>(0))
+    });
+    let missing = vec![MissingNumbers { stream: stream.await.unwrap(), from: 1, through: 99 }];
+    node.b_tells(DeliveryReceipt { deliveries: vec![], missing }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_always_says_held_and_hands_nothing_over_is_found_out() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    for number in 1..=3 {
+        withheld(&node, &number.to_string()).await;
+        node.site.clock.advance(Duration::from_secs(600));
+        let distrusted = trust_store::all(&node.site.database).await.unwrap();
+        assert_eq!(distrusted, [], "one incident may be its operator's");
+        node.answers("r1.test", [states("held", number)]);
+        node.work(4).await;
+    }
+    let distrusted = trust_store::all(&node.site.database).await.unwrap();
+    assert_eq!((distrusted.len(), &distrusted[0].destination), (1, &node.b));
+    assert!(distrusted[0].reason.contains("did not get"), "{distrusted:?}");
+
+    // Its own word does not bring its trust back.
+    node.site.clock.advance(Duration::from_secs(25 * 3600));
+    node.answers("r1.test", [states("held", 3)]);
+    node.work(4).await;
+    assert_eq!(trust_store::all(&node.site.database).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_relay_hands_over_late_is_not_held_against_it() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    for number in 1..=3_usize {
+        withheld(&node, &number.to_string()).await;
+        node.answers("r1.test", [HELD]);
+        node.work(4).await;
+        node.b_tells(confirmed(&number.to_string(), Some("r1.test"))).await;
+    }
+    assert_eq!(trust_store::all(&node.site.database).await.unwrap(), []);
 }

@@ -9,6 +9,7 @@ use super::count_parked;
 use super::overview::{Share, share};
 use crate::inbox::readiness::RoomEvent;
 use crate::store::inbox::{EXPIRY_STEP, count, server_name, time, unsigned};
+use crate::store::later_receipts;
 use crate::store::seen::millis;
 
 /// Parks what has waited since before `before`, one step of it; the rows.
@@ -16,15 +17,22 @@ pub(crate) async fn expire(
     database: &Database,
     before: Timestamp,
     reason: &'static str,
+    now: Timestamp,
 ) -> Result<usize, StoreError> {
     database
         .write(move |connection| {
             let sql = "UPDATE backlog SET state = 'parked', reason = ?1 WHERE id IN
-                       (SELECT id FROM backlog WHERE state = 'waiting' AND arrived_at < ?2 LIMIT ?3)";
+                       (SELECT id FROM backlog WHERE state = 'waiting' AND arrived_at < ?2 LIMIT ?3)
+                       RETURNING room_id, event_id";
             let row = params![reason, millis(before), EXPIRY_STEP];
-            let parked = connection.prepare_cached(sql)?.execute(row)?;
-            count_parked(connection, parked)?;
-            Ok(parked)
+            let mut statement = connection.prepare_cached(sql)?;
+            let parked = statement.query_map(row, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let parked = parked.collect::<rusqlite::Result<Vec<RoomEvent>>>()?;
+            count_parked(connection, parked.len())?;
+            for event in &parked {
+                later_receipts::event_ended(connection, event, Some(reason), now)?;
+            }
+            Ok(parked.len())
         })
         .await
 }

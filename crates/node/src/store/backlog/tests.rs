@@ -55,7 +55,7 @@ async fn an_event_that_the_disk_altered_is_noticed_and_makes_way_for_a_good_copy
     database.write(|connection| connection.execute(alter, [])).await.unwrap();
     let (held, whole) = kept(&database).await;
     assert_eq!((held.len(), whole.len()), (1, 0));
-    park(&database, vec![(held[0].id, DAMAGED.to_owned())]).await.unwrap();
+    park(&database, vec![(held[0].id, DAMAGED.to_owned())], NOW).await.unwrap();
 
     hold(&database, vec![aside("real", true, waits())], NOW).await.unwrap();
 

@@ -1,11 +1,10 @@
 //! The end of an envelope's way: taken, stored, left out or parked, and what its origin is to hear of it.
 
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_relay_api::ConfirmedOutcome;
 use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::receipts_due;
+use super::super::receipts_due::{self, Ended};
 use super::super::seen::TransactionKey;
 use super::{advance_past, count, server_name, unsigned};
 use crate::inbox::mail::StreamPlace;
@@ -110,10 +109,8 @@ fn confirm(
 ) -> rusqlite::Result<()> {
     let outcome = match settled {
         Settled::Delivered(_) => return Ok(()),
-        Settled::DeliveredWhole(_) | Settled::Confirmed | Settled::Superseded => {
-            ConfirmedOutcome::Delivered
-        }
-        Settled::Parked(_) => ConfirmedOutcome::Parked,
+        Settled::DeliveredWhole(_) | Settled::Confirmed | Settled::Superseded => Ended::Delivered,
+        Settled::Parked(_) => Ended::Parked,
     };
     let sql =
         "SELECT origin, txn_id, sha256, source FROM inbox WHERE id = ?1 AND stream IS NOT NULL";

@@ -9,14 +9,21 @@ use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, Row, params};
 
 use super::super::inbox::{server_name, time, unsigned};
-use super::super::number;
 use super::super::seen::millis;
 use super::super::trust::{self, Loss};
+use super::super::{number, timestamp};
 use crate::outbox::rule::{Blame, HolderStep};
 use crate::outbox::trust::Judgement;
 
 /// Transactions that one step of doubting takes, so that other writes need not wait long.
 const DOUBT_STEP: u32 = 200;
+
+/// What is held against a relay that does not have what it took.
+const LOST: &str = "it knows nothing of mail that it took";
+
+/// What is held against one that says it has.
+const WITHHELD: &str =
+    "it says that it holds mail which its recipient, whose relay it is, did not get from it";
 
 /// A transaction that a relay is to be asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub(crate) struct ToAsk {
     pub(crate) since: Timestamp,
     /// Until when it said that it keeps it.
     pub(crate) expires_at: Option<Timestamp>,
+    /// When its recipient said that it never came.
+    pub(crate) missed_at: Option<Timestamp>,
 }
 
 /// When relays are asked: first this long after they took it, and then at this interval.
@@ -88,7 +97,7 @@ pub(crate) async fn to_ask(
     let destinations = serde_json::to_string(&destinations).unwrap_or_default();
     database
         .read(move |connection| {
-            let sql = "SELECT destination, seq, txn_id, content_sha256, since, receipt
+            let sql = "SELECT destination, seq, txn_id, content_sha256, since, receipt, missed_at
                        FROM ledger_holders JOIN kept_copies USING (destination, seq)
                        JOIN ledger USING (destination, seq)
                        WHERE relay = ?1 AND destination IN (SELECT value FROM json_each(?4))
@@ -111,6 +120,7 @@ fn asked(row: &Row<'_>) -> rusqlite::Result<ToAsk> {
         content_sha256: row.get(3)?,
         since: time(row, 4)?,
         expires_at: receipt.map(|receipt| receipt.expires_at),
+        missed_at: row.get::<_, Option<i64>>(6)?.map(timestamp),
     })
 }
 
@@ -129,6 +139,10 @@ pub(crate) async fn answered(
             for (asked, step) in &answers {
                 match step {
                     HolderStep::Holds => said(connection, &relay, asked, Some("held"), now)?,
+                    HolderStep::Withholds => {
+                        note(connection, &relay, asked, Some("held"), now)?;
+                        worst = blamed(connection, &relay, asked, (WITHHELD, now))?.or(worst);
+                    }
                     HolderStep::Collected => said(connection, &relay, asked, Some("gone"), now)?,
                     HolderStep::AskAgain => said(connection, &relay, asked, None, now)?,
                     HolderStep::RanOut => {
@@ -139,10 +153,7 @@ pub(crate) async fn answered(
                     HolderStep::Lost(blame) => {
                         let entered = lost(connection, &relay, asked, now)?;
                         if entered == Entered::News && *blame == Blame::Relays {
-                            let judgement = blamed(connection, &relay, asked, now)?;
-                            if judgement != Judgement::SameIncident {
-                                worst = Some((judgement, asked.destination.clone()));
-                            }
+                            worst = blamed(connection, &relay, asked, (LOST, now))?.or(worst);
                         }
                     }
                 }
@@ -152,7 +163,22 @@ pub(crate) async fn answered(
         .await
 }
 
+/// Enters its word, and that it is worth something.
 fn said(
+    connection: &Connection,
+    relay: &ServerName,
+    asked: &ToAsk,
+    word: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    note(connection, relay, asked, word, now)?;
+    match word {
+        Some(_) => trust::kept_its_word(connection, (&asked.destination, relay), asked.since, now),
+        None => Ok(()),
+    }
+}
+
+fn note(
     connection: &Connection,
     relay: &ServerName,
     asked: &ToAsk,
@@ -163,11 +189,7 @@ fn said(
                WHERE destination = ?1 AND seq = ?2 AND relay = ?3";
     let (destination, seq) = (asked.destination.as_str(), number(asked.seq));
     let row = params![destination, seq, relay.as_str(), millis(now), word];
-    connection.prepare_cached(sql)?.execute(row)?;
-    match word {
-        Some(_) => trust::kept_its_word(connection, (&asked.destination, relay), asked.since, now),
-        None => Ok(()),
-    }
+    connection.prepare_cached(sql)?.execute(row).map(drop)
 }
 
 /// Whether there was something to enter.
@@ -259,20 +281,23 @@ pub(crate) async fn not_asked(
         .await
 }
 
+/// Enters that a relay is to blame; what follows, if it is news.
 fn blamed(
     connection: &Connection,
     relay: &ServerName,
     asked: &ToAsk,
-    now: Timestamp,
-) -> rusqlite::Result<Judgement> {
+    (evidence, now): (&'static str, Timestamp),
+) -> rusqlite::Result<Option<(Judgement, ServerName)>> {
     let loss = Loss {
         destination: asked.destination.clone(),
         relay: relay.clone(),
         txn_id: asked.txn_id.clone(),
         left_at: asked.since,
-        evidence: "it knows nothing of mail that it took",
+        evidence,
     };
-    trust::lost(connection, &loss, now)
+    let judgement = trust::lost(connection, &loss, now)?;
+    let is_news = judgement != Judgement::SameIncident;
+    Ok(is_news.then(|| (judgement, asked.destination.clone())))
 }
 
 fn duration(duration: Duration) -> i64 {

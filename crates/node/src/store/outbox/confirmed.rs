@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_relay_api::{
     ConfirmedDelivery, ConfirmedOutcome, DeliveryReceipt, MissingNumbers, PDU_ERROR_BYTES_MAX,
     parse_hex,
@@ -79,6 +80,7 @@ fn confirm_one(
     let outcome = match delivery.outcome {
         ConfirmedOutcome::Delivered => "delivered",
         ConfirmedOutcome::Parked => "parked",
+        ConfirmedOutcome::Waiting => return waits(connection, from, (delivery, sha256), now),
     };
     let errors = delivery.pdus.iter();
     let errors = errors.filter_map(|(id, pdu)| Some((id.as_str(), pdu.error.as_deref()?)));
@@ -100,6 +102,34 @@ fn confirm_one(
     Ok(())
 }
 
+/// Its recipient has it, and it has not ended. The copy stays until it has, for as long as any does; it is neither sent nor left
+/// again, unless its recipient misses it: so what relays say of it counts no more than if it was handed over.
+fn waits(
+    connection: &Connection,
+    from: &ServerName,
+    (delivery, sha256): (&ConfirmedDelivery, [u8; 32]),
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE ledger SET waits_since = coalesce(waits_since, ?4), brought_by = coalesce(brought_by, ?5)
+               WHERE destination = ?1 AND txn_id = ?2 AND content_sha256 = ?3 AND confirmed_at IS NULL
+               RETURNING seq";
+    let brought_by = delivery.relay.as_ref().map(ServerName::as_str);
+    let row = params![from.as_str(), delivery.txn_id, sha256, millis(now), brought_by];
+    let seq: Option<i64> =
+        connection.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
+    let Some(seq) = seq else { return Ok(()) };
+    let sql = "UPDATE kept_copies SET wanted_at = NULL, send_after = ?3, leave_after = ?3
+               WHERE destination = ?1 AND seq = ?2";
+    let row = params![from.as_str(), seq, millis(now.after(TIME_TO_LIVE))];
+    connection.prepare_cached(sql)?.execute(row)?;
+    let sql = "UPDATE ledger_holders SET said = 'gone' WHERE destination = ?1 AND seq = ?2";
+    connection.prepare_cached(sql)?.execute(params![from.as_str(), seq])?;
+    match &delivery.relay {
+        Some(relay) => trust::restore(connection, (from, seq), relay),
+        None => Ok(()),
+    }
+}
+
 /// No relay had these numbers: their copies are due at once.
 fn want<'a>(
     connection: &Connection,
@@ -116,12 +146,21 @@ fn want<'a>(
     let sql = "UPDATE kept_copies SET wanted_at = ?4, leave_after = NULL, send_after = NULL
                WHERE destination = ?1 AND seq IN
                (SELECT seq FROM kept_copies INDEXED BY kept_copies_unwanted
-                WHERE destination = ?1 AND seq BETWEEN ?2 AND ?3 AND wanted_at IS NULL ORDER BY seq LIMIT ?5)";
+                WHERE destination = ?1 AND seq BETWEEN ?2 AND ?3 AND wanted_at IS NULL ORDER BY seq LIMIT ?5)
+               RETURNING seq";
     let mut want = connection.prepare_cached(sql)?;
+    let sql = "UPDATE ledger_holders SET missed_at = coalesce(missed_at, ?3) WHERE destination = ?1 AND seq = ?2";
+    let mut missed = connection.prepare_cached(sql)?;
     let mut room = WANTED_AT_ONCE;
     for (first, last) in ranges {
         let (first, last, most) = (number(first), number(last), number(room as u64));
-        room -= want.execute(params![from.as_str(), first, last, millis(now), most])?;
+        let row = params![from.as_str(), first, last, millis(now), most];
+        let wanted = want.query_map(row, |row| row.get(0))?;
+        let wanted = wanted.collect::<rusqlite::Result<Vec<i64>>>()?;
+        room -= wanted.len();
+        for seq in wanted {
+            missed.execute(params![from.as_str(), seq, millis(now)])?;
+        }
         if room == 0 {
             break;
         }

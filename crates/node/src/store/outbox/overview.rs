@@ -62,6 +62,8 @@ pub(crate) struct OutboxLine {
     pub(crate) confirmed_at: Option<Timestamp>,
     /// What that says.
     pub(crate) confirmed_as: Option<String>,
+    /// Since when its recipient has it and says that events of it wait there.
+    pub(crate) waits_since: Option<Timestamp>,
     /// The relay that brought it first.
     pub(crate) brought_by: Option<String>,
     /// JSON: events that were not taken.
@@ -180,7 +182,7 @@ pub(crate) async fn lines(
         .read(move |connection| {
             let sql = format!(
                 "SELECT line.seq, txn_id, first_at, delivered_at, confirmed_at, confirmed_as, brought_by, errors,
-                 length(content), wanted_at, refused
+                 length(content), wanted_at, refused, waits_since
                  FROM ledger AS line LEFT JOIN kept_copies AS copy
                  ON copy.destination = line.destination AND copy.seq = line.seq
                  WHERE line.destination = ?1 AND line.seq > ?2 {open} AND (copy.id IS NOT NULL OR EXISTS
@@ -209,6 +211,7 @@ fn line(row: &Row<'_>) -> rusqlite::Result<OutboxLine> {
         delivered_at: maybe_time(row, 3)?,
         confirmed_at: maybe_time(row, 4)?,
         confirmed_as: row.get(5)?,
+        waits_since: maybe_time(row, 11)?,
         brought_by: row.get(6)?,
         errors: row.get(7)?,
         copy: bytes.map(|bytes| CopyLine { bytes: bytes.unsigned_abs(), wanted_at, refused }),

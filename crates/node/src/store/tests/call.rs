@@ -253,10 +253,10 @@ fn backlog_goes_on(rng: &mut StdRng, now: Timestamp) -> Call {
     Call::new("an event of the backlog goes on", move |database| async move {
         match step {
             0 => text(backlog::sent(&database, vec![id, id + 1]).await),
-            1 => text(backlog::confirmed(&database, id).await),
+            1 => text(backlog::confirmed(&database, id, now).await),
             _ => {
                 let again = move |attempts| Fate::Waits { attempts, due_at: now };
-                text(backlog::dropped(&database, id, "dropped".into(), again).await)
+                text(backlog::dropped(&database, id, "dropped".into(), now, again).await)
             }
         }
     })

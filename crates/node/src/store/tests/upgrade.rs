@@ -56,6 +56,9 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         if fixture.version >= 9 {
             correspondents_are_known(&database).await;
         }
+        if fixture.version >= 10 {
+            what_waits_is_told_later(&database).await;
+        }
     }
 }
 
@@ -80,6 +83,19 @@ async fn correspondents_are_known(database: &Database) {
     assert_eq!(met, [(name("b.test"), Timestamp::from_millis(1_700_000_017_000))]);
     let woken_at = database.read(correspondents::last_woken_at).await.unwrap();
     assert_eq!(woken_at, Some(Timestamp::from_millis(1_700_000_018_000)));
+}
+
+async fn what_waits_is_told_later(database: &Database) {
+    let lines = overview::lines(database, name("b.test"), overview::Which::All, (0, 9)).await;
+    assert!(lines.unwrap()[0].waits_since.is_some());
+    let (waiting, _) = backlog::of_room(database, "!room:a.test".to_owned()).await.unwrap();
+    let told = async || {
+        let batch = receipts_due::batch(database, name("c.test")).await.unwrap().receipt;
+        batch.deliveries.into_iter().any(|delivery| delivery.pdus.contains_key("$waiting"))
+    };
+    assert!(!told().await);
+    backlog::confirmed(database, waiting[0].id, NOW).await.unwrap();
+    assert!(told().await);
 }
 
 async fn the_outbox_goes_on(database: &Database) {

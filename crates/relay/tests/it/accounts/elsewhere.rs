@@ -1,6 +1,7 @@
 //! Mail that its owner has from elsewhere.
 
 use http::Method;
+use restante_relay_api::endpoints::COLLECT;
 use restante_relay_api::limits::HAVE_MAX;
 use restante_relay_api::{LeftState, Receipt};
 
@@ -16,7 +17,7 @@ async fn what_its_owner_has_from_elsewhere_is_not_handed_over_and_counts_as_ackn
         a.leave(&relay, &b, &format!("t{n}"), body).await.assert_ok();
     }
     let mut request = collect_all(&relay);
-    request.have = vec![elsewhere(&a, "t0", &bodies[0]), elsewhere(&a, "t2", &bodies[2])];
+    request.have = vec![elsewhere(&b, &a, "t0", &bodies[0]), elsewhere(&b, &a, "t2", &bodies[2])];
     let collected = b.collect(&relay, &request).await;
     assert_eq!((texts(&collected), collected.queued.count), (vec!["m1".to_owned()], 1));
 
@@ -38,8 +39,8 @@ async fn a_late_copy_of_what_a_registered_owner_has_is_taken_and_not_kept() {
     b.register(&relay, &b.registration(&relay)).await.assert_ok();
     let body = a.transaction(&relay, "m");
     let mut request = collect_all(&relay);
-    request.have = vec![elsewhere(&a, "t", &body)];
     for (owner, holds) in [(&b, false), (&stranger, true)] {
+        request.have = vec![elsewhere(owner, &a, "t", &body)];
         owner.collect(&relay, &request).await;
         let asked = [left(owner, "t", &body)];
         assert_eq!(ask(&relay, &a, &asked).await, [LeftState::Unknown], "it never came");
@@ -62,7 +63,8 @@ async fn what_one_claims_to_have_keeps_no_mail_from_others() {
     let bodies = ["before", "after"].map(|text| a.transaction(&relay, text));
     a.leave(&relay, &b, "before", &bodies[0]).await.assert_ok();
     let mut request = collect_all(&relay);
-    request.have = vec![elsewhere(&a, "before", &bodies[0]), elsewhere(&a, "after", &bodies[1])];
+    request.have =
+        vec![elsewhere(&b, &a, "before", &bodies[0]), elsewhere(&b, &a, "after", &bodies[1])];
     hostile.collect(&relay, &request).await;
     a.leave(&relay, &b, "after", &bodies[1]).await.assert_ok();
     assert_eq!(texts(&b.collect(&relay, &collect_all(&relay)).await), ["before", "after"]);
@@ -75,10 +77,12 @@ async fn too_much_from_elsewhere_and_malformed_hashes_are_refused_without_effect
     let body = a.transaction(&relay, "m");
     a.leave(&relay, &b, "t", &body).await.assert_ok();
     let mut request = collect_all(&relay);
-    request.have = vec![elsewhere(&a, "t", &body); HAVE_MAX + 1];
+    request.have = vec![elsewhere(&b, &a, "t", &body); HAVE_MAX + 1];
     b.collect_raw(&relay, &request).await.assert_refused(400, "M_INVALID_PARAM");
     request.have.truncate(2);
-    request.have[1].sha256 = "A".repeat(64);
-    b.collect_raw(&relay, &request).await.assert_refused(400, "M_INVALID_PARAM");
+    let malformed = String::from_utf8(request.to_canonical_json()).unwrap();
+    let digest = serde_json::to_string(&request.have[1]).unwrap();
+    let malformed = malformed.replace(&digest, "\"AB\"");
+    b.call(&relay, Method::POST, COLLECT, &malformed).await.assert_refused(400, "M_BAD_JSON");
     assert_eq!(b.collect(&relay, &collect_all(&relay)).await.queued.count, 1);
 }

@@ -58,7 +58,7 @@ async fn nobody_hears_of_the_mail_of_others_be_the_relay_open_or_not() {
     registration.senders = serde_json::from_value(block).unwrap();
     b.register(&closed, &registration).await.assert_ok();
     let mut request = collect_all(&closed);
-    request.have = vec![elsewhere(&a, "1", &mail)];
+    request.have = vec![elsewhere(&b, &a, "1", &mail)];
     b.collect(&closed, &request).await;
     let refused = a.leave(&closed, &b, "1", &mail).await;
     assert!(!refused.status.is_success(), "{refused:?}");

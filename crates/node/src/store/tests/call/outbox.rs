@@ -14,10 +14,12 @@ use crate::store::outbox::audit::{self, ToAsk};
 use crate::store::{outbox, receipts_due};
 
 pub(super) fn told(rng: &mut StdRng, now: Timestamp) -> Call {
+    let outcomes =
+        [ConfirmedOutcome::Delivered, ConfirmedOutcome::Parked, ConfirmedOutcome::Waiting];
     let deliveries = (0..3).map(|_| ConfirmedDelivery {
         txn_id: rng.random_range(0..60).to_string(),
         content_sha256: hex(&[0; 32]),
-        outcome: ConfirmedOutcome::Delivered,
+        outcome: outcomes[rng.random_range(0..3)],
         relay: rng.random::<bool>().then(|| server(rng)),
         at: now,
         pdus: Default::default(),
@@ -39,6 +41,7 @@ pub(super) fn asked(rng: &mut StdRng, now: Timestamp) -> Call {
         content_sha256: [0; 32],
         since: now,
         expires_at: None,
+        missed_at: None,
     };
     let step = [HolderStep::Holds, HolderStep::Collected, HolderStep::Lost(Blame::Relays)];
     let (relay, step) = (server(rng), step[rng.random_range(0..3)]);
