@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::cargo::{build, build_tests, cargo, folders};
@@ -13,6 +13,8 @@ use crate::test::PROCESSES_FEATURE;
 /// What can be measured.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Bench {
+    /// What the relay reaches under load, beside what the same HTTP stack and the disk reach without it.
+    Load,
     /// Deposits per second into SQLite, beside the same relay with the store taken out.
     Deposits,
     /// What honest clients get while strangers flood the relay, beside what they get without.
@@ -27,15 +29,37 @@ pub(crate) enum Bench {
     Draining,
 }
 
-/// Runs `bench`; what it prints is its result.
-pub(crate) fn run(bench: Bench) -> Result<ExitCode> {
-    match bench {
-        Bench::Deposits => in_process("restante-relay", "deposits"),
-        Bench::Floods => from_outside("floods"),
-        Bench::Visible => with_homeservers("measured_visible"),
-        Bench::Bytes => with_homeservers("measured_bytes"),
-        Bench::Crowds => from_outside("crowds"),
-        Bench::Draining => from_outside("draining"),
+/// How something is measured.
+enum Way {
+    /// By a bench target of a package.
+    InProcess { package: &'static str, target: &'static str },
+    /// By `restante-bench`, which has options.
+    FromOutside(&'static str),
+    /// By a scenario of that name.
+    WithHomeservers(&'static str),
+}
+
+impl Bench {
+    fn way(self) -> Way {
+        match self {
+            Self::Load => Way::FromOutside("load"),
+            Self::Deposits => Way::InProcess { package: "restante-relay", target: "deposits" },
+            Self::Floods => Way::FromOutside("floods"),
+            Self::Visible => Way::WithHomeservers("measured_visible"),
+            Self::Bytes => Way::WithHomeservers("measured_bytes"),
+            Self::Crowds => Way::FromOutside("crowds"),
+            Self::Draining => Way::FromOutside("draining"),
+        }
+    }
+}
+
+/// Runs `bench` with `options` of its own; what it prints is its result.
+pub(crate) fn run(bench: Bench, options: &[String]) -> Result<ExitCode> {
+    match bench.way() {
+        Way::FromOutside(what) => from_outside(what, options),
+        _ if !options.is_empty() => bail!("this measurement has no options"),
+        Way::InProcess { package, target } => in_process(package, target),
+        Way::WithHomeservers(name) => with_homeservers(name),
     }
 }
 
@@ -47,11 +71,11 @@ fn in_process(package: &str, target: &str) -> Result<ExitCode> {
 }
 
 /// `restante-bench` beside the built program.
-fn from_outside(what: &str) -> Result<ExitCode> {
+fn from_outside(what: &str, options: &[String]) -> Result<ExitCode> {
     let restante = build(&["build", "--release", "--bin", "restante"], "restante")?;
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "restante-bench", "--", "--program"]);
-    command.arg(restante).arg(what);
+    command.arg(restante).arg(what).args(options);
     ended(command)
 }
 

@@ -40,6 +40,9 @@ enum Command {
     Bench {
         /// What to measure.
         bench: Bench,
+        /// Options of the measurement, as in `bench load --only wake`; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
     /// Searches for inputs that break what the decoders promise.
     Fuzz {
@@ -71,7 +74,7 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Test { filter } => Ok(test::run(filter.as_deref())),
-        Command::Bench { bench } => bench::run(bench),
+        Command::Bench { bench, options } => bench::run(bench, &options),
         Command::Fuzz { seconds, keep, target } => {
             fuzz::run(&fuzz::Search { seconds, keep, target: target.as_deref() })
         }

@@ -3,7 +3,6 @@
 //!
 //! Relay and node are the built program. The homeserver answers at once and is in no room, so that nothing waits for it.
 
-mod letters;
 mod node;
 
 use std::net::Ipv4Addr;
@@ -20,11 +19,11 @@ use restante_relay_api::{CollectRequest, CollectResponse};
 use tokio::task::JoinSet;
 
 use crate::connection::Connection;
+use crate::letters::Letters;
 use crate::line::{Line, Shape};
 use crate::origin::Origin;
 use crate::process::RelayProcess;
 use crate::table;
-use letters::Letters;
 use node::NodeProcess;
 
 /// Servers that write, each into a room of its own.
