@@ -15,6 +15,14 @@ use crate::test::PROCESSES_FEATURE;
 pub(crate) enum Bench {
     /// What the relay reaches under load, beside what the same HTTP stack and the disk reach without it.
     Load,
+    /// Whether a deposit costs more the more is stored.
+    Growth,
+    /// The memory of relay and node at rest, and of a relay with a lot of mail and many clients.
+    Memory,
+    /// Mixed load for half an hour: whether memory, latency and disk stay as they are.
+    Soak,
+    /// What the node adds to a transaction that goes directly to its destination.
+    Passing,
     /// Deposits per second into SQLite, beside the same relay with the store taken out.
     Deposits,
     /// What honest clients get while strangers flood the relay, beside what they get without.
@@ -43,6 +51,10 @@ impl Bench {
     fn way(self) -> Way {
         match self {
             Self::Load => Way::FromOutside("load"),
+            Self::Growth => Way::FromOutside("growth"),
+            Self::Memory => Way::FromOutside("memory"),
+            Self::Soak => Way::FromOutside("soak"),
+            Self::Passing => Way::FromOutside("passing"),
             Self::Deposits => Way::InProcess { package: "restante-relay", target: "deposits" },
             Self::Floods => Way::FromOutside("floods"),
             Self::Visible => Way::WithHomeservers("measured_visible"),

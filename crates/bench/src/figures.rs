@@ -15,6 +15,9 @@ pub(crate) enum Unit {
     /// MiB a second.
     Throughput,
     Milliseconds,
+    Mebibytes,
+    /// Of something that is 1.
+    Times,
 }
 
 /// What a figure is held against.
@@ -103,6 +106,8 @@ fn text(value: f64, unit: Unit) -> String {
         Unit::PerSecond => format!("{value:.1}/s"),
         Unit::Throughput => format!("{value:.1} MiB/s"),
         Unit::Milliseconds => format!("{value:.2} ms"),
+        Unit::Mebibytes => format!("{value:.1} MiB"),
+        Unit::Times => format!("{value:.2}"),
     }
 }
 

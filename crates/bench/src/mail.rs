@@ -79,7 +79,7 @@ impl Writers {
     }
 
     /// A transaction of about `bytes`, in canonical form.
-    fn transaction(&self, origin: &ServerName, bytes: usize) -> String {
+    pub(crate) fn transaction(&self, origin: &ServerName, bytes: usize) -> String {
         let events = bytes.div_ceil(CIPHERTEXT_BYTES_MAX).max(1);
         let frame = self.with_events(origin, &vec![""; events]).len();
         let ciphertext = bytes.saturating_sub(frame) / events;

@@ -3,6 +3,7 @@
 //! Machines are shared and noisy: what is compared is measured in turns within one run, and only ratios are worth
 //! keeping.
 
+mod collectors;
 mod connection;
 mod crowds;
 mod disk;
@@ -10,17 +11,22 @@ mod draining;
 mod drive;
 mod figures;
 mod floods;
+mod growth;
 mod honest;
 mod letters;
 mod limits;
 mod line;
 mod load;
 mod mail;
+mod memory;
+mod node;
 mod numbers;
 mod origin;
 mod owner;
+mod passing;
 mod process;
 mod schedule;
+mod soak;
 mod stage;
 mod svg;
 mod table;
@@ -46,6 +52,14 @@ struct Args {
 enum What {
     /// What the relay reaches, beside what the same HTTP stack and the disk reach without it
     Load(load::Load),
+    /// Whether a deposit costs more the more is stored
+    Growth(growth::Growth),
+    /// The memory of relay and node at rest, and of a relay with a lot of mail and many clients
+    Memory(memory::Memory),
+    /// Mixed load for a long time: whether memory, latency and disk stay as they are
+    Soak(soak::Soak),
+    /// What the node adds to a transaction that goes directly to its destination
+    Passing(passing::Passing),
     /// What honest clients get while strangers flood the relay, beside what they get without
     Floods {
         /// Seconds of each turn
@@ -75,6 +89,10 @@ fn main() -> anyhow::Result<()> {
     let program = args.program.context("say which program to measure: --program FILE");
     match args.what {
         What::Load(load) => one_thread()?.block_on(load::run(&program?, &load)),
+        What::Growth(growth) => one_thread()?.block_on(growth::run(&program?, &growth)),
+        What::Memory(memory) => one_thread()?.block_on(memory::run(&program?, &memory)),
+        What::Soak(soak) => one_thread()?.block_on(soak::run(&program?, &soak)),
+        What::Passing(passing) => one_thread()?.block_on(passing::run(&program?, &passing)),
         What::Floods { seconds } => many_threads()?.block_on(floods::run(&program?, seconds)),
         What::Crowds => many_threads()?.block_on(crowds::run(&program?)),
         What::Draining { transactions } => {
