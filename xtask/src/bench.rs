@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::cargo::{build, build_tests, cargo, folders};
 use crate::python;
 use crate::scenarios::{self, Programs};
-use crate::test::PROCESSES_FEATURE;
+use crate::test::PROCESSES_FEATURES;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -95,7 +95,7 @@ fn from_outside(what: &str, options: &[String]) -> Result<ExitCode> {
 fn with_homeservers(name: &str) -> Result<ExitCode> {
     let (workspace, target) = folders()?;
     let restante = build(&["build", "--release", "--bin", "restante"], "restante")?;
-    let tests = build_tests(&["--workspace", "--features", PROCESSES_FEATURE])?;
+    let tests = build_tests(&["--workspace", "--features", PROCESSES_FEATURES])?;
     let scenarios = tests.iter().find(|test| test.target == "scenarios");
     let scenarios = scenarios.context("the scenarios were not built")?;
     let programs = Programs { restante, python: python::environment(&workspace, &target)? };

@@ -126,6 +126,7 @@ fn message() -> String {
 /// As long as a hash or a signature in base64, and as hard to compress.
 pub(crate) fn random_text(letters: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut rng = rand::rng();
-    (0..letters).map(|_| char::from(ALPHABET[rng.random_range(0..64)])).collect()
+    let mut bytes = vec![0_u8; letters];
+    rand::rng().fill(&mut bytes[..]);
+    bytes.into_iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
 }

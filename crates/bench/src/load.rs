@@ -30,6 +30,9 @@ pub(crate) struct Load {
     /// Mailboxes at most; others have a hundredth of that, and one
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..))]
     mailboxes: u32,
+    /// Bodies, KiB; some figures are about those of 4 KiB alone
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 64, 512], value_parser = clap::value_parser!(u16).range(1..=1024))]
+    sizes: Vec<u16>,
     /// Only these
     #[arg(long, value_delimiter = ',')]
     only: Vec<Kind>,
@@ -65,6 +68,11 @@ enum Kind {
 impl Load {
     fn turns(&self) -> std::ops::Range<u16> {
         0..self.turns
+    }
+
+    /// KiB.
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.sizes.iter().copied().map(usize::from)
     }
 
     fn connections(&self) -> usize {

@@ -14,8 +14,8 @@ use crate::owner::{Batch, Owner};
 use crate::schedule::turn_of;
 use crate::stage::Stage;
 
-/// Bodies, KiB: of the largest, no batch of 50 fits into an answer.
-const SIZES: [usize; 3] = [1, 4, 64];
+/// Bodies, KiB: of larger ones, no batch of 50 fits into an answer.
+const SIZE_MAX: usize = 64;
 
 /// The size that the target is about, KiB.
 const USUAL: usize = 4;
@@ -26,15 +26,18 @@ const SHARE: f64 = 0.7;
 /// Owners, each of whom has one connection.
 const OWNERS: usize = 8;
 
-/// Envelopes of each owner, if they are small.
+/// Envelopes of each owner, if they are small and turns are not short.
 const ENVELOPES_MAX: usize = 500;
+
+/// The same for short turns: there is more than one batch.
+const ENVELOPES_MIN: usize = 60;
 
 /// All that is stored.
 const STORED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub(super) async fn measure(program: &Path, load: &Load) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for size in SIZES {
+    for size in load.sizes().filter(|size| *size <= SIZE_MAX) {
         figures.push(of_size(program, load, size).await?);
     }
     Ok(figures)
@@ -42,7 +45,7 @@ pub(super) async fn measure(program: &Path, load: &Load) -> anyhow::Result<Vec<F
 
 async fn of_size(program: &Path, load: &Load, size: usize) -> anyhow::Result<Figure> {
     let stage = Stage::open(program).await?;
-    let mailboxes = Mailboxes::fill(&stage, size * 1024).await?;
+    let mailboxes = Mailboxes::fill(&stage, load, size * 1024).await?;
     let connections = load.connections().min(OWNERS);
     let (pilot, _) = mailboxes.requests(OWNERS * 2);
     let rate = stage.ask_relay(connections, &pilot).await?.rate();
@@ -69,11 +72,13 @@ struct Mailboxes {
 }
 
 impl Mailboxes {
-    async fn fill(stage: &Stage, bytes: usize) -> anyhow::Result<Self> {
+    async fn fill(stage: &Stage, load: &Load, bytes: usize) -> anyhow::Result<Self> {
         let relay = &stage.relay.server_name;
         let owners: Vec<_> = (0..OWNERS).map(|_| Owner::at(relay)).collect();
         let names: Vec<ServerName> = owners.iter().map(|owner| owner.name().clone()).collect();
-        let each = (STORED_BYTES_MAX / OWNERS / bytes).min(ENVELOPES_MAX);
+        let by_time = (load.seconds * ENVELOPES_MAX as f64) as usize;
+        let each = by_time.clamp(ENVELOPES_MIN, ENVELOPES_MAX);
+        let each = each.min(STORED_BYTES_MAX / OWNERS / bytes);
         stage.fill(each * OWNERS, bytes, &names).await?;
         let mut filled = Vec::new();
         for owner in owners {

@@ -15,17 +15,14 @@ use crate::numbers::median;
 use crate::schedule::turn_of;
 use crate::stage::Stage;
 
-/// Bodies, KiB.
-const SIZES: [usize; 4] = [1, 4, 64, 512];
-
 /// The size that targets are about, KiB.
 const USUAL: usize = 4;
 
 /// Of what the same stack reaches with verification and no store.
 const RATE_SHARE: f64 = 0.6;
 
-/// Deposits that tell how many make up a turn.
-const PILOT: usize = 200;
+/// Seconds and rate by which deposits are chosen that tell how many make up a turn.
+const PILOT: (f64, f64) = (0.1, 2000.0);
 
 /// Of each turn, the disk's part.
 const DISK_SHARE: f64 = 0.5;
@@ -33,7 +30,7 @@ const DISK_SHARE: f64 = 0.5;
 /// Deposits of each size.
 pub(super) async fn measure(program: &Path, load: &Load) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for size in SIZES {
+    for size in load.sizes() {
         figures.extend(of_size(program, load, size).await?);
     }
     Ok(figures)
@@ -123,7 +120,9 @@ impl<'a> Subject<'a> {
     /// Turns of relay and limits in a closed loop, with the same requests.
     async fn rates(&mut self, limits: [Limit; 2]) -> anyhow::Result<Rates> {
         let connections = self.load.connections();
-        let pilot = self.stage.writers.deposits(PILOT, self.bytes, &self.mailbox, self.beside)?;
+        let (seconds, rate) = PILOT;
+        let pilot = turn_of(rate, seconds.min(self.load.seconds), self.bytes);
+        let pilot = self.stage.writers.deposits(pilot, self.bytes, &self.mailbox, self.beside)?;
         let rate = self.stage.ask_relay(connections, &pilot).await?.rate();
         let count = turn_of(rate, self.load.seconds, self.bytes);
         let (mut relay, mut beside) = (Vec::new(), [Vec::new(), Vec::new()]);

@@ -32,7 +32,9 @@ pub(super) async fn measure(program: &Path, load: &Load) -> anyhow::Result<Vec<F
     let most = load.mailboxes as usize;
     let mut subjects = Vec::new();
     let mut rate = 0.0;
-    for count in [1, most / 100, most] {
+    let mut counts = vec![1, most / 100, most];
+    counts.dedup();
+    for count in counts {
         let (stage, mailboxes) = (Stage::open(program).await?, strangers(count));
         rate = stage.fill(most, STORED_BYTES, &mailboxes).await?;
         subjects.push(Subject { stage, mailboxes, rates: Vec::new() });

@@ -22,7 +22,7 @@ const OWNERS: usize = 16;
 const BODY_BYTES: usize = 4096;
 
 /// Deposits that tell how many make up a turn.
-const PILOT: usize = 500;
+const PILOT: usize = 200;
 
 /// How long a collect waits: short, so that all owners hear of the end of a turn soon.
 const WAIT_MS: u64 = 100;
