@@ -82,7 +82,10 @@ impl Writers {
     pub(crate) fn transaction(&self, origin: &ServerName, bytes: usize) -> String {
         let events = bytes.div_ceil(CIPHERTEXT_BYTES_MAX).max(1);
         let frame = self.with_events(origin, &vec![""; events]).len();
-        let ciphertext = bytes.saturating_sub(frame) / events;
+        if frame > bytes {
+            return self.short(origin, bytes);
+        }
+        let ciphertext = (bytes - frame) / events;
         let start = rand::rng().random_range(0..TEXT_BYTES);
         let pieces: Vec<&str> = (0..events)
             .map(|event| {
@@ -91,6 +94,17 @@ impl Writers {
             })
             .collect();
         self.with_events(origin, &pieces)
+    }
+
+    /// One that is shorter than any event: something for a device.
+    fn short(&self, origin: &ServerName, bytes: usize) -> String {
+        let now = SystemClock.now().as_millis();
+        let with = |text: &str| {
+            format!(
+                r#"{{"edus":[{{"content":{{"text":"{text}"}},"edu_type":"m.direct_to_device"}}],"origin":"{origin}","origin_server_ts":{now},"pdus":[]}}"#
+            )
+        };
+        with(self.cut(bytes.saturating_sub(with("").len())))
     }
 
     fn with_events(&self, origin: &ServerName, ciphertexts: &[&str]) -> String {
@@ -137,7 +151,7 @@ mod tests {
     fn transactions_are_canonical_and_as_long_as_wanted() {
         let origin: ServerName = "a.example".parse().unwrap();
         let writers = Writers::to(&"r.example".parse().unwrap());
-        for bytes in [1024, 4096, 64 * 1024, 512 * 1024] {
+        for bytes in [300, 1024, 4096, 64 * 1024, 512 * 1024] {
             let text = writers.transaction(&origin, bytes);
             assert!(text.len() <= bytes && text.len() + 16 > bytes, "{} for {bytes}", text.len());
             assert_eq!(canonicalise(text.as_bytes()).unwrap(), text.as_bytes());
