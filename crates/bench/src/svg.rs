@@ -15,7 +15,7 @@ pub(crate) struct Bar {
 }
 
 const ROW: f64 = 22.0;
-const LABELS: f64 = 330.0;
+const LABELS: f64 = 400.0;
 /// The width of a share of 1.
 const WHOLE: f64 = 420.0;
 const VALUES: f64 = 130.0;
@@ -74,7 +74,7 @@ mod tests {
     fn a_bar_is_as_long_as_its_share_and_bears_its_mark() {
         let svg = bars("A & B", &[bar(0.5, Some(0.6)), bar(9.0, None)]);
         assert!(svg.contains("width=\"210.0\""), "half of the whole: {svg}");
-        assert!(svg.contains("x=\"581.0\""), "a mark at 60 %: {svg}");
+        assert!(svg.contains("x=\"651.0\""), "a mark at 60 %: {svg}");
         assert!(svg.contains("width=\"504.0\"") && svg.contains("900 % · 3000/s"), "{svg}");
     }
 
