@@ -57,31 +57,26 @@ async fn of_size(program: &Path, load: &Load, size: usize) -> anyhow::Result<Vec
     let mut subject = Subject::at(&stage, load, size * 1024, Beside::Nothing);
     let rates = subject.rates([Limit::Verify, Limit::Read]).await?;
     let latency = subject.latencies(rates.relay / 2.0).await?;
-    let figure = || Figure::alone(format!("deposits, {size} KiB"), Unit::PerSecond, rates.relay);
-    let [verify, read] = rates.limits;
-    let beside_verify = figure().beside("verify", verify);
-    let at_half = format!("a deposit at half of that, {size} KiB, median");
-    let at_half = Figure::alone(at_half, Unit::Milliseconds, latency.relay)
-        .beside("verify + 2 syncs", latency.verify + 2.0 * latency.sync);
     let is_usual = size == USUAL;
-    let slowest = format!("a deposit at half of that, {size} KiB, 99th");
+    let wanted = |figure: Figure, target| if is_usual { figure.wanted(target) } else { figure };
+    let figure = || Figure::alone(format!("deposits, {size} KiB"), Unit::PerSecond, rates.relay);
+    let at_half = |which: &str, value| {
+        let what = format!("a deposit at half of that, {size} KiB, {which}");
+        Figure::alone(what, Unit::Milliseconds, value)
+    };
+    let [verify, read] = rates.limits;
     let mut figures = vec![
-        if is_usual {
-            beside_verify.wanted(Target::ShareAtLeast(RATE_SHARE))
-        } else {
-            beside_verify
-        },
+        wanted(figure().beside("verify", verify), Target::ShareAtLeast(RATE_SHARE)),
         figure().beside("read", read),
     ];
     if is_usual {
         figures.push(figure().beside("disk, 64 a sync", latency.batched));
         figures.push(figure().beside("disk, one a sync", latency.single));
     }
-    figures.push(if is_usual { at_half.wanted(Target::BelowLimit) } else { at_half });
-    figures.push(
-        Figure::alone(slowest, Unit::Milliseconds, latency.relay_99th)
-            .beside("verify, 99th", latency.verify_99th),
-    );
+    let allowed = latency.verify + 2.0 * latency.sync;
+    let median = at_half("median", latency.relay).beside("verify + 2 syncs", allowed);
+    let slow = at_half("99th", latency.relay_99th).beside("verify, 99th", latency.verify_99th);
+    figures.extend([wanted(median, Target::BelowLimit), slow]);
     Ok(figures)
 }
 
