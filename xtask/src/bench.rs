@@ -31,6 +31,8 @@ pub(crate) enum Bench {
     Visible,
     /// How many bytes a message costs with one, two and three relays between real homeservers.
     Bytes,
+    /// How fast a real homeserver takes what its node collected, beside the same from its origin directly.
+    Intake,
     /// The relay's memory under many idle connections and many collects that wait.
     Crowds,
     /// How fast a node that comes back empties its mailbox, without a line between them and over a slow one.
@@ -59,6 +61,7 @@ impl Bench {
             Self::Floods => Way::FromOutside("floods"),
             Self::Visible => Way::WithHomeservers("measured_visible"),
             Self::Bytes => Way::WithHomeservers("measured_bytes"),
+            Self::Intake => Way::WithHomeservers("measured_intake"),
             Self::Crowds => Way::FromOutside("crowds"),
             Self::Draining => Way::FromOutside("draining"),
         }
