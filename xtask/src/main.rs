@@ -40,6 +40,9 @@ enum Command {
     Bench {
         /// What to measure.
         bench: Bench,
+        /// Options of the measurement, as in `bench load --only wake`; `bench load -- --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
     /// Searches for inputs that break what the decoders promise.
     Fuzz {
@@ -71,7 +74,7 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Test { filter } => Ok(test::run(filter.as_deref())),
-        Command::Bench { bench } => bench::run(bench),
+        Command::Bench { bench, options } => bench::run(bench, &options),
         Command::Fuzz { seconds, keep, target } => {
             fuzz::run(&fuzz::Search { seconds, keep, target: target.as_deref() })
         }
@@ -85,4 +88,21 @@ fn main() -> ExitCode {
         eprintln!("{trouble:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_measurement_is_the_measurements_own() {
+        let options = |line: &str| match Arguments::try_parse_from(line.split(' ')) {
+            Ok(Arguments { command: Command::Bench { options, .. } }) => options.join(" "),
+            _ => "no measurement".to_owned(),
+        };
+        let compared = "--compare http://127.0.0.1:8008 --seconds 2";
+        assert_eq!(options(&format!("xtask bench load {compared}")), compared);
+        assert_eq!(options("xtask bench load -- --help"), "--help");
+        assert_eq!(options("xtask bench wind"), "no measurement");
+    }
 }

@@ -12,9 +12,9 @@ use crate::scenarios::Programs;
 use crate::tally::Tally;
 use crate::{cargo, jobs, python, scenarios};
 
-/// The feature with everything that runs the built program, and its test targets: one process for each test.
-pub(crate) const PROCESSES_FEATURE: &str = "restante-testkit/homeservers";
-const PROCESSES_TARGETS: [&str; 2] = ["scenarios", "crash"];
+/// The features with everything that runs the built program, and their test targets: one process for each test.
+pub(crate) const PROCESSES_FEATURES: &str = "restante-testkit/homeservers,restante-bench/processes";
+const PROCESSES_TARGETS: [&str; 3] = ["scenarios", "crash", "measurements"];
 
 /// The longest of the others takes two minutes on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(900);
@@ -67,7 +67,7 @@ fn prepare(filter: Option<&str>, jobs: &mut Vec<Job>) -> Result<()> {
 /// The program, and all test programs, built with the same dependencies.
 fn build() -> Result<(std::path::PathBuf, Vec<TestProgram>)> {
     let restante = cargo::build(&["build", "--workspace", "--bin", "restante"], "restante")?;
-    Ok((restante, cargo::build_tests(&["--workspace", "--features", PROCESSES_FEATURE])?))
+    Ok((restante, cargo::build_tests(&["--workspace", "--features", PROCESSES_FEATURES])?))
 }
 
 fn job(test: &TestProgram, filter: Option<&str>) -> Job {

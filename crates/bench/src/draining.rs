@@ -3,9 +3,6 @@
 //!
 //! Relay and node are the built program. The homeserver answers at once and is in no room, so that nothing waits for it.
 
-mod letters;
-mod node;
-
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +17,12 @@ use restante_relay_api::{CollectRequest, CollectResponse};
 use tokio::task::JoinSet;
 
 use crate::connection::Connection;
+use crate::letters::Letters;
 use crate::line::{Line, Shape};
+use crate::node::{Knows, NodeProcess};
 use crate::origin::Origin;
 use crate::process::RelayProcess;
 use crate::table;
-use letters::Letters;
-use node::NodeProcess;
 
 /// Servers that write, each into a room of its own.
 const ORIGINS: u64 = 20;
@@ -72,7 +69,9 @@ async fn drain(
     let owner = Origin::new(Ipv4Addr::new(198, 18, 0, 1));
     leave(&relay, &owner, transactions).await?;
     let line = Line::to(relay.address, shape).await?;
-    let _node = NodeProcess::start(program, &owner, (&relay.server_name, line.entrance)).await?;
+    let _node =
+        NodeProcess::start(program, &owner, Knows::Relay(&relay.server_name, line.entrance))
+            .await?;
     while line.carried() == [0, 0] {
         tokio::time::sleep(LOOK).await;
     }

@@ -18,16 +18,21 @@ const CONTENT_BYTES: usize = 4096;
 pub(crate) struct Origin {
     pub(crate) name: ServerName,
     pub(crate) key: SigningKey,
-    /// Where a reverse proxy in front of the relay says that it calls from.
-    address: Ipv4Addr,
+    /// Where a reverse proxy in front of the relay says that it calls from; none for this machine, without a proxy.
+    address: Option<Ipv4Addr>,
 }
 
 impl Origin {
     /// A server with a random key, at `address`.
     pub(crate) fn new(address: Ipv4Addr) -> Self {
+        Self { address: Some(address), ..Self::on_this_machine() }
+    }
+
+    /// A server with a random key, which no limit of a single address concerns.
+    pub(crate) fn on_this_machine() -> Self {
         let id = "ed25519:bench".parse().expect("the id is well-formed");
         let key = SigningKey::from_seed(id, &rand::random());
-        Self { name: ServerName::of_key(&key.public_key()), key, address }
+        Self { name: ServerName::of_key(&key.public_key()), key, address: None }
     }
 
     /// A deposit for `recipient`, signed, that no other deposit is a duplicate of.
@@ -97,22 +102,52 @@ impl Origin {
         relay: &ServerName,
         content: Bytes,
     ) -> Request<Full<Bytes>> {
-        let signable = SignableRequest {
-            method: method.as_str(),
-            target,
-            origin: &self.name,
-            destination: Some(relay),
-            content: Some(&content),
-        };
-        let authorization = signable.sign(&self.key).to_string();
-        Request::builder()
+        let authorization = self.authorization(&method, target, relay, &content);
+        let mut request = Request::builder()
             .method(method)
             .uri(target.as_str())
             .header("host", "relay.test")
             .header("authorization", authorization)
-            .header("content-type", "application/json")
-            .header("x-forwarded-for", self.address.to_string())
-            .body(Full::new(content))
-            .expect("each part is well-formed")
+            .header("content-type", "application/json");
+        if let Some(address) = self.address {
+            request = request.header("x-forwarded-for", address.to_string());
+        }
+        request.body(Full::new(content)).expect("each part is well-formed")
+    }
+
+    /// The same as the bytes that go over the wire.
+    pub(crate) fn signed_bytes(
+        &self,
+        method: &Method,
+        target: &RequestTarget,
+        relay: &ServerName,
+        content: &[u8],
+    ) -> Bytes {
+        let authorization = self.authorization(method, target, relay, content);
+        let head = format!(
+            "{method} {} HTTP/1.1\r\nhost: relay.test\r\nauthorization: {authorization}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            target.as_str(),
+            content.len()
+        );
+        [head.as_bytes(), content].concat().into()
+    }
+
+    /// The X-Matrix header of that request.
+    pub(crate) fn authorization(
+        &self,
+        method: &Method,
+        target: &RequestTarget,
+        destination: &ServerName,
+        content: &[u8],
+    ) -> String {
+        let signable = SignableRequest {
+            method: method.as_str(),
+            target,
+            origin: &self.name,
+            destination: Some(destination),
+            content: Some(content),
+        };
+        signable.sign(&self.key).to_string()
     }
 }

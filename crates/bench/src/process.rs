@@ -1,7 +1,7 @@
 //! The relay under measurement: the built program in a folder of its own.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
@@ -15,6 +15,7 @@ pub(crate) struct RelayProcess {
     child: Child,
     pub(crate) server_name: ServerName,
     pub(crate) address: SocketAddr,
+    data: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -23,7 +24,8 @@ impl RelayProcess {
     pub(crate) async fn start(program: &Path, mut config: toml::Table) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(".").context("cannot make a folder here")?;
         config.insert("listen".into(), "127.0.0.1:0".into());
-        config.insert("data".into(), folder.path().join("data").to_string_lossy().as_ref().into());
+        let data = folder.path().join("data");
+        config.insert("data".into(), data.to_string_lossy().as_ref().into());
         let operators = toml::Table::from_iter([("listen".to_owned(), "127.0.0.1:0".into())]);
         config.insert("operators".into(), operators.into());
         let file = folder.path().join("relay.toml");
@@ -35,18 +37,28 @@ impl RelayProcess {
             command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().context("the program's output was piped")?;
         let (server_name, address) = said_at_start(BufReader::new(stdout)).await?;
-        Ok(Self { child, server_name, address, _folder: folder })
+        Ok(Self { child, server_name, address, data, _folder: folder })
+    }
+
+    /// The folder of its state.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Its resident memory, MiB.
     pub(crate) fn memory_mib(&self) -> anyhow::Result<f64> {
-        let pid = self.child.id().context("the relay has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|text| text.trim().strip_suffix(" kB"));
-        let kib: f64 = kib.context("the system does not tell its memory")?.parse()?;
-        Ok(kib / 1024.0)
+        resident_mib(&self.child)
     }
+}
+
+/// The resident memory of a process, MiB.
+pub(crate) fn resident_mib(child: &Child) -> anyhow::Result<f64> {
+    let pid = child.id().context("the process has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|text| text.trim().strip_suffix(" kB"));
+    let kib: f64 = kib.context("the system does not tell its memory")?.parse()?;
+    Ok(kib / 1024.0)
 }
 
 /// The name and the address in what it prints at its start; the rest of its output is read and dropped.

@@ -7,11 +7,14 @@ mod keys;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use restante_federation_proto::{ServerName, SigningKey};
+use restante_relay_api::{Extras, WireEnvelope};
 
 use crate::client::{Client, Encryption, Rank};
 use crate::clock::MovedClock;
-use crate::http_probe::get;
+use crate::http_probe::{exchange, get};
 use crate::ports::Port;
 use crate::process::{Process, Program};
 use crate::signing::random_key;
@@ -145,6 +148,23 @@ impl Homeserver {
     /// Its signing key.
     pub fn signing_key(&self) -> &SigningKey {
         &self.key
+    }
+
+    /// Gives it a transaction that was left for it, as the origin itself would have: under the origin's own signature.
+    ///
+    /// # Panics
+    ///
+    /// When the envelope has no proof, or nobody answers.
+    pub async fn take_directly(&self, envelope: &WireEnvelope) -> StatusCode {
+        let extras = Extras::parse(envelope.extras.clone()).expect("a relay gives whole members");
+        let proof = extras.proof.expect("a node leaves the proof along");
+        let request = Request::put(format!("{}{}", self.url(), proof.uri))
+            .header("authorization", proof.authorization)
+            .header("content-type", "application/json")
+            .body(Full::new(envelope.content.clone()))
+            .expect("a proof fits into a request");
+        let (status, _) = exchange(request).await.expect("a homeserver that runs answers");
+        status
     }
 
     /// The file with its signing key.

@@ -1,13 +1,24 @@
-//! What is measured with real homeservers: `cargo xtask bench visible` and `cargo xtask bench bytes`.
+//! What is measured with real homeservers: `cargo xtask bench visible`, `bytes` and `intake`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use restante_testkit::{Link, Pair, RelayAddress, World, share_a_room};
+use http::StatusCode;
+use restante_testkit::{Client, Link, Pair, RelayAddress, Site, World, eventually, share_a_room};
 
 use crate::{BULK_DEADLINE, MAIL_DEADLINE, numbered};
 
 /// Messages of one measurement.
 const MESSAGES: usize = 100;
+
+/// Messages of one turn of the intake, and those of them that are not timed: by then it is under way.
+const TAKEN: usize = 400;
+const UNDER_WAY: usize = 50;
+
+/// A machine that is busy beside slows both halves of a turn down, and is no failure.
+const TURN_DEADLINE: Duration = Duration::from_secs(900);
+
+/// Turns of the intake, each in a world of its own.
+const TURNS: usize = 3;
 
 /// A letter or two, as people write.
 const TEXT: &str = "We leave the harbour at six with the tide and should be with you by Thursday, weather permitting; \
@@ -101,6 +112,75 @@ async fn bytes_with(count: usize) -> (u64, u64) {
         b.mailbox_at(relay).wait_until_empty(MAIL_DEADLINE).await;
     }
     (left, bytes() - before)
+}
+
+/// How fast a homeserver takes what its node collected, beside how fast it takes the same from its origin directly. The origin
+/// is online all the time.
+#[ignore = "a measurement: cargo xtask bench intake"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn measured_intake() {
+    let (mut by_node, mut directly) = (Vec::new(), Vec::new());
+    for turn in 1..=TURNS {
+        let mut pair = Pair::start().await;
+        pair.b.link.cut().await;
+
+        pair.b.node.stop().await;
+        let events = left_for_bob(&pair, "for the node").await;
+        let Site { node, client, .. } = &mut pair.b;
+        let visible = rate_of(client, &pair.room, &events);
+        let ((), rate) = tokio::join!(node.start_again(), visible);
+        by_node.push(rate);
+        pair.b.mailbox_at(&pair.relay).wait_until_empty(TURN_DEADLINE).await;
+
+        pair.b.node.stop().await;
+        let events = left_for_bob(&pair, "directly").await;
+        let envelopes = pair.b.mailbox_at(&pair.relay).envelopes().await;
+        let send = async {
+            for envelope in &envelopes {
+                assert_eq!(pair.b.homeserver.take_directly(envelope).await, StatusCode::OK);
+            }
+        };
+        let visible = rate_of(&pair.b.client, &pair.room, &events);
+        let ((), rate) = tokio::join!(send, visible);
+        directly.push(rate);
+        println!(
+            "turn {turn}: {:.1} messages/s by the node, {rate:.1} directly",
+            by_node[turn - 1]
+        );
+    }
+    let middle = |rates: &mut Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    let (by_node, directly) = (middle(&mut by_node), middle(&mut directly));
+    println!(
+        "median of {TURNS} turns: {by_node:.1} messages/s by the node, {directly:.1} directly: {:.0} %",
+        100.0 * by_node / directly
+    );
+}
+
+/// Alice sends while nobody takes anything in at Bob's site; the events, all of which are at the relay.
+async fn left_for_bob(pair: &Pair, what: &str) -> Vec<String> {
+    let mut events = Vec::new();
+    for text in numbered(what, TAKEN) {
+        events.push(pair.a.client.send_text(&pair.room, &text).await.expect("a member may speak"));
+    }
+    pair.b.mailbox_at(&pair.relay).wait_for_texts(TAKEN, TURN_DEADLINE).await;
+    events
+}
+
+/// How many of these a second become visible to Bob, from the moment at which some of them are.
+async fn rate_of(bob: &Client, room: &str, events: &[String]) -> f64 {
+    let visible = async |event: &String| {
+        eventually("Bob's homeserver has it", TURN_DEADLINE, async || {
+            bob.has_event(room, event).await.then_some(())
+        })
+        .await;
+        Instant::now()
+    };
+    let from = visible(&events[UNDER_WAY - 1]).await;
+    let until = visible(&events[TAKEN - 1]).await;
+    (TAKEN - UNDER_WAY) as f64 / until.saturating_duration_since(from).as_secs_f64()
 }
 
 async fn until_visible(pair: &Pair, event: &str) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -13,28 +13,44 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use restante_federation_proto::ServerName;
+use restante_federation_proto::{RequestTarget, ServerName};
 use restante_relay_api::endpoints::SEND;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::origin::Origin;
+use crate::process::resident_mib;
+
+/// The secret that the homeserver shows.
+const SECRET: &str = "of a measurement, and nobody's";
+
+/// What a node knows of others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Knows<'a> {
+    Nobody,
+    /// Where its own mail is.
+    Relay(&'a ServerName, SocketAddr),
+    /// The way to a server.
+    Route(&'a ServerName, SocketAddr),
+}
 
 /// A node that runs, and its homeserver; both end when it is dropped.
-pub(super) struct NodeProcess {
-    _child: Child,
+pub(crate) struct NodeProcess {
+    child: Child,
     _folder: tempfile::TempDir,
     homeserver: JoinHandle<()>,
+    outbound: SocketAddr,
 }
 
 impl NodeProcess {
-    /// Starts `program` as the node of `owner`, whose mail is at that relay.
-    pub(super) async fn start(
+    /// Starts `program` as the node of `owner`.
+    pub(crate) async fn start(
         program: &Path,
         owner: &Origin,
-        (relay, address): (&ServerName, SocketAddr),
+        knows: Knows<'_>,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen")?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -43,26 +59,80 @@ impl NodeProcess {
         let key = folder.path().join("signing.key");
         std::fs::write(&key, owner.key.to_file_text())?;
         let anywhere = json!({ "listen": "127.0.0.1:0" });
-        let at = json!([{ "server_name": relay, "url": format!("http://{address}") }]);
-        let config = json!({
+        let mut config = json!({
             "server_name": owner.name,
             "signing_key": key,
             "homeserver": url,
             "data": folder.path().join("data"),
-            "outbound": { "listen": "127.0.0.1:0", "secret": "of a measurement, and nobody's" },
+            "outbound": { "listen": "127.0.0.1:0", "secret": SECRET },
             "inbound": anywhere,
             "admin": anywhere,
-            "relays": { owner.name.as_str(): at },
             "federation": { "dns": "off" },
         });
+        match knows {
+            Knows::Nobody => {}
+            Knows::Relay(relay, address) => {
+                let at = json!([{ "server_name": relay, "url": format!("http://{address}") }]);
+                config["relays"] = json!({ owner.name.as_str(): at });
+            }
+            Knows::Route(server, address) => {
+                config["federation"]["routes"] =
+                    json!({ server.as_str(): format!("http://{address}") });
+            }
+        }
         let file = folder.path().join("node.toml");
         std::fs::write(&file, toml::to_string(&config)?)?;
         let mut command = Command::new(program);
         command.args(["node", "--log", "error", "--config"]).arg(&file);
-        command.stdout(Stdio::null()).kill_on_drop(true);
-        let child =
+        command.stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child =
             command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        Ok(Self { _child: child, _folder: folder, homeserver })
+        let stdout = child.stdout.take().context("the program's output was piped")?;
+        let outbound = outbound_door(BufReader::new(stdout)).await?;
+        Ok(Self { child, _folder: folder, homeserver, outbound })
+    }
+
+    /// Where its homeserver's requests enter.
+    pub(crate) fn outbound(&self) -> SocketAddr {
+        self.outbound
+    }
+
+    /// Its resident memory, MiB.
+    pub(crate) fn memory_mib(&self) -> anyhow::Result<f64> {
+        resident_mib(&self.child)
+    }
+
+    /// A request that its homeserver has signed for `destination`, as Synapse hands it to the node.
+    pub(crate) fn handed_over(
+        owner: &Origin,
+        target: &RequestTarget,
+        destination: &ServerName,
+        content: &[u8],
+    ) -> Bytes {
+        let authorization = owner.authorization(&Method::PUT, target, destination, content);
+        let head = format!(
+            "PUT matrix-federation://{destination}{} HTTP/1.1\r\nhost: {destination}\r\n\
+             authorization: {authorization}\r\nproxy-authorization: Bearer {SECRET}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            target.as_str(),
+            content.len()
+        );
+        [head.as_bytes(), content].concat().into()
+    }
+}
+
+/// What it prints last at its start is read as well, and the rest of its output dropped.
+async fn outbound_door(output: BufReader<ChildStdout>) -> anyhow::Result<SocketAddr> {
+    let mut lines = output.lines();
+    let mut outbound = None;
+    loop {
+        let Some(line) = lines.next_line().await? else { bail!("the node ended at its start") };
+        if let Some(address) = line.strip_prefix("outbound on ") {
+            outbound = Some(address.parse().context("the node says where it listens")?);
+        } else if line.starts_with("admin on ") {
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return outbound.context("the node says where it listens");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Mail as homeservers write it and nodes leave it: one message of about a kilobyte, with proof, waybill and key document.
+//! Mail as nodes leave it, with proof, waybill and key document; and letters as homeservers write them: one message of about
+//! a kilobyte.
 
 use std::time::Duration;
 
@@ -28,21 +29,21 @@ const WORDS: &str = "the and you that was for are with his they this have from o
 const WORDS_EACH: usize = 60;
 
 /// What one server writes.
-pub(super) struct Letters {
-    origin: Origin,
+pub(crate) struct Letters {
+    pub(crate) origin: Origin,
     keys: KeyDocument,
     room: String,
 }
 
 impl Letters {
-    pub(super) fn of(origin: Origin) -> Self {
+    pub(crate) fn of(origin: Origin) -> Self {
         let keys = mint(&origin.name, &origin.key, None, SystemClock.now().after(KEYS_VALID_FOR));
         let room = format!("!{}:{}", random_text(18), origin.name);
         Self { origin, keys, room }
     }
 
     /// The deposit of its letter of that number.
-    pub(super) fn letter(
+    pub(crate) fn letter(
         &self,
         number: u64,
         relay: &ServerName,
@@ -50,13 +51,23 @@ impl Letters {
     ) -> anyhow::Result<Request<Full<Bytes>>> {
         let content = Content::parse(self.transaction(number).to_string().into())?;
         let txn_id = (SystemClock.now().as_millis() + number).to_string();
-        let proof = self.proof(&txn_id, recipient, &content);
-        let waybill = self.waybill(number, recipient, &content).signed(&self.origin.key);
-        let extras = Extras::new(&proof, &waybill, self.keys.raw())?;
-        let body = content.to_deposit_body(&extras)?;
-        let body = canonicalise(&body)?.into_owned().into();
+        let body = self.with_proof(&content, (&txn_id, number), recipient)?;
         let target = send_relay_target(&txn_id, recipient);
         Ok(self.origin.signed(Method::PUT, &target, relay, body))
+    }
+
+    /// The canonical body of a deposit of `content`, with all that a node adds.
+    pub(crate) fn with_proof(
+        &self,
+        content: &Content,
+        (txn_id, number): (&str, u64),
+        recipient: &ServerName,
+    ) -> anyhow::Result<Bytes> {
+        let proof = self.proof(txn_id, recipient, content);
+        let waybill = self.waybill(number, recipient, content).signed(&self.origin.key);
+        let extras = Extras::new(&proof, &waybill, self.keys.raw())?;
+        let body = content.to_deposit_body(&extras)?;
+        Ok(canonicalise(&body)?.into_owned().into())
     }
 
     fn transaction(&self, number: u64) -> serde_json::Value {
@@ -113,8 +124,9 @@ fn message() -> String {
 }
 
 /// As long as a hash or a signature in base64, and as hard to compress.
-fn random_text(letters: usize) -> String {
+pub(crate) fn random_text(letters: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut rng = rand::rng();
-    (0..letters).map(|_| char::from(ALPHABET[rng.random_range(0..64)])).collect()
+    let mut bytes = vec![0_u8; letters];
+    rand::rng().fill(&mut bytes[..]);
+    bytes.into_iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
 }
