@@ -17,7 +17,8 @@ mod serve;
 mod sign;
 
 pub use authenticate::{
-    Authenticated, VerifiedOrigin, authenticate, is_signed_by_key_of, x_matrix_headers,
+    Authenticated, DestinationRule, VerifiedOrigin, authenticate, is_signed_by_key_of,
+    x_matrix_headers,
 };
 pub use body::{Body, BodyError, BoxError, collect_limited, collect_steadily, empty, full};
 pub use bounded_map::BoundedMap;
