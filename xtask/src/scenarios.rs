@@ -12,8 +12,7 @@ use crate::jobs::Job;
 /// A scenario takes up to two minutes on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(420);
 
-/// Those that took more than a minute when they were last looked at begin first, so that none of them is left alone at
-/// the end.
+/// Those that take more than a minute begin first, so that none of them is left alone at the end.
 const SLOW: [&str; 6] = ["h_", "s_", "q_", "m_", "o_", "ai_"];
 
 /// What the tests of whole systems run.

@@ -12,6 +12,7 @@ use restante_federation_proto::{
     XMatrix, XMatrixError, canonicalise,
 };
 
+use crate::config::FederationSection;
 use crate::key_ring::{Freshness, KeyLookupError, KeyRing};
 
 /// X-Matrix headers of one request that are looked at: servers send one per key that they have, which is one or two.
@@ -39,6 +40,32 @@ pub struct Authenticated {
     pub destination_named: bool,
     /// The body as received.
     pub body: Bytes,
+}
+
+/// What becomes of a request that does not name its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DestinationRule {
+    /// Old servers leave it out: taken.
+    Optional,
+    /// Refused.
+    Required,
+}
+
+impl DestinationRule {
+    /// As `require_destination` in the configuration says.
+    pub fn of(section: &FederationSection) -> Self {
+        if section.require_destination { Self::Required } else { Self::Optional }
+    }
+}
+
+impl Authenticated {
+    /// 401 `M_UNAUTHORIZED` if the destination is required and was not named.
+    pub fn check_destination(&self, rule: DestinationRule) -> Result<(), MatrixError> {
+        if !self.destination_named && rule == DestinationRule::Required {
+            return Err(unauthorized("the X-Matrix header must name its destination here"));
+        }
+        Ok(())
+    }
 }
 
 /// All X-Matrix headers of a request: at least one, all with the same origin and destination (facts: rule 6).

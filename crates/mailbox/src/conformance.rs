@@ -174,7 +174,9 @@ pub const CHECKS: &[Check] = &[
     check("a duplicate is no loss, and neither is what its owner has", |s| {
         Box::pin(losses::no_loss(s))
     }),
-    check("what expires is counted as lost", |s| Box::pin(losses::expired(s))),
+    check("what expires is counted as lost unless it was of the moment", |s| {
+        Box::pin(losses::expired(s))
+    }),
     check("losses of more origins than are counted apart are summed up", |s| {
         Box::pin(losses::bounded(s))
     }),

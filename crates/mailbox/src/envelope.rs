@@ -1,7 +1,13 @@
 //! Envelopes: a transaction with its proof and waybill, held for one recipient.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
+
+/// How long mail is kept that is of the moment: homeservers forget typing after 30 s and presence after some minutes. Nothing
+/// else is kept for exactly so long.
+pub const OF_THE_MOMENT: Duration = Duration::from_secs(60);
 
 /// SHA-256 of a transaction's canonical content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +106,16 @@ impl Deposit {
     pub fn bytes(&self) -> u64 {
         (self.content.len() + self.members.len()) as u64
     }
+
+    /// Whether it is worth nothing once it has expired, so that nobody needs to hear of it.
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        is_of_the_moment(self.expires_at.since(self.deposited_at))
+    }
+}
+
+/// The same of mail that was to be kept for so long.
+pub(crate) fn is_of_the_moment(kept: Duration) -> bool {
+    kept == OF_THE_MOMENT
 }
 
 /// An envelope as it stands in a mailbox.

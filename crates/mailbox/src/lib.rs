@@ -26,7 +26,7 @@ pub use custody::{
     Condition, Custody, EnvelopeLine, Found, HOLD_GRACE, Imported, Selection, Share,
 };
 pub use duplicate::DuplicateKey;
-pub use envelope::{ContentHash, Deposit, EntryId, Onward, StoredEnvelope};
+pub use envelope::{ContentHash, Deposit, EntryId, OF_THE_MOMENT, Onward, StoredEnvelope};
 pub use lapse::{AdmittedBy, Lapse, Lapsed};
 pub use losses::{LOSS_ORIGINS_MAX, Loss, LossKind};
 pub use memory::MemoryStore;

@@ -277,8 +277,13 @@ impl State {
                 self.envelopes_by_expiry.remove(&(at, order, recipient.clone(), id));
                 self.envelopes_by_expiry.insert((later, order, recipient, id));
                 expired.prolonged += 1;
-            } else if self.lose(&recipient, id, LossKind::Expired, now).is_some() {
+            } else if let Some(deposit) = self.remove(&recipient, id) {
                 expired.envelopes += 1;
+                if deposit.is_of_the_moment() {
+                    expired.of_the_moment += 1;
+                } else if let Some(mailbox) = self.mailboxes.get_mut(&recipient) {
+                    mailbox.lose(LossKind::Expired, &deposit, now);
+                }
             }
         }
         expired

@@ -107,6 +107,8 @@ pub struct Due {
 pub struct Expired {
     /// Envelopes past their time.
     pub envelopes: u64,
+    /// Those of them that were kept for [`OF_THE_MOMENT`](crate::OF_THE_MOMENT): they are not counted as lost.
+    pub of_the_moment: u64,
     /// Remembered duplicate keys past their time.
     pub remembered: u64,
     /// Envelopes past their time that a hold keeps: they were given [`HOLD_GRACE`](crate::HOLD_GRACE) more.

@@ -19,12 +19,15 @@ use axum::body::Body as AxumBody;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
-use restante_federation::x_matrix_headers;
+use restante_federation::{Authenticated, DestinationRule, authenticate, x_matrix_headers};
 use restante_federation_proto::{ErrorCode, MatrixError};
 use restante_relay_api::endpoints::{KEY_SERVER, RECORD_FILE, RELAYS, SEND};
 
 use crate::inbox::Inbox;
+use crate::relay_records::hearsay::Meeting;
 use crate::site::Site;
 
 pub(crate) use paths::default_paths;
@@ -47,6 +50,8 @@ pub(crate) struct DoorSettings {
     pub(crate) front: Front,
     /// Paths that are passed on to the homeserver.
     pub(crate) paths: Vec<PassedPath>,
+    /// Of what is verified here; of everything else the homeserver decides.
+    pub(crate) destination: DestinationRule,
 }
 
 /// What the handlers share.
@@ -56,13 +61,15 @@ struct Door {
     inbox: Inbox,
     front: Front,
     paths: Arc<[PassedPath]>,
+    destination: DestinationRule,
     transactions: Turns,
 }
 
 /// What answers other servers.
 pub(crate) fn router(site: Site, settings: DoorSettings, inbox: Inbox) -> Router {
-    let DoorSettings { front, paths } = settings;
-    let door = Door { site, inbox, front, paths: paths.into(), transactions: Turns::new() };
+    let DoorSettings { front, paths, destination } = settings;
+    let (paths, transactions) = (paths.into(), Turns::new());
+    let door = Door { site, inbox, front, paths, destination, transactions };
     Router::new()
         .route(&format!("{SEND}{{txn_id}}"), put(send::send).fallback(pass))
         .route(KEY_SERVER, get(own_keys).fallback(pass))
@@ -102,6 +109,15 @@ async fn pass(State(door): State<Door>, request: Request) -> Response {
             refuse(&MatrixError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, text))
         }
     }
+}
+
+/// A request that the node itself takes, once it is known who sent it.
+async fn verified(door: &Door, parts: &Parts, body: Bytes) -> Result<Authenticated, MatrixError> {
+    let site = &door.site;
+    let request = authenticate(parts, body, site.server_name(), &site.keys).await?;
+    request.check_destination(door.destination)?;
+    site.hearsay.met(request.origin.server_name(), Meeting::Called);
+    Ok(request)
 }
 
 async fn own_keys(State(door): State<Door>) -> Response {

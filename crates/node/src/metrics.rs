@@ -133,6 +133,7 @@ pub(crate) fn of(
         inbox: inbox.clone(),
         retriever: retriever.clone(),
         data: data.to_owned(),
+        started_at: site.clock.now(),
         values: Values::register(registry),
     };
     let metrics = Metrics::of(whole, vec![Arc::new(look)], site.clock.now());
@@ -145,6 +146,7 @@ struct Look {
     inbox: Inbox,
     retriever: RetrieverStatus,
     data: PathBuf,
+    started_at: Timestamp,
     values: Values,
 }
 
@@ -250,7 +252,7 @@ impl Values {
         gauge("destinations_offline", help, &this.destinations_offline);
         let help = "Bytes that the disk of the data folder has left";
         gauge("disk_free_bytes", help, &this.disk_free);
-        let help = "Seconds since an own relay last answered";
+        let help = "Seconds since an own relay last answered, or since the start if it has not";
         registry.register("relay_last_collect_age_seconds", help, this.last_collect_age.clone());
         let help = "Envelopes that wait at an own relay, as it last said";
         registry.register("relay_queued_envelopes", help, this.queued.clone());
@@ -328,11 +330,10 @@ impl Look {
         queued.clear();
         let now = self.site.clock.now();
         for relay in self.site.relays.of(self.site.server_name()) {
-            let Some(status) = self.retriever.of(&relay.peer.name) else { continue };
+            let status = self.retriever.of(&relay.peer.name).unwrap_or_default();
             let label = RelayLabel { relay: relay.peer.name.to_string() };
-            if let Some(at) = status.last_collect_at {
-                last_collect_age.get_or_create(&label).set(gauge(now.since(at).as_secs()));
-            }
+            let heard_at = status.last_collect_at.unwrap_or(self.started_at);
+            last_collect_age.get_or_create(&label).set(gauge(now.since(heard_at).as_secs()));
             if let Some(waiting) = status.queued {
                 queued.get_or_create(&label).set(gauge(waiting.count));
             }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Router, middleware};
-use restante_federation::{Certificate, Exchange, Identity, KeyRing, KeyRingParts, KeyStore};
+use restante_federation::{
+    Certificate, DestinationRule, Exchange, Identity, KeyRing, KeyRingParts, KeyStore,
+};
 use restante_federation_proto::{Clock, Dice, SigningKey};
 use restante_operators::{
     ConfigSource, Metrics, Readiness, Reload, Reloader, RequestDurations, Token,
@@ -173,7 +175,11 @@ impl Service {
         let admins = self.config.admin.matrix_admins.clone();
         let matrix_tokens = MatrixTokens::new(self.site.clone(), admins);
         let front = if self.config.inbound.tls.is_some() { Front::Tls } else { Front::Proxy };
-        let door = DoorSettings { front, paths: self.config.inbound.paths.clone() };
+        let door = DoorSettings {
+            front,
+            paths: self.config.inbound.paths.clone(),
+            destination: DestinationRule::of(&self.config.federation),
+        };
         Doors {
             outbound: timed(
                 outbound::router(self.site.clone(), outbound),

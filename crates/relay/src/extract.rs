@@ -18,7 +18,6 @@ use serde::de::DeserializeOwned;
 use crate::callers::CameFrom;
 use crate::errors::Refusal;
 use crate::memory::{CountedBody, NoRoom, Share};
-use crate::rules::DestinationRule;
 use crate::signed_at;
 use crate::state::RelayState;
 
@@ -120,12 +119,7 @@ async fn verified(
     let rules = relay.rules();
     let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
     relay.admission.callers.origin(request.origin.server_name(), rules.rates.origin)?;
-    if !request.destination_named && rules.destination == DestinationRule::Required {
-        let text = "The X-Matrix header must name its destination here";
-        return Err(
-            MatrixError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, text).into()
-        );
-    }
+    request.check_destination(rules.destination)?;
     // Whatever is refused here may have been replayed, and shows nobody's life.
     relay.onward.heard(request.origin.server_name(), &rules.onward);
     Ok(request.origin)

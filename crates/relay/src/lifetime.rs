@@ -7,11 +7,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use restante_federation_proto::Timestamp;
+use restante_mailbox::OF_THE_MOMENT;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-
-/// For mail that is of the moment: homeservers forget typing after 30 s and presence after some minutes.
-pub(crate) const OF_THE_MOMENT: Duration = Duration::from_secs(60);
 
 /// Larger transactions are not looked into: a hundred typing and presence EDUs have 30 KB.
 const EPHEMERAL_BYTES_MAX: usize = 64 * 1024;

@@ -27,6 +27,7 @@ pub(crate) struct Counted {
     collected: Counter,
     acknowledged: Counter,
     expired: Counter,
+    expired_of_the_moment: Counter,
     dropped: Counter,
     onward: Family<OutcomeLabel, Counter>,
     quarantined: Counter,
@@ -114,6 +115,11 @@ impl Counted {
             ),
             ("acknowledged", "Envelopes that their owners acknowledged", &self.acknowledged),
             ("expired", "Envelopes that nobody collected in time", &self.expired),
+            (
+                "expired_of_the_moment",
+                "Envelopes with nothing but typing or presence that nobody collected within a minute",
+                &self.expired_of_the_moment,
+            ),
             ("dropped", "Envelopes that the operator dropped", &self.dropped),
             ("quarantined", "Envelopes found damaged, and set aside", &self.quarantined),
             (

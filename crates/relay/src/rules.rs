@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use restante_federation::DestinationRule;
 use restante_mailbox::{EnvelopeAge, MailboxLimits, OnwardLimits, Quotas};
 use restante_relay_api::limits::AHEAD_MAX;
 
@@ -62,28 +63,14 @@ pub(crate) struct RateRules {
     pub(crate) newcomers: Rate,
 }
 
-/// What becomes of a request that does not name its destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DestinationRule {
-    /// Old servers leave it out: taken.
-    Optional,
-    /// Refused.
-    Required,
-}
-
 impl Rules {
     pub(crate) fn of(config: &RelayConfig) -> Self {
         let (limits, mailbox, storage) = (&config.limits, &config.mailbox, &config.storage);
-        let destination = if config.federation.require_destination {
-            DestinationRule::Required
-        } else {
-            DestinationRule::Optional
-        };
         let bounds = |envelopes_max, bytes_max| MailboxLimits { envelopes_max, bytes_max };
         Self {
             body_bytes_max: limits.body_bytes_max,
             age: EnvelopeAge { time_to_live: mailbox.time_to_live.0, ahead_max: AHEAD_MAX },
-            destination,
+            destination: DestinationRule::of(&config.federation),
             served: ServedRule { serve: config.serve, listed: config.listed.clone() },
             quotas: Quotas {
                 mailbox: bounds(mailbox.envelopes_max, mailbox.bytes_max),

@@ -58,7 +58,7 @@ fn admission(config: &RelayConfig) -> Vec<Remark> {
         remarks.push(Remark::odd("listed", text));
     }
     if config.serve != Serve::Listed && !config.listed.is_empty() {
-        let text = "the list counts for nothing unless serve = \"listed\"";
+        let text = "the list admits nobody unless serve = \"listed\"; in an open relay its servers never lapse, and their mail is delivered onward";
         remarks.push(Remark::odd("listed", text));
     }
     if config.serve == Serve::Open && is_open_to_the_world(config.listen) {

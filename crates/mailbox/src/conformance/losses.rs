@@ -5,7 +5,10 @@ use super::fixtures::{
     ROOMY, acknowledge, deposit, expire_deposited_before, leave, losses, mail, mail_at, server,
     time,
 };
-use crate::{Deposit, Deposited, LOSS_ORIGINS_MAX, Loss, LossKind, MailboxLimits, Quotas};
+use crate::{
+    Deposit, Deposited, Expired, LOSS_ORIGINS_MAX, Loss, LossKind, MailboxLimits, OF_THE_MOMENT,
+    Quotas,
+};
 
 const NOTHING: MailboxLimits = MailboxLimits { envelopes_max: 0, bytes_max: 0 };
 const NO_MAILBOX: Quotas = Quotas { mailbox: NOTHING, ..ROOMY };
@@ -59,9 +62,14 @@ pub(super) async fn expired(store: Store) {
     let bytes = one.bytes() + two.bytes();
     leave(&store, one).await;
     leave(&store, two).await;
+    let typing = mail_at("b.example", "typing", 3000);
+    let expires_at = typing.deposited_at.after(OF_THE_MOMENT);
+    leave(&store, Deposit { expires_at, ..typing }).await;
 
-    expire_deposited_before(&store, 5000).await;
+    let expired = expire_deposited_before(&store, 5000).await;
 
+    let all = Expired { envelopes: 3, of_the_moment: 1, ..Expired::default() };
+    assert_eq!(expired, all);
     let lost = losses(&store, "b.example").await;
     assert_eq!(lost.len(), 1);
     let expected = (LossKind::Expired, Some(server("a.example")), 2, bytes);

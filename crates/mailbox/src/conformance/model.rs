@@ -258,8 +258,12 @@ impl Model {
                 self.prolong(&held, due.now.after(HOLD_GRACE));
             } else {
                 expired.envelopes += 1;
-                *self.expired_total.entry(recipient.clone()).or_default() += 1;
                 self.held.retain(|other| *other != held);
+                if held.deposit.is_of_the_moment() {
+                    expired.of_the_moment += 1;
+                    continue;
+                }
+                *self.expired_total.entry(recipient.clone()).or_default() += 1;
                 self.lose(&held.deposit, LossKind::Expired);
             }
         }

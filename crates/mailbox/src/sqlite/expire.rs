@@ -1,10 +1,13 @@
 //! Removing what is past its time, first come, in steps of the caller's size.
 
+use std::time::Duration;
+
 use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, ErrorCode, Row, params};
 
 use super::departures::{Departures, Leaving};
-use super::signed;
+use super::{signed, unsigned};
+use crate::envelope::is_of_the_moment;
 use crate::{Due, Expired, HOLD_GRACE, LossKind};
 
 pub(super) const FORGET: &str = "
@@ -14,7 +17,8 @@ pub(super) const FORGET: &str = "
 
 pub(super) const DUE: &str = "
     SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal,
-        (SELECT held FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox)
+        (SELECT held FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox),
+        expires_at - deposited_at
     FROM envelopes WHERE expires_at < ?1 ORDER BY expires_at, row LIMIT ?2";
 
 pub(super) const STILL_DUE: &str = "SELECT 1 FROM envelopes WHERE row = ?1 AND expires_at < ?2";
@@ -66,6 +70,7 @@ pub(super) async fn expire_one_by_one(
         match database.write(alone).await {
             Ok(one) => {
                 expired.envelopes += one.envelopes;
+                expired.of_the_moment += one.of_the_moment;
                 expired.prolonged += one.prolonged;
             }
             Err(error) if is_damage(&error) => {
@@ -113,6 +118,7 @@ pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
 struct PastItsTime {
     leaving: Leaving,
     is_held: bool,
+    is_of_the_moment: bool,
 }
 
 fn envelopes_due(
@@ -123,7 +129,12 @@ fn envelopes_due(
     let mut statement = connection.prepare_cached(DUE)?;
     let before = signed(due.now.as_millis());
     let past_its_time = |row: &Row<'_>| {
-        Ok(PastItsTime { leaving: Leaving::of(row)?, is_held: row.get(6).unwrap_or(0) != 0 })
+        let kept = row.get(7).map(|millis| Duration::from_millis(unsigned(millis)));
+        Ok(PastItsTime {
+            leaving: Leaving::of(row)?,
+            is_held: row.get(6).unwrap_or(0) != 0,
+            is_of_the_moment: kept.is_ok_and(is_of_the_moment),
+        })
     };
     statement.query_map(params![before, signed(batch_max as u64)], past_its_time)?.collect()
 }
@@ -138,6 +149,10 @@ impl PastItsTime {
     ) -> rusqlite::Result<()> {
         if !self.is_held {
             expired.envelopes += 1;
+            if self.is_of_the_moment {
+                expired.of_the_moment += 1;
+                return departures.remove(connection, &self.leaving);
+            }
             return departures.lose(connection, &self.leaving);
         }
         expired.prolonged += 1;

@@ -357,6 +357,19 @@ async fn what_becomes_of_mail_is_counted_for_monitors() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_has_never_answered_is_as_old_for_monitors_as_the_node_runs() {
+    let site = InboundSite::with_room().await;
+    site.run_with(async |inbox| {
+        let operator = Operator::of(&site, inbox).await;
+        site.node.clock.advance(std::time::Duration::from_secs(700));
+        let (_, metrics) = seen(operator.router, "/metrics").await;
+        let line = format!("restante_node_relay_last_collect_age_seconds{{relay=\"{RELAY}\"}} 700");
+        assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_dashboard_names_no_metric_that_a_node_does_not_export() {
     let site = InboundSite::with_room().await;
     site.run_with(async |inbox| {

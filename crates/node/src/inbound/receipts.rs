@@ -6,12 +6,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
-use restante_federation::authenticate;
 use restante_federation_proto::{ErrorCode, MatrixError};
 use restante_relay_api::{DELIVERY_RECEIPT_EDU, DeliveryReceipt, RECEIPTS_BYTES_MAX};
 
-use super::{Door, json, refuse};
-use crate::relay_records::hearsay::Meeting;
+use super::{Door, json, refuse, verified};
 use crate::store::outbox;
 
 /// When a sender may try again whose receipt could not be kept.
@@ -42,9 +40,8 @@ async fn enter(
     receipts: Vec<DeliveryReceipt>,
 ) -> Result<(), MatrixError> {
     let site = &door.site;
-    let verified = authenticate(parts, body, site.server_name(), &site.keys).await?;
+    let verified = verified(door, parts, body).await?;
     let origin = verified.origin.server_name().clone();
-    site.hearsay.met(&origin, Meeting::Called);
     let entered = outbox::told(&site.database, origin.clone(), receipts, site.clock.now()).await;
     entered.map_err(|error| {
         tracing::error!(%origin, %error, "a receipt can't be kept; its sender keeps it");

@@ -8,13 +8,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
-use restante_federation::{Caller, authenticate, x_matrix_headers};
+use restante_federation::{Caller, x_matrix_headers};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_relay_api::endpoints::{SEND, WAYBILL_HEADER};
 use restante_relay_api::limits::EXTRAS_BYTES_MAX;
 use restante_relay_api::{Content, REQUEST_ID_HEADER, RequestId, Waybill};
 
-use super::{Door, json, pass, receipts, refuse};
+use super::{Door, json, pass, receipts, refuse, verified};
 use crate::inbox::Arrival;
 use crate::inbox::mail::{DIRECT, Mail, Standing, StreamPlace};
 use crate::inbox::verification::place;
@@ -130,9 +130,8 @@ async fn note_place(door: &Door, origin: &ServerName, parts: &Parts, body: Bytes
 /// Puts a transaction into the inbox, durably.
 async fn keep(door: &Door, parts: Parts, body: Bytes) -> Result<(), MatrixError> {
     let site = &door.site;
-    let verified = authenticate(&parts, body, site.server_name(), &site.keys).await?;
+    let verified = verified(door, &parts, body).await?;
     let origin = verified.origin.server_name().clone();
-    door.site.hearsay.met(&origin, Meeting::Called);
     let content = Content::parse(verified.body).map_err(|error| {
         MatrixError::new(StatusCode::BAD_REQUEST, ErrorCode::BadJson, error.to_string())
     })?;

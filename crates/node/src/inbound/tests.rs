@@ -15,23 +15,36 @@ async fn site() -> InboundSite {
 }
 
 async fn send(site: &InboundSite, inbox: &Inbox, letter: &Letter) -> StatusCode {
-    let request = http::Request::builder()
+    call(site, inbox, request_with(letter, letter.authorization())).await.status()
+}
+
+fn request_with(letter: &Letter, authorization: String) -> Request {
+    http::Request::builder()
         .method(Method::PUT)
         .uri(format!("{SEND}{}", letter.envelope.txn_id))
-        .header(header::AUTHORIZATION, letter.authorization())
+        .header(header::AUTHORIZATION, authorization)
         .header("x-restante-waybill", letter.waybill_header())
         .header(header::CONTENT_TYPE, "application/json")
         .body(AxumBody::from(letter.envelope.content.clone()))
-        .unwrap();
-    call(site, inbox, request).await.status()
+        .unwrap()
 }
 
 fn settings() -> DoorSettings {
-    DoorSettings { front: Front::Tls, paths: default_paths() }
+    let destination = DestinationRule::Optional;
+    DoorSettings { front: Front::Tls, paths: default_paths(), destination }
 }
 
 async fn call(site: &InboundSite, inbox: &Inbox, request: Request) -> Response {
-    let router = router(site.node.site.clone(), settings(), inbox.clone());
+    call_door(site, inbox, settings(), request).await
+}
+
+async fn call_door(
+    site: &InboundSite,
+    inbox: &Inbox,
+    settings: DoorSettings,
+    request: Request,
+) -> Response {
+    let router = router(site.node.site.clone(), settings, inbox.clone());
     router.oneshot(request).await.unwrap()
 }
 
@@ -175,6 +188,31 @@ async fn mail_that_is_not_its_origins_is_not_kept() {
         let forged = Writer::impostor("b.test").message(ROOM);
         assert_eq!(send(&site, &inbox, &forged).await, StatusCode::UNAUTHORIZED);
         assert!(inbox.status().await.unwrap().waiting.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_verifies_itself_may_have_to_name_its_destination() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    site.homeserver.is_down(true);
+    let edu = serde_json::json!({ "edu_type": "org.restante.delivery_receipt", "content": {} });
+    let letters = [writer.message(ROOM), writer.letter(&[], &[edu])];
+    site.run_with(async |inbox| {
+        for (kept, letter) in letters.into_iter().enumerate() {
+            let required = || DoorSettings { destination: DestinationRule::Required, ..settings() };
+            let unnamed =
+                || request_with(&letter, writer.authorization_without_destination(&letter));
+            let refused = call_door(&site, &inbox, required(), unnamed()).await;
+            assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(inbox.status().await.unwrap().waiting.len(), kept);
+            let named = request_with(&letter, letter.authorization());
+            let taken = call_door(&site, &inbox, required(), named).await;
+            assert_eq!(taken.status(), StatusCode::OK);
+            assert_eq!(call(&site, &inbox, unnamed()).await.status(), StatusCode::OK);
+        }
     })
     .await;
 }

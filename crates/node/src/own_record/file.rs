@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Said where the file can't be written.
 pub(crate) const ADVICE: &str = "let the node's user write in the folder of records.well_known_file, which must be there; \
-     under systemd name the folder in ReadWritePaths";
+     under systemd name the folder in ReadWritePaths, and a group that may write there in SupplementaryGroups";
 
 /// Who may do what with the file.
 const MODE: u32 = 0o644;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use restante_federation_proto::{
-    RequestTarget, SignableRequest, SigningKey, Timestamp, event_id, mint,
+    RequestTarget, ServerName, SignableRequest, SigningKey, Timestamp, event_id, mint,
 };
 use restante_relay_api::endpoints::SEND;
 use restante_relay_api::{Capsule, Content, Extras, Proof, Waybill, WireEnvelope, hex};
@@ -186,6 +186,29 @@ impl Writer {
         self.make_letter("t1".to_owned(), pdus, edus, None)
     }
 
+    /// The same request, as old servers sign it.
+    pub(crate) fn authorization_without_destination(&self, letter: &Letter) -> String {
+        let target = format!("{SEND}{}", letter.envelope.txn_id).parse().unwrap();
+        let content = Content::parse(letter.envelope.content.clone()).unwrap();
+        self.sign(&target, None, content.canonical())
+    }
+
+    fn sign(
+        &self,
+        target: &RequestTarget,
+        destination: Option<&ServerName>,
+        content: &[u8],
+    ) -> String {
+        let request = SignableRequest {
+            method: "PUT",
+            target,
+            origin: &self.origin.server_name,
+            destination,
+            content: Some(content),
+        };
+        request.sign(&self.origin.key).to_string()
+    }
+
     fn next_txn(&self) -> String {
         format!("t{}", self.seq + 1)
     }
@@ -205,16 +228,8 @@ impl Writer {
         let content = Content::parse(content.to_string().into()).unwrap();
         let target: RequestTarget = format!("{SEND}{txn_id}").parse().unwrap();
         let destination = name(OWN_NAME);
-        let authorization = SignableRequest {
-            method: "PUT",
-            target: &target,
-            origin,
-            destination: Some(&destination),
-            content: Some(content.canonical()),
-        }
-        .sign(&self.origin.key);
-        let proof =
-            Proof { uri: target.as_str().to_owned(), authorization: authorization.to_string() };
+        let authorization = self.sign(&target, Some(&destination), content.canonical());
+        let proof = Proof { uri: target.as_str().to_owned(), authorization };
         let waybill = Waybill {
             origin: origin.clone(),
             destination,

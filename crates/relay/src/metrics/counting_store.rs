@@ -59,7 +59,8 @@ impl MailboxStore for CountingStore {
 
     async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
         let expired = self.store.expire(due, batch_max).await?;
-        self.counted.expired.inc_by(expired.envelopes);
+        self.counted.expired.inc_by(expired.envelopes - expired.of_the_moment);
+        self.counted.expired_of_the_moment.inc_by(expired.of_the_moment);
         Ok(expired)
     }
 

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use restante_federation_proto::{Clock, SystemClock, Timestamp};
 use restante_mailbox::{
-    AdmittedBy, Backup, BackupError, ContentHash, Custody, Deposit, MemoryStore, Onward, Outgoing,
-    Registration, Registry, Resealed, Senders, StoreError, Totals, Upkeep,
+    AdmittedBy, Backup, BackupError, ContentHash, Custody, Deposit, MemoryStore, OF_THE_MOMENT,
+    Onward, Outgoing, Registration, Registry, Resealed, Senders, StoreError, Totals, Upkeep,
 };
 use restante_relay::Stores;
 use restante_relay_api::Told;
@@ -53,7 +53,12 @@ async fn mail_past_its_time_leaves_and_its_owner_hears_of_it_unless_the_mailbox_
     let store = Arc::new(MemoryStore::new());
     let (a, b, held) = (TestServer::new(1), TestServer::new(2), TestServer::new(3));
     let past = SystemClock.now().before(Duration::from_secs(1));
-    store.import(vec![mail(&a, &held, past), mail(&a, &b, past)]).await.unwrap();
+    let typing = Deposit {
+        txn_id: "typing".into(),
+        deposited_at: past.before(OF_THE_MOMENT),
+        ..mail(&a, &b, past)
+    };
+    store.import(vec![mail(&a, &held, past), mail(&a, &b, past), typing]).await.unwrap();
     store.hold(held.name()).await.unwrap();
     let relay = TestRelay::start_on(Stores::of(store.clone()), "").await;
     let told = told(&relay, &b).await;
@@ -61,6 +66,11 @@ async fn mail_past_its_time_leaves_and_its_owner_hears_of_it_unless_the_mailbox_
     assert_eq!((expired.origin.as_ref(), expired.count), (Some(a.name()), 1));
     assert!(store.envelopes(b.name(), None, 10).await.unwrap().is_empty());
     assert_eq!(store.envelopes(held.name(), None, 10).await.unwrap().len(), 1);
+    let metrics = relay.at_operators(http::Method::GET, "/metrics", "", "").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in ["restante_relay_expired_total 1", "restante_relay_expired_of_the_moment_total 1"] {
+        assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+    }
 }
 
 /// A store with three steps' worth of bodies that are sealed with an old key.
