@@ -10,8 +10,7 @@ use super::model::{Lost, Model, Verdict};
 use crate::{
     Acknowledgement, AdmittedBy, ContentHash, Deposit, Deposited, Due, DuplicateKey, EntryId,
     Found, HandedOn, Hold, LeftMail, MailName, MailboxLimits, Onward, OnwardLimits, Outgoing, Page,
-    Quotas,
-    Registered, Registration, Selection, Senders, Totals, Withdrawal,
+    Quotas, Registered, Registration, Selection, Senders, Totals, Withdrawal,
 };
 
 const QUOTAS: Quotas = Quotas {
