@@ -1,11 +1,12 @@
 //! Delivers mail onward: to servers that are not registered here, for origins that are registered as outgoing.
 //!
-//! The rules are pure: `schedule` says whom to call when, `targets` how often names of one place are tried, `up` who is sent mail without
+//! The rules are pure: `schedule` says whom to call when, `backoff` how waits grow, `targets` how often names of one place are tried, `up` who is sent mail without
 //! being asked first, `pace` how fast mail comes, `rests` whose mail waits meanwhile, `returns` whether an origin has come back. `request`
 //! makes the call out of an envelope, `call` sends it and says what the answer means, `visit` goes from one to the next, and `others` leaves
 //! with the recipient's own relays what its homeserver can't be called for. What waits is known from the store, so that
 //! a restart forgets nothing but how often it was tried.
 
+mod backoff;
 mod call;
 mod others;
 mod pace;
@@ -37,7 +38,7 @@ use targets::Targets;
 use up::AnsweredLately;
 use visit::visit;
 
-pub(crate) use schedule::Backoff;
+pub(crate) use backoff::Backoff;
 pub(crate) use visit::OUTCOMES;
 
 /// Destinations that one look into the store finds.

@@ -133,9 +133,10 @@ async fn one_origin_has_mail_for_so_many_destinations_and_takes_the_places_of_no
     let b = Destination::start(2).await;
     b.say(Say::Away);
     let caps = "origin_destinations_max = 2\nmailboxes_max = 3";
-    let storage = "[storage]\nmailboxes_max = 4";
+    let storage = "[storage]\nmailboxes_max = 5";
     let relay = TestRelay::start_with(&format!("{}{caps}", config(&b, storage))).await;
     let (a, c) = (outgoing(&relay, 1).await, outgoing(&relay, 3).await);
+    let another = outgoing(&relay, 9).await;
     let [d, e, f, g, h] = [4, 5, 6, 7, 8].map(TestServer::new);
     for to in [&b.server, &d] {
         leave(&relay, &a, to, "t1", "one").await.assert_ok();
@@ -147,11 +148,11 @@ async fn one_origin_has_mail_for_so_many_destinations_and_takes_the_places_of_no
     leave(&relay, &c, &b.server, "t1", "one").await.assert_ok();
     leave(&relay, &c, &e, "t1", "one").await.assert_ok();
     // There are three, whoever they are for.
-    let full = leave(&relay, &c, &f, "t2", "two").await;
+    let full = leave(&relay, &another, &f, "t2", "two").await;
     full.assert_refused(429, "M_LIMIT_EXCEEDED");
     assert_eq!(full.json()["org.restante.full"], "mailbox");
 
-    // a's and c's own are among the four of storage.mailboxes_max, and those three are not.
+    // The origins' own are among the five of storage.mailboxes_max, and those three are not.
     for to in [&g, &h] {
         a.leave(&relay, to, "t4", &a.transaction(&relay, "plain")).await.assert_ok();
     }
@@ -159,12 +160,12 @@ async fn one_origin_has_mail_for_so_many_destinations_and_takes_the_places_of_no
     full.assert_refused(429, "M_LIMIT_EXCEEDED");
     let status = relay.operator(Method::GET, "/status", "").await.assert_ok();
     let totals = &status["totals"];
-    assert_eq!((&totals["mailboxes"], &totals["onward_mailboxes"]), (&json!(7), &json!(3)));
+    assert_eq!((&totals["mailboxes"], &totals["onward_mailboxes"]), (&json!(8), &json!(3)));
 
     // One that is empty makes room for another.
     b.say(Say::Taken);
     until(&relay, &b.server, "delivered_total", 3).await;
-    leave(&relay, &c, &f, "t2", "two").await.assert_ok();
+    leave(&relay, &another, &f, "t2", "two").await.assert_ok();
     let gone = relay.operator(Method::GET, &format!("/mailboxes/{}", b.server.name()), "").await;
     assert_eq!(gone.status.as_u16(), 404);
 }
