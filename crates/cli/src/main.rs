@@ -2,6 +2,7 @@
 
 mod admin_client;
 mod amounts_text;
+mod announcement;
 mod args;
 mod config_check;
 mod config_command;

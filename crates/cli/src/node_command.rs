@@ -9,6 +9,7 @@ use restante_operators::{ConfigSource as _, FreshConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
+use crate::announcement::announce;
 use crate::args::{LogOptions, NodeConfigOption, StatusOptions};
 use crate::config_source::NodeSource;
 use crate::{logging, open_files, shutdown, status_text};
@@ -26,10 +27,13 @@ pub(crate) async fn run(options: NodeConfigOption, log: LogOptions) -> anyhow::R
     let server_name = config.server_name.clone();
     let mut node = Node::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;
     let addresses = node.addresses();
-    println!("restante node {} for {server_name}", env!("CARGO_PKG_VERSION"));
-    println!("outbound on {}", addresses.outbound);
-    println!("inbound on {}", addresses.inbound);
-    println!("admin on {}", addresses.admin);
+    announce(&format!(
+        "restante node {} for {server_name}\noutbound on {}\ninbound on {}\nadmin on {}",
+        env!("CARGO_PKG_VERSION"),
+        addresses.outbound,
+        addresses.inbound,
+        addresses.admin
+    ));
     let reload = node.reloaded_from(Arc::new(source), &keys);
     shutdown::until_signal(node.run(), reload, token).await
 }

@@ -11,6 +11,7 @@ use restante_relay::{Relay, Serve};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_client::AdminClient;
+use crate::announcement::announce;
 use crate::args::{RelayAction, RelayConfigOptions, RelayOptions, ReloadSubject};
 use crate::config_source::RelaySource;
 use crate::{logging, open_files, relay_status_text, reload_command, shutdown};
@@ -48,15 +49,17 @@ async fn serve(options: RelayOptions) -> anyhow::Result<()> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let (serve, public_url) = (config.serve, config.public_url.clone());
     let mut relay = Relay::start_on(config, Arc::new(SystemClock), sockets, token.clone()).await?;
-    println!("restante relay {}", env!("CARGO_PKG_VERSION"));
-    println!("server name   {}", relay.server_name());
-    println!("listening on  {scheme}://{}", relay.local_address());
-    println!("operators at  http://{}", relay.operators_address());
-    println!("data in       {}", data.display());
-    println!();
     let url = public_url
         .map_or_else(|| format!("{scheme}://{}", relay.local_address()), |url| url.to_string());
-    println!("{}", what_next(serve, relay.server_name(), &url));
+    announce(&format!(
+        "restante relay {}\nserver name   {}\nlistening on  {scheme}://{}\noperators at  http://{}\ndata in       {}\n\n{}",
+        env!("CARGO_PKG_VERSION"),
+        relay.server_name(),
+        relay.local_address(),
+        relay.operators_address(),
+        data.display(),
+        what_next(serve, relay.server_name(), &url)
+    ));
     let reload = relay.reloaded_from(Arc::new(source), &keys);
     shutdown::until_signal(relay.run(), reload, token).await
 }

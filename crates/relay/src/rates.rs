@@ -53,7 +53,8 @@ impl<K: Hash + Eq + Clone> Rates<K> {
 /// Up to when a caller's time is used up after one more request at `now`, if it may make one. A request that is refused
 /// uses nothing.
 fn next(used_up: Option<Duration>, rate: Rate, now: Duration) -> Result<Duration, TooSoon> {
-    let each = rate.period / rate.number.get();
+    // An interval of nothing would leave no time ahead for a burst.
+    let each = (rate.period / rate.number.get()).max(Duration::from_nanos(1));
     let used_up = used_up.unwrap_or_default().max(now) + each;
     let ahead_max = each.saturating_mul(rate.burst.get());
     match used_up.checked_sub(now + ahead_max) {
@@ -79,6 +80,14 @@ mod tests {
 
     fn admitted(rates: &Rates<&str>, caller: &'static str, rate: Rate, tries: u32) -> u32 {
         (0..tries).map(|_| u32::from(rates.admit(&caller, rate).is_ok())).sum()
+    }
+
+    #[test]
+    fn the_highest_rate_refuses_nobody_for_its_interval_is_too_short_to_tell() {
+        let rate = rate(u32::MAX, 10);
+        let now = Duration::from_secs(1);
+        let used_up = next(None, rate, now).unwrap();
+        assert!(next(Some(used_up), rate, now).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
