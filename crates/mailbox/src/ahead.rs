@@ -139,6 +139,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_told_again_takes_no_other_place() {
+        let mut ahead = Ahead::default();
+        for millis in 1..=3 {
+            ahead.remember(key("b.test", 0), time(millis));
+        }
+        assert_eq!((ahead.by_age.len(), ahead.counts.values().sum::<u64>()), (1, 1));
+        assert!(ahead.meet(&key("b.test", 0), time(3)));
+        assert!(ahead.names.is_empty() && ahead.by_age.is_empty() && ahead.counts.is_empty());
+    }
+
+    #[test]
+    fn names_past_their_time_make_room_in_their_mailbox() {
+        let mut ahead = Ahead::default();
+        for number in 0..NAMES_AHEAD_MAX {
+            ahead.remember(key("b.test", number), time(1));
+        }
+        let later = time(2).after(REMEMBERED_FOR);
+        ahead.remember(key("b.test", NAMES_AHEAD_MAX), later);
+        assert!(ahead.meet(&key("b.test", NAMES_AHEAD_MAX), later));
+    }
+
+    #[test]
     fn who_leaves_is_forgotten_and_nobody_else() {
         let mut ahead = Ahead::default();
         for number in 0..3 {

@@ -221,6 +221,7 @@ mod tests {
 
         assert!(keys.sealing().is_none());
         assert_eq!(keys.all().len(), 1);
+        assert!(Keys::parse("plain\n1 lost").unwrap().sealing().is_none());
     }
 
     #[test]
@@ -256,8 +257,10 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
 
-        allow(0o640);
-        assert!(matches!(Keys::read(&path), Err(KeyFileError::ReadableByOthers { .. })));
+        for mode in [0o640, 0o604] {
+            allow(mode);
+            assert!(matches!(Keys::read(&path), Err(KeyFileError::ReadableByOthers { .. })));
+        }
         allow(0o600);
         assert!(Keys::read(&path).is_ok());
         let none = Keys::read(&folder.path().join("none"));

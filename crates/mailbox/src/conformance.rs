@@ -76,6 +76,9 @@ pub const CHECKS: &[Check] = &[
     check("mail past its time that is left again expires, counted, and is stored", |s| {
         Box::pin(deposit::past_its_time(s))
     }),
+    check("mail past its time makes room for itself when it is left again", |s| {
+        Box::pin(deposit::past_its_time_when_full(s))
+    }),
     check("in a held mailbox mail past its time stays, and is a duplicate", |s| {
         Box::pin(deposit::past_its_time_and_held(s))
     }),
@@ -125,6 +128,9 @@ pub const CHECKS: &[Check] = &[
     }),
     check("a late copy of what a registered owner has is a duplicate until its time", |s| {
         Box::pin(accounts::late_copy(s))
+    }),
+    check("what its owner acknowledged before is not waited for", |s| {
+        Box::pin(accounts::acknowledged_before(s))
     }),
     check("what its owner has from elsewhere is not waited for longer than two days", |s| {
         Box::pin(accounts::too_late(s))
@@ -192,6 +198,7 @@ pub const CHECKS: &[Check] = &[
     check("an operator drops one envelope, or those of one origin", |s| {
         Box::pin(custody::drop_some(s))
     }),
+    check("an operator drops any number of envelopes", |s| Box::pin(custody::drop_many(s))),
     check("envelopes are listed without their content", |s| Box::pin(custody::envelopes(s))),
     check("what was exported is imported once, under later ids", |s| {
         Box::pin(custody::exported_and_imported(s))
@@ -217,6 +224,16 @@ pub const CHECKS: &[Check] = &[
         Box::pin(lapse::stays(s))
     }),
     check(
+        "a mailbox with a hold, losses or mail of late stays when its registration lapses",
+        |s| Box::pin(lapse::needed_without_registration(s)),
+    ),
+    check("a mailbox was used when its last mail came, whatever came first", |s| {
+        Box::pin(lapse::used_later(s))
+    }),
+    check("registrations and mailboxes each go by their own time", |s| {
+        Box::pin(lapse::by_their_own_times(s))
+    }),
+    check(
         "an empty mailbox goes after a long time, and what was acknowledged is remembered",
         |s| Box::pin(lapse::empty(s)),
     ),
@@ -240,6 +257,12 @@ pub const CHECKS: &[Check] = &[
     check("to how many recipients one origin has mail delivered onward is bounded", |s| {
         Box::pin(onward::destinations_bounded(s))
     }),
+    check("what one origin has delivered onward is bounded in bytes, too", |s| {
+        Box::pin(onward::bounded_in_bytes(s))
+    }),
+    check("what its origin takes back makes room for other mail to be delivered", |s| {
+        Box::pin(onward::withdrawn_makes_room(s))
+    }),
     check("mail that lies there already is delivered if its origin asks for it", |s| {
         Box::pin(onward::asked_for_later(s))
     }),
@@ -255,8 +278,14 @@ pub const CHECKS: &[Check] = &[
         "an empty mailbox for mail to be delivered makes room for another, and no other does",
         |s| Box::pin(onward::empty_ones_make_room(s)),
     ),
+    check("mail whose origin asks for it later is bounded like all", |s| {
+        Box::pin(onward::asked_for_later_and_bounded(s))
+    }),
     check("nothing is delivered out of a held mailbox", |s| Box::pin(onward::held(s))),
     check("registrations and invites are bounded", |s| Box::pin(registry::bounded(s))),
+    check("records, patterns and notes are bounded in bytes", |s| {
+        Box::pin(registry::bounded_in_bytes(s))
+    }),
 ];
 
 const fn check(name: &'static str, run: fn(Store) -> Running) -> Check {

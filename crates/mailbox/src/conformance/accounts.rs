@@ -111,6 +111,17 @@ pub(super) async fn late_copy(store: Store) {
     leave(&store, mail_at("b.example", "1", 2000)).await;
 }
 
+pub(super) async fn acknowledged_before(store: Store) {
+    register(&store, "b.example").await;
+    let id = leave(&store, mail("b.example", "1")).await;
+    acknowledge(&store, "b.example", &[id]).await;
+
+    assert_eq!(has(&store, "b.example", &[mail("b.example", "1")]).await, 0);
+
+    assert_eq!(expire_deposited_before(&store, 1001).await.remembered, 1);
+    leave(&store, mail_at("b.example", "1", 2000)).await;
+}
+
 pub(super) async fn too_late(store: Store) {
     register(&store, "b.example").await;
     let two_days = 2 * 24 * 3600 * 1000;

@@ -84,6 +84,26 @@ pub(super) async fn drop_some(store: Store) {
     assert_eq!(summary(&store, "b.example").await.dropped_total, 3);
 }
 
+/// More than any backend looks at in one step.
+pub(super) async fn drop_many(store: Store) {
+    const OF_EACH: u64 = 700;
+    let both = |number: u64| {
+        let of_one = mail("b.example", &number.to_string());
+        [Deposit { origin: server("z.example"), ..of_one.clone() }, of_one]
+    };
+    store.import((0..OF_EACH).flat_map(both).collect()).await.unwrap();
+    let recipient = server("b.example");
+    let drop = async |selection| store.drop_mail(&recipient, selection, time(9000)).await.unwrap();
+
+    assert_eq!(drop(Selection::Origin(server("z.example"))).await, OF_EACH);
+    let shares = store.shares(&recipient, None, 10).await.unwrap();
+    let shares: Vec<_> =
+        shares.iter().map(|share| (share.origin.as_str(), share.envelopes)).collect();
+    assert_eq!(shares, [("a.example", OF_EACH)]);
+    assert_eq!(drop(Selection::All).await, OF_EACH);
+    assert_eq!(store.depth(&recipient).await.unwrap(), Depth::default());
+}
+
 pub(super) async fn envelopes(store: Store) {
     let mail = ["1", "2", "3"].map(|txn| mail("b.example", txn));
     let ids = leave_all(&store, &mail).await;

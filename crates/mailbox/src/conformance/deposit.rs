@@ -76,6 +76,15 @@ pub(super) async fn past_its_time(store: Store) {
     assert!(matches!(deposit(&store, later).await, Deposited::Duplicate(_)));
 }
 
+pub(super) async fn past_its_time_when_full(store: Store) {
+    let first = mail("b.example", "1");
+    leave_all(&store, &[first.clone(), mail("b.example", "2"), mail("b.example", "3")]).await;
+    let later = mail_at("b.example", "1", first.expires_at.as_millis() + 1);
+    let taken = store.deposit(later, THREE_ENVELOPES).await.unwrap();
+    assert!(matches!(taken, Deposited::Stored(_)), "{taken:?}");
+    assert_eq!(held_ids(&store, "b.example").await.len(), 3);
+}
+
 pub(super) async fn past_its_time_and_held(store: Store) {
     let first = mail("b.example", "1");
     let id = leave(&store, first.clone()).await;

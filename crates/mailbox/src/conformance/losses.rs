@@ -90,6 +90,12 @@ pub(super) async fn bounded(store: Store) {
     assert_eq!((lost[0].origin.as_ref(), lost[0].count), (None, 5));
     let known = lost.iter().find(|loss| loss.origin == Some(server("a0.example")));
     assert_eq!(known.unwrap().count, 2);
+
+    let of_another = Deposit { origin: server("z.example"), ..mail("b.example", "2") };
+    turn_away(&store, of_another, NO_RELAY).await;
+    let last = losses(&store, "b.example").await.pop().unwrap();
+    let expected = (LossKind::RelayFull, Some(server("z.example")));
+    assert_eq!((last.kind, last.origin), expected, "each kind has its own");
 }
 
 pub(super) async fn forgotten(store: Store) {

@@ -3,7 +3,7 @@
 use super::Store;
 use super::fixtures::{
     ROOMY, TIME_TO_LIVE, acknowledge, deposit, expire_deposited_before, held_ids, leave, losses,
-    mail, mail_at, server, summary, time,
+    mail, mail_at, mail_of, server, summary, time,
 };
 use super::registry::registration;
 use crate::{
@@ -15,6 +15,8 @@ const TWO_ENVELOPES: OnwardLimits = OnwardLimits {
     origin: MailboxLimits { envelopes_max: 2, bytes_max: 1 << 20 },
     ..OnwardLimits::UNBOUNDED
 };
+
+const TWO_ONWARD: Quotas = Quotas { onward: TWO_ENVELOPES, ..ROOMY };
 
 fn onward(mail: Deposit) -> Deposit {
     Deposit { onward: Onward::Wanted, ..mail }
@@ -64,6 +66,7 @@ pub(super) async fn found(store: Store) {
     assert_eq!(origins, [server("a.example"), server("z.example")]);
     let after = store.awaiting(&b, Some(&server("a.example")), 100).await.unwrap();
     assert_eq!(after, [server("z.example")]);
+    assert_eq!(store.awaiting(&b, None, 1).await.unwrap(), [server("a.example")]);
     assert_eq!(first(&store, "b.example", "a.example").await, Some(one));
     assert_eq!(first(&store, "b.example", "z.example").await, Some(other));
     assert_eq!(first(&store, "c.example", "a.example").await, None);
@@ -139,8 +142,7 @@ pub(super) async fn withdrawn(store: Store) {
 }
 
 pub(super) async fn bounded(store: Store) {
-    let quotas = Quotas { onward: TWO_ENVELOPES, ..ROOMY };
-    let leave = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
+    let leave = async |mail: Deposit| store.deposit(mail, TWO_ONWARD).await.unwrap();
     let one = leave(onward(mail_at("b.example", "1", 1000))).await;
     let Deposited::Stored(one) = one else { panic!("not stored: {one:?}") };
     let two = leave(onward(mail_at("c.example", "2", 2000))).await;
@@ -307,6 +309,44 @@ pub(super) async fn empty_ones_make_room(store: Store) {
     assert_eq!(again, Deposited::Duplicate(Known::Acknowledged));
 }
 
+pub(super) async fn bounded_in_bytes(store: Store) {
+    let large = onward(mail("b.example", "1"));
+    let limits = MailboxLimits { envelopes_max: 100, bytes_max: 2 * large.bytes() };
+    let onward_limits = OnwardLimits { origin: limits, ..OnwardLimits::UNBOUNDED };
+    let quotas = Quotas { onward: onward_limits, ..ROOMY };
+    let leave = async |mail: Deposit| store.deposit(mail, quotas).await.unwrap();
+    let one = leave(large.clone()).await;
+    let Deposited::Stored(one) = one else { panic!("not stored: {one:?}") };
+    let two = leave(onward(mail("c.example", "2"))).await;
+    assert!(matches!(two, Deposited::Stored(_)), "{two:?}");
+
+    let of = |txn_id, bytes| onward(mail_of("d.example", txn_id, bytes));
+    assert_eq!(leave(of("3", 1)).await, Deposited::Full(Full::Share));
+    store.hand_on(&server("b.example"), one, HandedOn::Delivered).await.unwrap();
+    let all = usize::try_from(large.bytes()).unwrap();
+    assert_eq!(leave(of("4", all + 1)).await, Deposited::Full(Full::Share));
+    let filled = leave(of("5", all)).await;
+    assert!(matches!(filled, Deposited::Stored(_)), "{filled:?}");
+}
+
+pub(super) async fn withdrawn_makes_room(store: Store) {
+    store.register(registration("c.example"), None, time(1000)).await.unwrap();
+    let leave = async |mail: Deposit| store.deposit(mail, TWO_ONWARD).await.unwrap();
+    // One that is removed when it is withdrawn, and one that stays for its recipient.
+    let both = [onward(mail("b.example", "1")), onward(mail("c.example", "2"))];
+    for mail in &both {
+        assert!(matches!(leave(mail.clone()).await, Deposited::Stored(_)));
+    }
+    for (withdrawn, next) in both.iter().zip(["3", "4"]) {
+        let next = onward(mail("d.example", next));
+        assert_eq!(leave(next.clone()).await, Deposited::Full(Full::Share));
+        let withdrawn = [withdrawal(withdrawn)];
+        assert_eq!(store.withdraw(&server("a.example"), &withdrawn).await.unwrap(), 1);
+        assert!(matches!(leave(next).await, Deposited::Stored(_)));
+    }
+    assert_eq!(leave(onward(mail("d.example", "5"))).await, Deposited::Full(Full::Share));
+}
+
 pub(super) async fn asked_for_later(store: Store) {
     let id = leave(&store, mail("b.example", "1")).await;
     assert_eq!(first(&store, "b.example", "a.example").await, None);
@@ -323,6 +363,24 @@ pub(super) async fn asked_for_later(store: Store) {
         Deposited::Duplicate(_)
     ));
     assert_eq!(awaited_by(&store).await, [""; 0], "its recipient has it");
+}
+
+pub(super) async fn asked_for_later_and_bounded(store: Store) {
+    for txn in ["1", "2", "3"] {
+        leave(&store, mail("b.example", txn)).await;
+    }
+    for txn in ["1", "2"] {
+        let again = store.deposit(onward(mail("b.example", txn)), TWO_ONWARD).await.unwrap();
+        assert!(matches!(again, Deposited::Duplicate(_)), "{again:?}");
+    }
+    let third = store.deposit(onward(mail("b.example", "3")), TWO_ONWARD).await.unwrap();
+    assert_eq!(third, Deposited::Full(Full::Share));
+
+    let lines = store.envelopes(&server("b.example"), None, 10).await.unwrap();
+    let marks: Vec<_> = lines.iter().map(|line| line.onward).collect();
+    assert_eq!(marks, [Onward::Wanted, Onward::Wanted, Onward::No]);
+    let more = store.deposit(onward(mail("c.example", "4")), TWO_ONWARD).await.unwrap();
+    assert_eq!(more, Deposited::Full(Full::Share));
 }
 
 pub(super) async fn held(store: Store) {

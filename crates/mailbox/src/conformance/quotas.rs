@@ -78,6 +78,7 @@ pub(super) async fn shares_are_counted(store: Store) {
     let c = ("c.example".to_owned(), 1, bytes[2]);
 
     assert_eq!(shares(&store, "b.example").await, [a(2, bytes[0] + bytes[1]), c.clone()]);
+    assert_eq!(store.shares(&server("b.example"), None, 1).await.unwrap().len(), 1);
     let page = store.shares(&server("b.example"), Some(&server("a.example")), 1).await.unwrap();
     assert_eq!(page, [Share { origin: server("c.example"), envelopes: 1, bytes: bytes[2] }]);
     expire_deposited_before(&store, 1500).await;

@@ -70,6 +70,7 @@ pub(super) async fn registered(store: Store) {
 }
 
 pub(super) async fn left(store: Store) {
+    store.register(registration("stays.example"), None, time(1000)).await.unwrap();
     for (recipient, mail_is, kept) in
         [("b.example", LeftMail::Drop, 0), ("c.example", LeftMail::Keep, 1)]
     {
@@ -87,7 +88,7 @@ pub(super) async fn left(store: Store) {
         let again = store.leave(&server(recipient), LeftMail::Keep, time(2000)).await.unwrap();
         assert_eq!(again, Left::default());
     }
-    assert_eq!(store.totals().await.unwrap().registrations, 0);
+    assert_eq!(store.totals().await.unwrap().registrations, 1);
     let unknown = store.leave(&server("nobody.example"), LeftMail::Drop, time(2000)).await;
     assert_eq!(unknown.unwrap(), Left::default());
 }
@@ -111,6 +112,10 @@ pub(super) async fn invite_once(store: Store) {
     assert_eq!(store.registration(&server("c.example")).await.unwrap(), None);
     assert_eq!(store.list(None, 10).await.unwrap().len(), 1);
     assert_eq!(store.invites().await.unwrap(), []);
+    // Who has been admitted uses none up.
+    write(&store, invite("another")).await;
+    assert_eq!(register(&store, "b.example", "another", 2000).await, RegisterOutcome::Accepted);
+    assert_eq!(store.invites().await.unwrap().len(), 1);
 }
 
 pub(super) async fn invite_refused(store: Store) {
@@ -169,15 +174,11 @@ pub(super) async fn bounded(store: Store) {
     let later = Invite { created_at: time(5000), expires_at: time(9000), ..invite("later") };
     write(&store, later).await;
     assert_eq!(store.invites().await.unwrap().len(), 1);
-    let wordy = Invite { note: "x".repeat(NOTE_BYTES_MAX + 1), ..invite("wordy") };
-    assert_eq!(store.invite(wordy).await.unwrap(), InviteOutcome::NoteTooLong);
 
-    let record = Bytes::from(vec![b' '; REGISTRATION_BYTES_MAX + 1]);
-    let large = Registration { record, ..registration("b.example") };
-    let refused = store.register(large, None, time(1000)).await.unwrap();
-    assert_eq!(refused, RegisterOutcome::TooLarge);
+    let first = registration("b.example");
+    store.register(first.clone(), None, time(1000)).await.unwrap();
     let mut registering = JoinSet::new();
-    for number in 0..=REGISTRATIONS_MAX {
+    for number in 0..REGISTRATIONS_MAX {
         let store = store.clone();
         registering.spawn(async move {
             let registration = registration(&format!("b{number}.example"));
@@ -187,4 +188,30 @@ pub(super) async fn bounded(store: Store) {
     let outcomes = registering.join_all().await;
     let refused = outcomes.iter().filter(|outcome| **outcome == RegisterOutcome::TooMany);
     assert_eq!(refused.count(), 1);
+    let again = store.register(first, None, time(2000)).await.unwrap();
+    assert_eq!(again, RegisterOutcome::Accepted, "who is registered may renew that");
+}
+
+pub(super) async fn bounded_in_bytes(store: Store) {
+    let longest = Invite { note: "x".repeat(NOTE_BYTES_MAX), ..invite("longest") };
+    write(&store, longest.clone()).await;
+    let wordy = Invite { note: longest.note + "x", ..invite("wordy") };
+    assert_eq!(store.invite(wordy).await.unwrap(), InviteOutcome::NoteTooLong);
+
+    let Senders { allow, block } = registration("b.example").senders;
+    let patterns: usize = allow.iter().flatten().chain(&block).map(String::len).sum();
+    let record = Bytes::from(vec![b' '; REGISTRATION_BYTES_MAX - patterns]);
+    let largest = Registration { record, ..registration("b.example") };
+    let one_more = || "x".to_owned();
+    let allow = allow.map(|allow| [allow, vec![one_more()]].concat());
+    let allows = Senders { allow, ..largest.senders.clone() };
+    let block = [block, vec![one_more()]].concat();
+    let blocks = Senders { block, ..largest.senders.clone() };
+    for senders in [allows, blocks] {
+        let large = Registration { senders, ..largest.clone() };
+        let refused = store.register(large, None, time(1000)).await.unwrap();
+        assert_eq!(refused, RegisterOutcome::TooLarge);
+    }
+    let taken = store.register(largest, None, time(1000)).await.unwrap();
+    assert_eq!(taken, RegisterOutcome::Accepted);
 }

@@ -5,6 +5,9 @@ mod backup;
 mod bit_flips;
 mod call;
 mod disk_faults;
+mod full_disk;
+mod handing_on;
+mod lapsing;
 mod power_loss;
 mod trial;
 mod upgrade;
@@ -91,6 +94,24 @@ async fn collect(store: &SqliteStore) -> (Vec<String>, Vec<EntryId>) {
     let collected = store.collect(&recipient(), None, EVERYTHING).await.unwrap();
     let txn_ids = collected.envelopes.into_iter().map(|envelope| envelope.deposit.txn_id);
     (txn_ids.collect(), collected.quarantined)
+}
+
+fn registration(recipient: &str) -> Registration {
+    Registration {
+        recipient: recipient.parse().unwrap(),
+        record: Bytes::from_static(b"{}"),
+        senders: Senders::default(),
+        time_to_live: None,
+        registered_at: Timestamp::EPOCH,
+        admitted_by: AdmittedBy::Nobody,
+        outgoing: Outgoing::No,
+    }
+}
+
+/// Of what was heard of, used or lost last before `millis`.
+fn lapse_before(millis: u64) -> Lapse {
+    let before = Timestamp::from_millis(millis);
+    Lapse { called_before: before, unused_before: before, now: before, spared: Arc::new([]) }
 }
 
 fn due(millis: u64) -> Due {
@@ -266,36 +287,6 @@ async fn a_quarantined_envelope_expires_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_deposits_and_keeps_collecting() {
-    let folder = Folder::new();
-    let store = folder.open();
-    let ids = leave(&store, &["1", "2"]).await;
-    store
-        .database
-        .write(|connection| {
-            let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-            connection.pragma_update(None, "max_page_count", pages)
-        })
-        .await
-        .unwrap();
-    let mut noise = vec![0; 1 << 20];
-    rand::fill(&mut noise[..]);
-    let large = Deposit { content: noise.into(), ..mail("large") };
-
-    let refused = store.deposit(large.clone(), ROOMY).await;
-
-    assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
-    assert_eq!(collect(&store).await, (vec!["1".to_owned(), "2".to_owned()], vec![]));
-    assert_eq!(acknowledge(&store, &ids[..1]).await, 1);
-    store
-        .database
-        .write(|connection| connection.pragma_update(None, "max_page_count", 1 << 20))
-        .await
-        .unwrap();
-    assert!(matches!(store.deposit(large, ROOMY).await.unwrap(), Deposited::Stored(_)));
-}
-
-#[tokio::test]
 async fn more_waiting_bytes_than_fit_are_refused_as_busy() {
     let folder = Folder::new();
     let store = folder.open();
@@ -383,72 +374,12 @@ async fn no_query_walks_more_than_it_returns() {
 }
 
 #[tokio::test]
-async fn a_reserve_that_is_too_small_is_filled_at_the_start() {
-    let folder = Folder::new();
-    let reserve = folder.path().with_extension("reserve");
-    std::fs::write(&reserve, "x").unwrap();
-    let _store = folder.open();
-    assert!(std::fs::metadata(&reserve).unwrap().len() > 1);
-}
-
-#[tokio::test]
 async fn a_store_that_cannot_write_says_that_it_is_not_well() {
     let folder = Folder::new();
     let store = folder.open();
     store.health().await.unwrap();
     Connection::open(folder.path()).unwrap().execute_batch("DROP TABLE health").unwrap();
     assert!(matches!(store.health().await, Err(StoreError::Unavailable(_))));
-}
-
-#[tokio::test]
-async fn with_the_reserve_given_away_mail_can_leave_and_none_comes_until_there_is_room_again() {
-    let folder = Folder::new();
-    let store = folder.open();
-    let ids = leave(&store, &["1", "2"]).await;
-    store.reserve.release();
-    assert!(!folder.path().with_extension("reserve").exists());
-    assert!(matches!(store.deposit(mail("3"), ROOMY).await, Err(StoreError::DiskFull)));
-
-    let acknowledgement = Acknowledgement { id: ids[0], content_hash: None };
-    let acknowledged = store.acknowledge(&recipient(), &[acknowledgement]).await.unwrap();
-    assert_eq!(acknowledged.removed, 1);
-    assert_eq!(collect(&store).await.0, ["2"]);
-
-    store.expire(due(0), 10).await.unwrap();
-    assert!(folder.path().with_extension("reserve").exists());
-    leave(&store, &["3"]).await;
-    assert_eq!(collect(&store).await.0, ["2", "3"]);
-}
-
-#[tokio::test]
-async fn a_full_disk_lets_mail_be_dropped_losses_forgotten_and_servers_leave() {
-    let folder = Folder::new();
-    let store = folder.open();
-    let ids = leave(&store, &["1", "2", "3"]).await;
-    let registration = Registration {
-        recipient: recipient(),
-        record: Bytes::from_static(b"{}"),
-        senders: Senders::default(),
-        time_to_live: None,
-        registered_at: Timestamp::EPOCH,
-        admitted_by: AdmittedBy::Nobody,
-        outgoing: Outgoing::No,
-    };
-    store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
-    store.reserve.release();
-
-    let refused = store.register(registration, None, Timestamp::EPOCH).await;
-    assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
-    let refused = store.import(vec![mail("4")]).await;
-    assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
-    let now = Timestamp::from_millis(9000);
-    let one = Selection::Envelope(ids[0]);
-    assert_eq!(store.drop_mail(&recipient(), one, now).await.unwrap(), 1);
-    assert_eq!(store.losses(&recipient()).await.unwrap().len(), 1);
-    store.forget_losses(&recipient(), now).await.unwrap();
-    assert_eq!(store.losses(&recipient()).await.unwrap(), []);
-    assert_eq!(store.leave(&recipient(), LeftMail::Drop, now).await.unwrap().dropped, 2);
-    assert_eq!(store.registration(&recipient()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -497,6 +428,8 @@ async fn a_quarantined_envelope_is_listed_and_dropped() {
     let found: Vec<_> = lines.iter().map(|line| (line.id, line.condition)).collect();
     let whole = Condition::Whole;
     assert_eq!(found, [(ids[0], whole), (ids[1], Condition::Quarantined), (ids[2], whole)]);
+    let page = store.envelopes(&recipient(), None, 2).await.unwrap();
+    assert_eq!(page, lines[..2]);
     let one = Selection::Envelope(ids[1]);
     let dropped = store.drop_mail(&recipient(), one, Timestamp::from_millis(9000)).await.unwrap();
     assert_eq!(dropped, 1);

@@ -209,6 +209,46 @@ async fn a_sealed_body_that_somebody_changed_is_set_aside_even_with_its_checksum
 }
 
 #[tokio::test]
+async fn on_a_full_disk_nothing_is_sealed_anew_and_all_of_it_is_later() {
+    let folder = Folder::new();
+    let store = folder.open();
+    leave_letters(&store, &["1", "2", "3"]).await;
+    drop(store);
+    let store = folder.open_with(&[A]);
+    store.reserve.release();
+
+    let refused = store.reseal(10).await;
+
+    assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
+    assert_eq!(keys_in_use(&store).await, [key("a", 0)]);
+    // Takes the reserve back.
+    store.expire(due(0), 10).await.unwrap();
+    let all = Resealed { looked_at: 3, resealed: 3, ..Resealed::default() };
+    assert_eq!(store.reseal(10).await.unwrap(), all);
+}
+
+#[tokio::test]
+async fn a_step_of_sealing_anew_holds_no_more_bytes_than_it_may() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let mut noise = vec![0; 5 << 20];
+    rand::fill(&mut noise[..]);
+    for number in ["1", "2", "3"] {
+        let large = Deposit { content: noise.clone().into(), ..mail(number) };
+        store.deposit(large, ROOMY).await.unwrap();
+    }
+    drop(store);
+    let store = folder.open_with(&[A]);
+
+    let mut looked_at = Vec::new();
+    for _ in 0..3 {
+        looked_at.push(store.reseal(10).await.unwrap().looked_at);
+    }
+
+    assert_eq!(looked_at, [2, 1, 0]);
+}
+
+#[tokio::test]
 async fn sealing_anew_sets_aside_what_is_damaged_and_goes_on() {
     let folder = Folder::new();
     let store = folder.open();

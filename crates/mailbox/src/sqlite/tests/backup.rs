@@ -1,9 +1,7 @@
 //! Copies of a database, and databases of copies.
 
 use super::*;
-use crate::{
-    BackupError, Custody as _, Registration, Registry as _, Selection, Senders, Upkeep as _,
-};
+use crate::{BackupError, Custody as _, Registry as _, Selection, Upkeep as _};
 
 #[tokio::test]
 async fn a_backup_holds_what_was_there_and_the_store_goes_on() {
@@ -84,15 +82,7 @@ async fn a_restored_relay_holds_everything_under_ids_that_were_never_given_out()
     acknowledge(&store, &ids[..1]).await;
     folder.damage(ids[1], "body = x''");
     collect(&store).await;
-    let registration = Registration {
-        recipient: "c.example".parse().unwrap(),
-        record: Bytes::from_static(b"{}"),
-        senders: Senders::default(),
-        time_to_live: None,
-        registered_at: Timestamp::EPOCH,
-        admitted_by: AdmittedBy::Nobody,
-        outgoing: Outgoing::No,
-    };
+    let registration = registration("c.example");
     store.register(registration.clone(), None, Timestamp::EPOCH).await.unwrap();
     store.hold(&registration.recipient).await.unwrap();
     let copy = folder.folder.path().join("copy.sqlite");
@@ -137,6 +127,43 @@ async fn two_restores_of_a_backup_give_different_ids() {
         ids.push(store.collect(&recipient(), None, EVERYTHING).await.unwrap().envelopes[0].id);
     }
     assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_mailbox_that_was_empty_goes_on_beyond_every_id_as_well() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let ids = leave(&store, &["1"]).await;
+    acknowledge(&store, &ids).await;
+    let copy = folder.folder.path().join("copy.sqlite");
+    store.backup(&copy).await.unwrap();
+    let after_backup = leave(&store, &["2"]).await;
+    let restored = folder.folder.path().join("restored.sqlite");
+
+    SqliteStore::restore(&copy, &restored).unwrap();
+
+    let store = SqliteStore::open(&restored).unwrap();
+    assert!(leave(&store, &["3"]).await > after_backup);
+}
+
+#[tokio::test]
+async fn a_restore_that_was_interrupted_is_begun_anew() {
+    let folder = Folder::new();
+    let store = folder.open();
+    leave(&store, &["1", "2"]).await;
+    let beside = |name: &str| folder.folder.path().join(name);
+    store.backup(&beside("copy.sqlite")).await.unwrap();
+    leave(&store, &["3"]).await;
+    // Half a file, and the log of another copy, which was made later.
+    std::fs::write(beside("restored.sqlite.restoring"), "half").unwrap();
+    let log = beside("restored.sqlite.restoring-wal");
+    assert!(std::fs::copy(beside("relay.sqlite-wal"), log).unwrap() > 0);
+
+    let restored = beside("restored.sqlite");
+    let told = SqliteStore::restore(&beside("copy.sqlite"), &restored).unwrap();
+
+    assert_eq!(told, Restored { mailboxes: 1, envelopes: 2 });
+    assert_eq!(collect(&SqliteStore::open(&restored).unwrap()).await.0, ["1", "2"]);
 }
 
 #[tokio::test]
