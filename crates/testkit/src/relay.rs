@@ -127,7 +127,7 @@ impl RelayProcess {
         self.process.terminate().await;
     }
 
-    /// Removes everything that the stopped relay holds, as a new disk would; its key is put back.
+    /// Removes all mail and registrations of the stopped relay, as a lost disk would; its own key is put back, and it knows the keys of others.
     ///
     /// # Panics
     ///
@@ -136,7 +136,7 @@ impl RelayProcess {
         assert!(!self.process.is_started(), "stop the relay before its mail is removed");
         for entry in std::fs::read_dir(&self.data).expect("a relay that ran has a folder") {
             let path = entry.expect("the folder can be read").path();
-            let is_mail = path.to_string_lossy().contains(".sqlite");
+            let is_mail = path.to_string_lossy().contains("relay.sqlite");
             if is_mail {
                 std::fs::remove_file(path).expect("the folder is writable");
             }

@@ -88,7 +88,8 @@ fn speaks_for_a_gateway(status: StatusCode) -> bool {
     )
 }
 
-/// A gateway's own error means that the homeserver behind it is offline; a homeserver's goes back as it is.
+/// What a gateway says of itself means that the homeserver behind it is offline. A homeserver's own word that it is too busy goes
+/// back as it is; the other two are never a homeserver's own, and a node that stands before one words them as a homeserver would.
 async fn judge_error(
     site: &Site,
     call: &HookCall,
@@ -97,7 +98,7 @@ async fn judge_error(
     let (head, body) = response.into_parts();
     let body = collect_limited(body, ERROR_BYTES_MAX).await.unwrap_or_default();
     let answer = Answer { status: head.status, headers: head.headers, body };
-    if answer.refusal().errcode.is_some() {
+    if answer.status == StatusCode::SERVICE_UNAVAILABLE && answer.refusal().errcode.is_some() {
         return Some(answer::for_homeserver(answer));
     }
     tracing::info!(destination = %call.destination, answer = answer.summary(), "its homeserver is down");

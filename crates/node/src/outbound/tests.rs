@@ -158,16 +158,22 @@ async fn a_server_that_hangs_is_given_up_before_the_homeserver_does() {
 #[tokio::test(start_paused = true)]
 async fn a_gateways_error_means_offline_and_a_homeservers_own_goes_back() {
     let door = Door::new().await;
+    door.b_answers(Reply::Json(503, r#"{"errcode":"M_UNKNOWN","error":"busy"}"#));
+    assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 503);
+    assert_eq!(door.site.destinations.state(&door.b), None);
+    door.b_answers(Reply::Page(404, "text/html", Bytes::from_static(b"parked")));
+    assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 404);
+    assert_eq!(door.site.destinations.state(&door.b), None);
+
     door.b_answers(Reply::Page(502, "text/html", Bytes::from_static(b"<html>Bad Gateway")));
     assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 403);
     assert_eq!(door.site.destinations.state(&door.b).unwrap().failures, 1);
-
+    // A node says so of the homeserver behind it.
     door.b_answers(Reply::Json(502, r#"{"errcode":"M_UNKNOWN","error":"no"}"#));
-    assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 502);
-    door.b_answers(Reply::Page(404, "text/html", Bytes::from_static(b"parked")));
-    assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 404);
-    assert_eq!(door.site.destinations.state(&door.b).unwrap().failures, 1);
+    assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 403);
+    assert_eq!(door.site.destinations.state(&door.b).unwrap().failures, 2);
 
+    door.site.clock.advance(Duration::from_secs(30));
     door.b_answers(Reply::Json(404, r#"{"errcode":"M_NOT_FOUND","error":"no"}"#));
     assert_eq!(door.get("/_matrix/federation/v1/query/profile").await.0, 404);
     assert_eq!(door.site.destinations.state(&door.b), None);

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use restante_federation::config::{DnsSection, DnsWord};
 use restante_federation_proto::{ServerName, SystemClock, Timestamp};
 use restante_mailbox::{
-    Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due, EntryId, Expired,
-    Loss, MailboxStore, MailboxSummary, Page, Quotas, SqliteStore, StoreError,
+    Accounts, Acknowledged, Acknowledgement, Collected, Deposit, Deposited, Depth, Due,
+    DuplicateKey, EntryId, Expired, Loss, MailName, MailboxStore, MailboxSummary, Page, Quotas,
+    SqliteStore, StoreError, Whereabouts,
 };
 use restante_relay::{Relay, RelayConfig, Stores};
 use tokio::sync::{mpsc, oneshot};
@@ -152,6 +153,28 @@ impl MailboxStore for HastyStore {
     }
 }
 
+#[async_trait]
+impl Accounts for HastyStore {
+    async fn whereabouts(
+        &self,
+        mail: &[(ServerName, MailName)],
+        now: Timestamp,
+    ) -> Result<Vec<Whereabouts>, StoreError> {
+        self.until_all_is_done().await;
+        self.inner.whereabouts(mail, now).await
+    }
+
+    async fn acknowledge_copies(
+        &self,
+        recipient: &ServerName,
+        copies: &[DuplicateKey],
+        now: Timestamp,
+    ) -> Result<Acknowledged, StoreError> {
+        self.until_all_is_done().await;
+        self.inner.acknowledge_copies(recipient, copies, now).await
+    }
+}
+
 #[tokio::test]
 #[ignore = "not a test: others start it as a process to be killed"]
 async fn relay_process() {
@@ -164,7 +187,8 @@ async fn relay_process() {
     std::fs::create_dir_all(&config.data).unwrap();
     let store = Arc::new(HastyStore::open(&config.data.join("relay.sqlite"), haste));
     let shutdown = CancellationToken::new();
-    let stores = Stores { mail: store.clone(), ..Stores::of(store.inner.clone()) };
+    let stores =
+        Stores { mail: store.clone(), accounts: store.clone(), ..Stores::of(store.inner.clone()) };
     let relay = Relay::start_with_stores(config, stores, Arc::new(SystemClock), shutdown.clone());
     let relay = relay.await.unwrap();
     // In front of the first line stands what the test harness prints.
