@@ -1,6 +1,7 @@
 //! A room as one server has it: a graph of events, and the order in which its user saw them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use restante_federation::Identity;
 use restante_federation_proto::{RoomVersion, ServerName, Timestamp};
@@ -39,7 +40,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room of `version` that the first of `members` made and that the others joined.
+    /// A room of `version` that the first of `members` made and that the others joined, a second after each other, the last at `now`.
     pub fn found(
         id: &str,
         version: RoomVersion,
@@ -58,11 +59,13 @@ impl Room {
         };
         let creator = user_of(&first.server_name);
         let create = json!({ "creator": creator });
-        room.write(first, "m.room.create", Some(""), create, None, now)?;
-        for member in members {
+        let before = |seconds: usize| now.before(Duration::from_secs(seconds as u64));
+        room.write(first, "m.room.create", Some(""), create, None, before(members.len()))?;
+        for (number, member) in members.iter().enumerate() {
             let user = user_of(&member.server_name);
             let join = json!({"membership": "join"});
-            room.write(member, "m.room.member", Some(&user), join, None, now)?;
+            let at = before(members.len() - 1 - number);
+            room.write(member, "m.room.member", Some(&user), join, None, at)?;
         }
         Ok(room)
     }

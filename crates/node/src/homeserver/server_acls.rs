@@ -24,9 +24,18 @@ const MEMBERS_MAX: usize = 5;
 /// Newest events of a room that are looked at; a join names at most 20.
 const NEWEST_MAX: usize = 20;
 
-/// Events that are looked at, from the last one back: an event on a branch from before the own server joined has no
-/// member of it.
-const LOOKS_MAX: usize = 5;
+/// How far before the last event that was looked at the next one is looked for: an event on a branch from before the own server
+/// joined has no member of it, and a server that was away may bring many of these at once.
+const LOOKS_BACK: [Duration; 8] = [
+    Duration::from_millis(1),
+    Duration::from_mins(1),
+    Duration::from_hours(1),
+    Duration::from_hours(24),
+    Duration::from_hours(7 * 24),
+    Duration::from_hours(30 * 24),
+    Duration::from_hours(180 * 24),
+    Duration::from_hours(3 * 365 * 24),
+];
 
 const ACL: &str = "m.room.server_acl";
 
@@ -106,7 +115,7 @@ impl Homeserver {
         now: Timestamp,
     ) -> Result<Vec<String>, Unavailable> {
         let (mut until, mut asked) = (now, BTreeSet::new());
-        for _ in 0..LOOKS_MAX {
+        for back in LOOKS_BACK {
             let Some(latest) = self.latest_event(room_id, until).await? else { break };
             for member in self.own_members_at(room_id, &latest.event_id).await? {
                 if asked.insert(member.clone())
@@ -115,7 +124,7 @@ impl Homeserver {
                     return Ok(newest);
                 }
             }
-            until = latest.origin_server_ts.before(Duration::from_millis(1));
+            until = latest.origin_server_ts.before(back);
         }
         Err(unreadable("no member of the own server is found in it"))
     }

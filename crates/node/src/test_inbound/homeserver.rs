@@ -1,6 +1,7 @@
 //! A homeserver in memory.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -66,7 +67,7 @@ impl FakeHomeserver {
         self.state().acls.insert(room.to_owned(), content);
     }
 
-    /// The last event of its rooms lies on a branch from before it joined.
+    /// The last events of its rooms lie on a branch from before it joined.
     pub(crate) fn ends_on_old_branch(&self) {
         self.state().ends_on_old_branch = true;
     }
@@ -217,9 +218,12 @@ impl HomeserverState {
             return (200, serde_json::json!({ "pdus": pdus }).to_string());
         }
         if target.starts_with("/_matrix/federation/v1/timestamp_to_event/") {
-            let is_before_branch = target.contains("?ts=999&");
-            let (id, at) = match self.ends_on_old_branch && !is_before_branch {
-                true => ("$branch", 1000),
+            // A branch of ten days, on which there is an event in each millisecond.
+            let branch: RangeInclusive<u64> = 100_000_000..=1_000_000_000;
+            let (_, until) = target.split_once("?ts=").unwrap();
+            let until: u64 = until.split('&').next().unwrap().parse().unwrap();
+            let (id, at) = match self.ends_on_old_branch && until >= *branch.start() {
+                true => ("$branch", until.min(*branch.end())),
                 false => ("$start", 1),
             };
             let event = serde_json::json!({"event_id": id, "origin_server_ts": at});
