@@ -40,7 +40,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room of `version` that the first of `members` made and that the others joined, a second after each other, the last at `now`.
+    /// A room of `version` that the first of `members` made and that the others joined, a second after each other, the last one a second before `now`.
     pub fn found(
         id: &str,
         version: RoomVersion,
@@ -60,11 +60,11 @@ impl Room {
         let creator = user_of(&first.server_name);
         let create = json!({ "creator": creator });
         let before = |seconds: usize| now.before(Duration::from_secs(seconds as u64));
-        room.write(first, "m.room.create", Some(""), create, None, before(members.len()))?;
+        room.write(first, "m.room.create", Some(""), create, None, before(members.len() + 1))?;
         for (number, member) in members.iter().enumerate() {
             let user = user_of(&member.server_name);
             let join = json!({"membership": "join"});
-            let at = before(members.len() - 1 - number);
+            let at = before(members.len() - number);
             room.write(member, "m.room.member", Some(&user), join, None, at)?;
         }
         Ok(room)
