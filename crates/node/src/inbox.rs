@@ -54,7 +54,7 @@ use crate::config::InboxSection;
 use crate::restart::kept_running;
 use crate::site::Site;
 use crate::store::backlog::{self as backlog_rows, Share};
-use crate::store::inbox as rows;
+use crate::store::inbox::{self as rows, Stored};
 use crate::store::seen;
 
 use acl::ServerAcl;
@@ -222,25 +222,31 @@ impl Inbox {
                 self.site().bells.told_by(&mail.key.origin);
             }
         }
-        let mut state = self.state();
-        let stored = match stored {
-            Ok(stored) => stored,
-            Err(error) => {
-                admitted.iter().for_each(|(_, mail)| state.release(mail));
-                return Err(error);
-            }
-        };
-        for ((index, mail), is_first) in admitted.into_iter().zip(stored) {
-            arrivals[index] = if is_first { Arrival::Stored } else { Arrival::Duplicate };
-            if is_first {
-                state.stored(&mail);
-            } else {
-                state.release(&mail);
+        let mut again = Vec::new();
+        {
+            let mut state = self.state();
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    admitted.iter().for_each(|(_, mail)| state.release(mail));
+                    return Err(error);
+                }
+            };
+            for ((index, mail), stored) in admitted.into_iter().zip(stored) {
+                state.count(&mail, stored);
+                if stored == Stored::New {
+                    arrivals[index] = Arrival::Stored;
+                } else {
+                    arrivals[index] = Arrival::Duplicate;
+                    again.push(mail);
+                }
             }
         }
-        drop(state);
         self.shared.mail_due.notify_one();
         self.shared.judging_due.notify_one();
+        for mail in again {
+            self.enclose_later(&mail).await?;
+        }
         Ok(arrivals)
     }
 
@@ -385,6 +391,17 @@ impl Inbox {
 }
 
 impl State {
+    /// Counts mail that was admitted, by what became of it.
+    fn count(&mut self, mail: &Mail, stored: Stored) {
+        let Stored::Known { added } = stored else { return self.stored(mail) };
+        self.release(mail);
+        if added > 0 {
+            let origin = &mail.key.origin;
+            self.load.restore(origin, Class::Proven, Weight { count: 0, bytes: added });
+            self.woken.insert(origin.clone());
+        }
+    }
+
     fn stored(&mut self, mail: &Mail) {
         let origin = &mail.key.origin;
         if matches!(mail.standing, Standing::Waiting | Standing::Proofless) {

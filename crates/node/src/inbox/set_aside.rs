@@ -9,6 +9,8 @@ use restante_relay_api::Capsule;
 use restante_sqlite::StoreError;
 
 use super::Inbox;
+use super::delivery::named;
+use super::mail::{Mail, Standing};
 use super::readiness::RoomEvent;
 use super::rewrap::{fate_of_dropped, fate_of_keyless};
 use super::transaction::{Pdu, Transaction};
@@ -38,7 +40,60 @@ impl Inbox {
             is_proven: envelope.proof.is_some(),
             fate: fate.clone(),
         });
-        self.hold(events.collect()).await.map(drop)
+        self.hold(events.collect()).await?;
+        self.hold_enclosed_since((envelope.id, origin), &envelope.capsule, aside).await
+    }
+
+    /// Another copy of mail that is here came with a capsule: its events join those of the mail that were set aside
+    /// already. Durable on return.
+    pub(super) async fn enclose_later(&self, copy: &Mail) -> Result<(), StoreError> {
+        if copy.standing != Standing::Waiting || copy.extras.is_empty() {
+            return Ok(());
+        }
+        let events = named(&self.pdus_of(&copy.content).await?);
+        let aside = backlog_rows::known(self.database(), events).await?;
+        let rooms = aside.into_iter().map(|(room_id, _)| room_id).collect();
+        self.hold_enclosed(&copy.key.origin, &copy.extras, &rooms).await
+    }
+
+    /// Keeps what a capsule has of these rooms; its origin's node vouches for it.
+    async fn hold_enclosed(
+        &self,
+        origin: &ServerName,
+        capsule: &Bytes,
+        rooms: &BTreeSet<String>,
+    ) -> Result<(), StoreError> {
+        if rooms.is_empty() {
+            return Ok(());
+        }
+        let fate = Fate::Waits { attempts: 0, due_at: self.now() };
+        let enclosed = self.enclosed(capsule).await?.into_iter();
+        let events = enclosed.filter(|pdu| rooms.contains(&pdu.room_id)).map(|pdu| Aside {
+            pdu,
+            origin: origin.clone(),
+            is_proven: true,
+            fate: fate.clone(),
+        });
+        let events: Vec<Aside> = events.collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.hold(events).await.map(drop)
+    }
+
+    /// The same with the capsule that another copy brought to an envelope after it was read with `capsule`. Comes after
+    /// the envelope's events are held: whoever adds a capsule looks for them then.
+    async fn hold_enclosed_since(
+        &self,
+        (id, origin): (i64, &ServerName),
+        capsule: &Bytes,
+        rooms: &BTreeSet<String>,
+    ) -> Result<(), StoreError> {
+        let contents = rows::contents(self.database(), id).await?;
+        match contents {
+            Some((_, now)) if now != *capsule => self.hold_enclosed(origin, &now, rooms).await,
+            _ => Ok(()),
+        }
     }
 
     /// The events in an envelope's capsule.
@@ -89,8 +144,12 @@ impl Inbox {
                 fate: waits.clone(),
             }));
         }
-        events.push(Aside { pdu, origin, is_proven: true, fate });
-        self.hold(events).await.map(drop)
+        events.push(Aside { pdu, origin: origin.clone(), is_proven: true, fate });
+        self.hold(events).await?;
+        if !may_be_taken {
+            return Ok(());
+        }
+        self.hold_enclosed_since((id, &origin), &capsule, &[room_id.clone()].into()).await
     }
 
     /// The homeserver refused these events of an envelope, with its words.

@@ -14,7 +14,7 @@ use super::load::{Class, Weight};
 use super::mail::Standing;
 use super::verification::{Incoming, KEY_WAIT, judge};
 use crate::store::backlog::parked as parked_events;
-use crate::store::inbox::{self as rows, Unverified};
+use crate::store::inbox::{self as rows, Stored, Unverified};
 use crate::store::seen;
 
 /// How often unverified mail is judged again though nothing of its origin arrived. Short, because what was missing may
@@ -150,20 +150,20 @@ impl Inbox {
             Standing::Receipts(_) => self.site().bells.told_by(&judged.key.origin),
             _ => self.site().bells.receipts.notify_one(),
         }
-        let mut state = self.state();
-        match stored {
-            Ok(Some(is_first)) => {
-                state.release(&held);
-                if is_first { state.stored(&judged) } else { state.release(&judged) }
-            }
-            Ok(None) => state.release(&judged),
-            Err(error) => {
-                state.release(&judged);
-                return Err(error);
+        {
+            let mut state = self.state();
+            match stored {
+                Ok(Some(stored)) => {
+                    state.release(&held);
+                    state.count(&judged, stored);
+                }
+                Ok(None) | Err(_) => state.release(&judged),
             }
         }
-        drop(state);
         self.shared.mail_due.notify_one();
+        if let Some(Stored::Known { .. }) = stored? {
+            self.enclose_later(&judged).await?;
+        }
         Ok(true)
     }
 

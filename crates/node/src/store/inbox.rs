@@ -1,5 +1,6 @@
 //! The inbox's rows: mail from its arrival until it is confirmed, parked or found forged.
 
+mod copies;
 mod overview;
 pub(crate) mod parked;
 mod settled;
@@ -60,12 +61,24 @@ pub(crate) struct Envelope {
     pub(crate) is_whole: bool,
 }
 
-/// Stores a batch in one commit; says for each whether it is there for the first time.
+/// What became of mail that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It is there for the first time.
+    New,
+    /// It was there before.
+    Known {
+        /// Bytes that this copy added to what is there.
+        added: u64,
+    },
+}
+
+/// Stores a batch in one commit; says for each what became of it.
 pub(crate) async fn arrive(
     database: &Database,
     mails: Vec<Mail>,
     now: Timestamp,
-) -> Result<Vec<bool>, StoreError> {
+) -> Result<Vec<Stored>, StoreError> {
     database
         .write(move |connection| {
             let stored = mails.iter().map(|mail| store(connection, mail, now)).collect();
@@ -78,13 +91,14 @@ pub(crate) async fn arrive(
         .await
 }
 
-fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<bool> {
+fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Result<Stored> {
     if let Standing::Receipts(receipts) = &mail.standing {
         let is_first = seen::remember(connection, &mail.key, now)?;
-        if is_first {
-            outbox::confirm(connection, &mail.key.origin, receipts, now)?;
+        if !is_first {
+            return Ok(Stored::Known { added: 0 });
         }
-        return Ok(is_first);
+        outbox::confirm(connection, &mail.key.origin, receipts, now)?;
+        return Ok(Stored::New);
     }
     let is_first = if mail.is_proven() {
         seen::remember(connection, &mail.key, now)?
@@ -94,31 +108,14 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     };
     if is_first {
         insert(connection, mail, now)?;
-    } else if mail.is_proven() && mail.place.is_some() {
-        complete(connection, mail)?;
+        return Ok(Stored::New);
+    }
+    if mail.is_proven() && mail.place.is_some() {
+        copies::add_place(connection, mail)?;
         receipts_due::came_again(connection, (&mail.key, &mail.source), now)?;
     }
-    Ok(is_first)
-}
-
-/// A relay may have given it without its waybill, and the next one with it. A capsule is not added: its bytes were not admitted.
-fn complete(connection: &Connection, mail: &Mail) -> rusqlite::Result<()> {
-    let Some(place) = &mail.place else { return Ok(()) };
-    let key = &mail.key;
-    connection
-        .prepare_cached(
-            "UPDATE inbox SET stream = ?4, seq = ?5, deposited_at = ?6
-             WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3 AND state = 'waiting' AND stream IS NULL",
-        )?
-        .execute(params![
-            key.origin.as_str(),
-            key.txn_id,
-            key.sha256,
-            place.stream,
-            number(place.seq),
-            millis(place.deposited_at)
-        ])
-        .map(drop)
+    let added = if mail.is_proven() { copies::add_capsule(connection, mail)? } else { 0 };
+    Ok(Stored::Known { added })
 }
 
 /// Unproven mail does not count as seen, or an altered proof would keep the good one out.

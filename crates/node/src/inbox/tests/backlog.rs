@@ -1,8 +1,11 @@
 //! What can't be delivered as it came: gaps, capsules, access lists.
 
+use restante_relay_api::Content;
 use serde_json::json;
 
 use super::*;
+use crate::inbox::mail::DIRECT;
+use crate::test_inbound::{GAP_WAIT, Letter};
 
 const OTHER: &str = "!other";
 
@@ -149,6 +152,80 @@ async fn events_in_a_capsule_close_the_gap_before_their_transaction() {
     site.hold(&[writer.letter_with(&[three], &[one, two])]);
     site.run_until(|status| status.confirmed_total == 1 && status.backlog.is_empty()).await;
     assert_eq!(site.homeserver.stored(ROOM), [one_id, two_id, three_id]);
+}
+
+/// An event that nobody sends, and a transaction with what follows it, which is enclosed.
+fn letter_with_capsule(writer: &mut Writer) -> Letter {
+    let (one, one_id) = writer.draft_after(ROOM, &["$start"]);
+    let (two, _) = writer.draft_after(ROOM, &[&one_id]);
+    writer.letter_with(&[two], &[one])
+}
+
+/// What came directly, before its sender left it with a relay.
+fn came_directly(letter: &Letter) -> Mail {
+    let envelope = &letter.envelope;
+    let content = Content::parse(envelope.content.clone()).unwrap();
+    let (origin, txn_id) = (envelope.origin.clone(), envelope.txn_id.clone());
+    let target = format!("/_matrix/federation/v1/send/{txn_id}");
+    Mail {
+        key: seen::TransactionKey { origin, txn_id, sha256: *content.sha256() },
+        content: content.raw().clone(),
+        proof: Some((target, letter.authorization())),
+        place: None,
+        extras: Bytes::new(),
+        is_entire: false,
+        source: DIRECT.to_owned(),
+        request_id: None,
+        standing: Standing::Waiting,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relays_copy_brings_its_capsule_to_what_came_directly_and_waits() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letter = letter_with_capsule(&mut writer);
+    site.relays.set("away.test", Manner::Hangs);
+    site.node.site.relays.add(name(OWN_NAME), name("away.test").into()).await.unwrap();
+    site.run_with(async |inbox| {
+        let arrived = inbox.arrive(vec![came_directly(&letter)]).await.unwrap();
+        assert_eq!(arrived, [Arrival::Stored]);
+        let lacks = |status: &InboxStatus| {
+            let reason = status.waiting.first().and_then(|waiting| waiting.reason.as_ref());
+            reason.is_some_and(|reason| reason.contains(&writer.written[0]))
+        };
+        status_when(&inbox, lacks).await;
+        let began = Instant::now();
+        site.hold(std::slice::from_ref(&letter));
+        status_when(&inbox, |status| status.confirmed_total == 1 && status.backlog.is_empty())
+            .await;
+        assert!(began.elapsed() < GAP_WAIT.gap_wait / 2, "{:?}", began.elapsed());
+        assert!(inbox.state().load.is_empty());
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copys_capsule_joins_what_was_set_aside_without_it() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letter = letter_with_capsule(&mut writer);
+    site.hold(&[letter.without("org.restante.capsule")]);
+    let lacks = |status: &InboxStatus| {
+        status.waiting.is_empty() && status.backlog.first().is_some_and(|room| room.waiting == 1)
+    };
+    site.run_until(lacks).await;
+    assert!(site.homeserver.stored(ROOM).is_empty());
+    site.hold(&[letter]);
+    site.run_with(async |inbox| {
+        status_when(&inbox, |status| status.backlog.is_empty()).await;
+        assert!(inbox.state().load.is_empty());
+    })
+    .await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
 }
 
 #[tokio::test(start_paused = true)]

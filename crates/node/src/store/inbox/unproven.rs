@@ -4,7 +4,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::{Database, StoreError};
 use rusqlite::{Row, params};
 
-use super::{EXPIRY_STEP, count, drop_oldest_forged, proof, server_name, store, unsigned};
+use super::{EXPIRY_STEP, Stored, count, drop_oldest_forged, proof, server_name, store, unsigned};
 use crate::inbox::mail::{Mail, Standing};
 use crate::store::seen::{TransactionKey, millis};
 
@@ -63,16 +63,16 @@ pub(crate) async fn judge(
     id: i64,
     mail: Mail,
     now: Timestamp,
-) -> Result<Option<bool>, StoreError> {
+) -> Result<Option<Stored>, StoreError> {
     database
         .write(move |connection| {
             let sql = "DELETE FROM inbox WHERE id = ?1 AND state = 'unverified'";
             if connection.execute(sql, [id])? == 0 {
                 return Ok(None);
             }
-            let is_first = store(connection, &mail, now)?;
+            let stored = store(connection, &mail, now)?;
             drop_oldest_forged(connection)?;
-            Ok(Some(is_first))
+            Ok(Some(stored))
         })
         .await
 }
