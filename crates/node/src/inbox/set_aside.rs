@@ -56,7 +56,7 @@ impl Inbox {
         self.hold_enclosed(&copy.key.origin, &copy.extras, &rooms).await
     }
 
-    /// Keeps what a capsule has of these rooms; its origin's node vouches for it.
+    /// Keeps what a capsule has of these rooms.
     async fn hold_enclosed(
         &self,
         origin: &ServerName,
@@ -66,6 +66,20 @@ impl Inbox {
         if rooms.is_empty() {
             return Ok(());
         }
+        let events = self.enclosed_to_hold(origin, capsule, rooms).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.hold(events).await.map(drop)
+    }
+
+    /// What a capsule has of these rooms, to be held; its origin's node vouches for it.
+    async fn enclosed_to_hold(
+        &self,
+        origin: &ServerName,
+        capsule: &Bytes,
+        rooms: &BTreeSet<String>,
+    ) -> Result<Vec<Aside>, StoreError> {
         let fate = Fate::Waits { attempts: 0, due_at: self.now() };
         let enclosed = self.enclosed(capsule).await?.into_iter();
         let events = enclosed.filter(|pdu| rooms.contains(&pdu.room_id)).map(|pdu| Aside {
@@ -74,11 +88,7 @@ impl Inbox {
             is_proven: true,
             fate: fate.clone(),
         });
-        let events: Vec<Aside> = events.collect();
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.hold(events).await.map(drop)
+        Ok(events.collect())
     }
 
     /// The same with the capsule that another copy brought to an envelope after it was read with `capsule`. Comes after
@@ -132,24 +142,15 @@ impl Inbox {
             Fate::Parked(reason.to_owned())
         };
         tracing::warn!(%origin, room_id, event_id, reason, "an event was delivered and not stored");
-        let mut events = Vec::new();
-        if may_be_taken {
-            let waits = Fate::Waits { attempts: 0, due_at: self.now() };
-            let enclosed = self.enclosed(&capsule).await?.into_iter();
-            let before = enclosed.filter(|pdu| pdu.room_id == *room_id);
-            events.extend(before.map(|pdu| Aside {
-                pdu,
-                origin: origin.clone(),
-                is_proven: true,
-                fate: waits.clone(),
-            }));
-        }
-        events.push(Aside { pdu, origin: origin.clone(), is_proven: true, fate });
-        self.hold(events).await?;
+        let aside = Aside { pdu, origin: origin.clone(), is_proven: true, fate };
         if !may_be_taken {
-            return Ok(());
+            return self.hold(vec![aside]).await.map(drop);
         }
-        self.hold_enclosed_since((id, &origin), &capsule, &[room_id.clone()].into()).await
+        let rooms = BTreeSet::from([room_id.clone()]);
+        let mut events = self.enclosed_to_hold(&origin, &capsule, &rooms).await?;
+        events.push(aside);
+        self.hold(events).await?;
+        self.hold_enclosed_since((id, &origin), &capsule, &rooms).await
     }
 
     /// The homeserver refused these events of an envelope, with its words.
