@@ -23,10 +23,6 @@ const WRITER_CACHE_KIB: i64 = 2 * 1024;
 /// KiB of page cache of each reader.
 const READER_CACHE_KIB: i64 = 512;
 
-/// Pages in the log before a commit moves them to the database file (16 MiB). Each move costs two
-/// fsyncs and writes pages changed repeatedly only once.
-const CHECKPOINT_PAGES: u32 = 4096;
-
 /// Bytes that the log file keeps after a peak.
 const LOG_BYTES_MAX: i64 = 32 * 1024 * 1024;
 
@@ -89,6 +85,17 @@ pub(crate) fn open_copying(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Opens a connection that moves the log into the database file, and does nothing else.
+pub(crate) fn open_moving(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    set_syncing(&connection)?;
+    set_common(&connection, READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
 /// What a failure while opening means to the operator.
 pub(crate) fn open_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.into();
@@ -110,12 +117,15 @@ fn set_writing(connection: &Connection) -> rusqlite::Result<()> {
     })?;
     // FULL syncs the log at each commit; WAL's usual NORMAL would lose the last ones.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // macOS keeps a plain fsync in the drive's cache; elsewhere these change nothing.
-    connection.pragma_update(None, "fullfsync", true)?;
-    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    set_syncing(connection)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
     configure_in_memory(connection)
+}
+
+/// macOS keeps a plain fsync in the drive's cache; elsewhere these change nothing.
+fn set_syncing(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)
 }
 
 /// What a database needs wherever it is.

@@ -1,6 +1,7 @@
 //! The writer: one thread, one connection, one commit for all writes that wait together.
 
 mod group;
+mod log;
 mod pending;
 
 use std::path::Path;
@@ -11,7 +12,8 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 
 use crate::lock::Lock;
-use crate::{Limits, OpenError, StoreError};
+use crate::{Limits, OpenError, StoreError, connection};
+use log::Log;
 use pending::Write;
 
 pub(crate) use group::commit;
@@ -27,17 +29,20 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn start(
         path: &Path,
-        connection: Connection,
+        mut connection: Connection,
         lock: Lock,
         limits: Limits,
     ) -> Result<Self, OpenError> {
         let (queue, writes) = mpsc::channel(limits.waiting_writes_max.max(1));
         let group_max = limits.group_max.max(1);
         let database = path.to_owned();
+        let mut log = Log::of(&mut connection, path, limits.log_pages.max(1))
+            .map_err(|source| connection::open_error(path, source))?;
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn(move || {
-                serve(&connection, writes, group_max, &database);
+                serve(&connection, writes, group_max, &database, &mut log);
+                drop(log);
                 close(connection);
                 drop(lock);
             })
@@ -76,6 +81,7 @@ fn serve(
     mut writes: mpsc::Receiver<Box<dyn Write>>,
     group_max: usize,
     database: &Path,
+    log: &mut Log,
 ) {
     while let Some(first) = writes.blocking_recv() {
         let mut group = vec![first];
@@ -85,6 +91,7 @@ fn serve(
             group.push(next);
         }
         commit(connection, group, database);
+        log.committed(connection);
     }
 }
 

@@ -38,8 +38,13 @@ fn transaction(
         ran.extend(waiting);
         return Err(error.into());
     }
+    let is_alone = waiting.len() == 1;
     for mut write in waiting {
-        let result = in_savepoint(connection, write.as_mut());
+        // What undoes the transaction undoes its only write.
+        let result = match is_alone {
+            true => write.run(connection),
+            false => in_savepoint(connection, write.as_mut()),
+        };
         ran.push(write);
         result?;
     }

@@ -1,3 +1,4 @@
+use restante_sqlite::rusqlite::Connection;
 use restante_sqlite::{Limits, StoreError};
 
 use crate::support::{Folder, add, keep_busy, notes, queue};
@@ -161,4 +162,58 @@ async fn the_last_clone_may_live_in_a_write() {
     drop((database, answer));
 
     end.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_stays_short_however_much_is_written() {
+    let folder = Folder::new();
+    let database = folder.open_with(Limits { log_pages: 8, ..Limits::default() });
+    let fill = |connection: &Connection| {
+        connection.execute("INSERT INTO notes (text) VALUES (hex(randomblob(2048)))", [])
+    };
+    for _ in 0..2000 {
+        database.write(fill).await.unwrap();
+    }
+    let log = std::fs::metadata(folder.path().with_extension("sqlite-wal")).unwrap().len();
+    // At 32 times 8 pages the writer waits, and 2000 writes changed some thousands.
+    assert!(log < 400 * 4096, "the log has {log} bytes");
+    drop(database);
+    assert_eq!(folder.seen_from_outside().len(), 2000);
+}
+
+#[tokio::test]
+async fn the_log_begins_anew_once_a_read_that_needs_it_has_ended() {
+    let folder = Folder::new();
+    let database = folder.open_with(Limits { log_pages: 4, ..Limits::default() });
+    database.write(add("before")).await.unwrap();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let reading = {
+        let database = database.clone();
+        tokio::spawn(async move {
+            database
+                .read(move |connection| {
+                    let first = notes(connection)?;
+                    begun.send(()).ok();
+                    wait.recv().ok();
+                    Ok((first, notes(connection)?))
+                })
+                .await
+        })
+    };
+    begins.await.unwrap();
+    for number in 0..500 {
+        database.write(add(&format!("{number}"))).await.unwrap();
+    }
+    let log = folder.path().with_extension("sqlite-wal");
+    let grown = std::fs::metadata(&log).unwrap().len();
+    go_on.send(()).unwrap();
+    let (first, last) = reading.await.unwrap().unwrap();
+    assert_eq!((first.len(), last.len()), (1, 1), "the snapshot holds");
+    for number in 500..1000 {
+        database.write(add(&format!("{number}"))).await.unwrap();
+    }
+    let later = std::fs::metadata(&log).unwrap().len();
+    assert!(later < grown + 64 * 4096, "it went on from {grown} to {later} bytes");
+    assert_eq!(database.read(notes).await.unwrap().len(), 1001);
 }
