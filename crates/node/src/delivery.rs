@@ -4,6 +4,7 @@
 //! `route` what the next step is, `ledger` which number a transaction has. The homeserver hears "sent" only when the
 //! destination or a relay has said so durably; otherwise it keeps the transaction itself and comes again.
 
+mod afterwards;
 mod again;
 mod ancestors;
 mod answers;
@@ -36,6 +37,7 @@ use restante_relay_api::{RequestId, hex};
 use restante_sqlite::StoreError;
 use tokio::time::Instant;
 
+use afterwards::Afterwards;
 pub(crate) use again::{Releft, Resent};
 pub(crate) use deposits::{Lasting, Refusal};
 use mail::{Beside, Errand};
@@ -55,8 +57,8 @@ use crate::site::Site;
 use crate::store::ledger::Ledger;
 use crate::store::outbox::ErrorSummary;
 use crate::store::trust;
-use answers::{errors, refused_events, sent};
-use capsules::{Capsules, Follows, Packed};
+use answers::{errors, sent};
+use capsules::{CONTENTS_WAIT, Capsules, Follows, Packed};
 use deposits::{Deposit, Deposits};
 use ledger::{CopyState, LedgerState, Line, Place as StreamPlace};
 use preference::{Places, Preferences};
@@ -88,6 +90,7 @@ struct Inner {
     records: RelayRecords,
     deposits: Deposits,
     capsules: Capsules,
+    afterwards: Afterwards,
     turns: Turns,
 }
 
@@ -123,7 +126,7 @@ pub(crate) struct DeliveryParts {
     pub(crate) outbox: Adjustable<OutboxSettings>,
     /// Who finds relays that nobody named.
     pub(crate) records: RelayRecords,
-    /// Owner of the deposits that outlive their call.
+    /// Owner of what outlives its call: deposits, and what is noted of mail.
     pub(crate) background: Background,
 }
 
@@ -134,13 +137,23 @@ impl Delivery {
         let drawn = [site.dice.number(), site.dice.number()];
         let drawn_stream = hex(drawn.map(u64::to_be_bytes).as_flattened());
         let ledger = Ledger::open(site.database.clone(), drawn_stream).await?;
+        let afterwards = Afterwards::new(background.clone());
         let deposits =
             Deposits::new(site.clone(), ledger.clone(), background, schedule.clone(), outbox);
         let capsules = Capsules::new(site.clone());
         let turns = Turns::default();
-        let inner =
-            Inner { site, ledger, schedule, preferences, records, deposits, capsules, turns };
-        Ok(Self { shared: Arc::new(inner) })
+        let shared = Arc::new(Inner {
+            site,
+            ledger,
+            schedule,
+            preferences,
+            records,
+            deposits,
+            capsules,
+            afterwards,
+            turns,
+        });
+        Ok(Self { shared })
     }
 
     /// The last refusal of each relay that has taken nothing since.
@@ -177,12 +190,12 @@ impl Inner {
         let waybill = mail.waybill(self.ledger.stream(), &line.place, None, &self.site.identity);
         match self.try_directly(mail, (Some(&waybill), id), begun).await {
             Direct::Delivered(answer) => {
-                let refused = refused_events(&answer);
-                tokio::join!(
-                    self.enter_delivery(mail, &line.place, &answer),
-                    self.capsules.delivered(mail, &refused),
-                );
-                if !line.holders.is_empty() {
+                let noting = self.noting(mail, &line.place, &answer);
+                if line.holders.is_empty() {
+                    self.afterwards.note(destination, noting).await;
+                } else {
+                    // Copies go, and relays are told, once the ledger says so.
+                    noting.await;
                     self.site.bells.arrived.note(destination);
                 }
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
@@ -321,15 +334,29 @@ impl Inner {
         }
     }
 
-    async fn enter_delivery(&self, mail: &Mail, place: &StreamPlace, answer: &Answer) {
-        let (destination, now) = (mail.destination().clone(), self.site.clock.now());
+    /// Enters in the ledger, and where events are known to be, that the destination took `mail`. Until then the ledger does
+    /// not know it, and a crash leaves it so: no relay has it, no copy is kept, and the destination has it all the same.
+    fn noting(
+        &self,
+        mail: &Mail,
+        place: &StreamPlace,
+        answer: &Answer,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (ledger, capsules) = (self.ledger.clone(), self.capsules.clone());
+        let (mail, seq, now) = (mail.clone(), place.seq, self.site.clock.now());
         let errors = errors(answer);
-        let errors = errors.iter().map(|(id, error)| (id.as_str(), error.as_str()));
-        let errors = ErrorSummary::of(errors);
-        if let Err(error) = self.ledger.delivered(destination, place.seq, errors, now).await {
-            // The destination has it all the same.
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, destination = %mail.destination(), txn_id = mail.txn_id(), "not entered in the ledger");
+        async move {
+            let each = errors.iter().map(|(id, error)| (id.as_str(), error.as_str()));
+            let summary = ErrorSummary::of(each);
+            let destination = mail.destination();
+            let (entered, ()) = tokio::join!(
+                ledger.delivered(destination.clone(), seq, summary, now),
+                capsules.delivered(&mail, |id| errors.contains_key(id)),
+            );
+            if let Err(error) = entered {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, %destination, txn_id = mail.txn_id(), "not entered in the ledger");
+            }
         }
     }
 
@@ -443,8 +470,7 @@ impl Inner {
                 "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
             ));
         }
-        let packed =
-            if missing.are_none() { Packed::default() } else { self.capsules.pack(mail).await };
+        let packed = if missing.are_none() { Packed::default() } else { self.pack(mail).await };
         if packed.follows == Follows::Unknown && !missing.to_deliver.is_empty() {
             // A homeserver without a node asks us for what is missing; while we can't be asked, it drops what follows it.
             missing.to_deliver.clear();
@@ -487,6 +513,14 @@ impl Inner {
         }
         self.site.passed.note(destination, packed.event_ids).await;
         Ok(())
+    }
+
+    /// What `mail` needs beside it, with all in mind that its destination took before.
+    async fn pack(&self, mail: &Mail) -> Packed {
+        let noted = self.afterwards.noted(mail.destination());
+        // What is not known to be there goes along.
+        let _ = tokio::time::timeout(CONTENTS_WAIT, noted).await;
+        self.capsules.pack(mail).await
     }
 
     /// Relays whose word does not count for mail of `destination`.

@@ -12,7 +12,6 @@ use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_relay_api::{DeliveryReceipt, RequestId, hex};
 use tokio::time::Instant;
 
-use super::answers::refused_events;
 use super::deposits::Deposit;
 use super::ledger::LedgerState;
 use super::mail::{Beside, Errand, Mail, Outgoing};
@@ -68,11 +67,7 @@ impl Delivery {
         let attempt = inner.attempt(&mail, (Some(&waybill), &id), patience).await;
         let resent = match attempt {
             Attempt::Ended(Direct::Delivered(answer)) => {
-                let refused = refused_events(&answer);
-                tokio::join!(
-                    inner.enter_delivery(&mail, &left.place, &answer),
-                    inner.capsules.delivered(&mail, &refused),
-                );
+                inner.noting(&mail, &left.place, &answer).await;
                 inner.site.bells.arrived.note(destination);
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, "sent directly, since it was not confirmed");
                 Resent::Delivered

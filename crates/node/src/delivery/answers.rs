@@ -1,6 +1,6 @@
 //! What a destination's answer to `/send` says of the events, and what the homeserver hears of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::response::Response;
 use http::StatusCode;
@@ -9,11 +9,6 @@ use restante_federation::Answer;
 use super::SENT;
 use crate::answer;
 use crate::outbound::json_response;
-
-/// The events that the destination did not take.
-pub(super) fn refused_events(answer: &Answer) -> BTreeSet<String> {
-    errors(answer).into_keys().collect()
-}
 
 /// The events that the destination did not take, with what it said of each.
 pub(super) fn errors(answer: &Answer) -> BTreeMap<String, String> {

@@ -40,7 +40,7 @@ const BACKFILL_OF_LARGE_EVENTS: usize = 20;
 const KEYS_WAIT: Duration = Duration::from_secs(1);
 
 /// How long the ids of what was delivered may take: rooms met for the first time ask the homeserver.
-const CONTENTS_WAIT: Duration = Duration::from_secs(2);
+pub(super) const CONTENTS_WAIT: Duration = Duration::from_secs(2);
 
 /// Packs capsules. Clones share the limit.
 #[derive(Clone)]
@@ -120,13 +120,13 @@ impl Capsules {
         Packed { capsule, event_ids, follows }
     }
 
-    /// Remembers what `mail` brought to its destination directly: its events but those that were `refused`, and what
+    /// Remembers what `mail` brought to its destination directly: its events but those that it has `refused`, and what
     /// they follow, for which the destination can ask.
-    pub(super) async fn delivered(&self, mail: &Mail, refused: &BTreeSet<String>) {
+    pub(super) async fn delivered(&self, mail: &Mail, refused: impl Fn(&str) -> bool) {
         let rooms = timeout(CONTENTS_WAIT, contents::read(&self.site, mail.content())).await;
         let rooms = rooms.unwrap_or_default();
         let events = rooms.iter().flat_map(|room| &room.events);
-        let taken = events.filter(|event| !refused.contains(&event.event_id));
+        let taken = events.filter(|event| !refused(&event.event_id));
         let taken =
             taken.map(|event| (event.event_id.as_str(), event.ancestor.prev_events.as_slice()));
         self.site.passed.note_from(mail.destination(), taken).await;

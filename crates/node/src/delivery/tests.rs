@@ -71,7 +71,13 @@ impl Node {
         (status, String::from_utf8(body.to_vec()).unwrap(), took)
     }
 
+    /// Waits until all is noted of what was sent.
+    async fn noted(&self) {
+        self.site.run(self.delivery.shared.afterwards.noted(&self.b)).await;
+    }
+
     async fn state(&self, txn_id: &str) -> LedgerState {
+        self.noted().await;
         let mail = Mail::read(outgoing(&self.b, txn_id, CONTENT), &identity(OWN_NAME)).unwrap();
         self.delivery.shared.ledger.line(mail.transaction()).await.unwrap().state()
     }

@@ -69,8 +69,18 @@ async fn after_one_delivery() -> Node {
     node.homeserver_answers([VERSION, NOTHING]);
     let (status, _, _) = node.send_content("1", &transaction(&[event("a1", 1, &[])])).await;
     assert_eq!(status, 200);
+    node.noted().await;
     node.b_answers(Reply::Refused);
     node
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_waits_for_what_the_homeserver_says_of_a_room() {
+    let node = Node::with_relays(&[]).await;
+    node.b_answers(Reply::Json(200, "{}"));
+    node.homeserver_answers([Reply::HangsAtAnswer]);
+    let (status, _, took) = node.send_content("1", &transaction(&[event("a1", 1, &[])])).await;
+    assert_eq!((status, took), (200, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]

@@ -115,6 +115,7 @@ async fn what_follows_events_that_the_destination_may_not_have_is_not_left_to_be
     node.b_answers(Reply::Json(200, "{}"));
     node.homeserver_answers([VERSION, NOTHING]);
     assert_eq!(node.send_content("1", &transaction(&[event("a1", 1, &[])])).await.0, 200);
+    node.noted().await;
     node.b_answers(Reply::Refused);
     node.homeserver_answers([gives(&[event("c2", 2, &["a1"])]), NOTHING]);
 
