@@ -41,6 +41,6 @@ pub use notary_response::{NOTARY_DOCUMENTS_MAX, NotaryResponse};
 pub use path::{escape_path_segment, unescape_path_segment};
 pub use server_glob::{ServerGlob, ServerGlobError, glob_matches};
 pub use signable_request::{RequestTarget, RequestTargetError, SignableRequest};
-pub use signed_json::{SignedJsonError, sign_json, verify_json};
+pub use signed_json::{SignedJsonError, sign_json, to_signed_json, verify_json};
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
 pub use x_matrix::{XMatrix, XMatrixError};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::json_scanner::push_string;
@@ -37,6 +38,24 @@ pub fn sign_json(object: &mut Map<String, Value>, server: &ServerName, key: &Sig
     let signatures = with_signature(signatures, server, key.id(), signature);
     object.insert("signatures".to_owned(), signatures);
     object.extend(unsigned.map(|unsigned| ("unsigned".to_owned(), unsigned)));
+}
+
+/// `object`, which has neither signatures nor what stands outside them, as canonical JSON with `server`'s signature.
+///
+/// # Panics
+///
+/// If it does not become a JSON object with a canonical form.
+pub fn to_signed_json<T: Serialize>(object: &T, server: &ServerName, key: &SigningKey) -> Vec<u8> {
+    let json = serde_json::to_vec(object).expect("a struct of texts and numbers is always JSON");
+    let covered = crate::canonicalise(&json).expect("what serde_json wrote is well-formed");
+    let mut signatures = b"{".to_vec();
+    push_string(&mut signatures, server.as_str());
+    signatures.extend_from_slice(b":{");
+    push_string(&mut signatures, key.id().as_str());
+    signatures.push(b':');
+    push_string(&mut signatures, &key.sign(&covered).to_base64());
+    signatures.extend_from_slice(b"}}");
+    with_member(&covered, "signatures", &signatures)
 }
 
 fn canonical_bytes(object: &Map<String, Value>) -> Vec<u8> {

@@ -85,7 +85,7 @@ pub fn x_matrix_headers(headers: &HeaderMap) -> Result<Vec<XMatrix>, MatrixError
         }
     }
     let Some(first) = found.first() else {
-        return Err(unauthorized("the request has no X-Matrix Authorization header"));
+        return Err(unsigned());
     };
     let agree =
         |header: &XMatrix| header.origin == first.origin && header.destination == first.destination;
@@ -104,9 +104,20 @@ pub async fn authenticate(
     own_name: &ServerName,
     keys: &KeyRing,
 ) -> Result<Authenticated, MatrixError> {
-    let claimed = Claimed::of(parts, &body, own_name)?;
-    verify(&claimed.signable(), &claimed.headers, keys).await?;
-    let first = &claimed.headers[0];
+    authenticate_with(&x_matrix_headers(&parts.headers)?, parts, body, own_name, keys).await
+}
+
+/// The same for whoever has read the headers already.
+pub async fn authenticate_with(
+    headers: &[XMatrix],
+    parts: &Parts,
+    body: Bytes,
+    own_name: &ServerName,
+    keys: &KeyRing,
+) -> Result<Authenticated, MatrixError> {
+    let claimed = Claimed::of(headers, parts, &body, own_name)?;
+    verify(&claimed.signable(), headers, keys).await?;
+    let first = claimed.first;
     let origin = VerifiedOrigin { server_name: first.origin.clone() };
     let destination_named = first.destination.is_some();
     Ok(Authenticated { origin, destination_named, body })
@@ -121,10 +132,11 @@ pub fn is_signed_by_key_of(
     own_name: &ServerName,
     now: Timestamp,
 ) -> bool {
-    let Ok(claimed) = Claimed::of(parts, body, own_name) else { return false };
+    let Ok(headers) = x_matrix_headers(&parts.headers) else { return false };
+    let Ok(claimed) = Claimed::of(&headers, parts, body, own_name) else { return false };
     let signed = claimed.signable();
     document.server_name() == signed.origin
-        && claimed.headers.iter().any(|header| {
+        && headers.iter().any(|header| {
             let key = document.key_valid_at(&header.key_id, now);
             key.is_some_and(|key| signed.verify(key, &header.signature).is_ok())
         })
@@ -133,27 +145,32 @@ pub fn is_signed_by_key_of(
 /// A request addressed to this server, as whoever it names would have signed it.
 struct Claimed<'a> {
     method: &'a str,
-    headers: Vec<XMatrix>,
+    first: &'a XMatrix,
     target: RequestTarget,
     content: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Claimed<'a> {
-    fn of(parts: &'a Parts, body: &'a Bytes, own_name: &ServerName) -> Result<Self, MatrixError> {
-        let headers = x_matrix_headers(&parts.headers)?;
-        if headers[0].destination.as_ref().is_some_and(|destination| destination != own_name) {
+    fn of(
+        headers: &'a [XMatrix],
+        parts: &'a Parts,
+        body: &'a Bytes,
+        own_name: &ServerName,
+    ) -> Result<Self, MatrixError> {
+        let Some(first) = headers.first() else { return Err(unsigned()) };
+        if first.destination.as_ref().is_some_and(|destination| destination != own_name) {
             return Err(unauthorized(format!("the request is not for this server, {own_name}")));
         }
         let (target, content) = (target_of(parts)?, content_of(body)?);
-        Ok(Self { method: parts.method.as_str(), headers, target, content })
+        Ok(Self { method: parts.method.as_str(), first, target, content })
     }
 
     fn signable(&self) -> SignableRequest<'_> {
         SignableRequest {
             method: self.method,
             target: &self.target,
-            origin: &self.headers[0].origin,
-            destination: self.headers[0].destination.as_ref(),
+            origin: &self.first.origin,
+            destination: self.first.destination.as_ref(),
             content: self.content.as_deref(),
         }
     }
@@ -198,6 +215,10 @@ async fn verify(
         }
     }
     Err(refusal)
+}
+
+fn unsigned() -> MatrixError {
+    unauthorized("the request has no X-Matrix Authorization header")
 }
 
 fn unauthorized(message: impl Into<String>) -> MatrixError {

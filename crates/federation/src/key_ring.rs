@@ -8,7 +8,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +31,8 @@ use search::Want;
 
 /// Servers of which is remembered when they were asked for last.
 const ASKED_MAX: usize = 4096;
+/// Servers that are keys whose key is kept decoded, at about 400 bytes each.
+const NAMED_MAX: usize = 1024;
 /// Servers that one notary request may ask about; the rest of a longer list is left out of the answer.
 pub const NOTARY_SERVERS_MAX: usize = 100;
 /// Look-ups at once for one notary request.
@@ -112,6 +114,8 @@ pub struct KeyRing {
     vouchers: Vec<Arc<dyn Voucher>>,
     kept: Kept,
     asked: Mutex<BoundedMap<ServerName, Asked>>,
+    /// Keys of servers that are named by them.
+    named: Mutex<BoundedMap<ServerName, PublicKey>>,
     flights: Flights,
 }
 
@@ -126,6 +130,7 @@ impl KeyRing {
             vouchers: parts.vouchers,
             kept: Kept::new(parts.store),
             asked: Mutex::new(BoundedMap::new(ASKED_MAX)),
+            named: Mutex::new(BoundedMap::new(NAMED_MAX)),
             flights: Flights::new(),
         }
     }
@@ -137,7 +142,7 @@ impl KeyRing {
         key_id: &KeyId,
         freshness: Freshness,
     ) -> Result<PublicKey, KeyLookupError> {
-        if let Some(key) = server.public_key() {
+        if let Some(key) = self.key_named_by(server) {
             return Ok(key);
         }
         let own = &self.identity;
@@ -149,10 +154,30 @@ impl KeyRing {
         want.key_in(&found, self.clock.now()).ok_or_else(|| search::expired_meanwhile(server))
     }
 
+    /// Whether a key of `server` is known, be it its name; asks nobody.
+    pub async fn knows(&self, server: &ServerName) -> bool {
+        self.key_named_by(server).is_some() || self.kept(server).await.is_some()
+    }
+
+    /// What [`ServerName::public_key`] says, decoded once.
+    fn key_named_by(&self, server: &ServerName) -> Option<PublicKey> {
+        let named = || self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = named().get(server) {
+            return Some(key.clone());
+        }
+        let key = server.public_key()?;
+        named().insert(server.clone(), key.clone());
+        Some(key)
+    }
+
     /// The believed document of `server` as it is kept; asks nobody.
     pub async fn believed(&self, server: &ServerName) -> Option<BelievedDocument> {
+        self.kept(server).await.map(Arc::unwrap_or_clone)
+    }
+
+    async fn kept(&self, server: &ServerName) -> Option<Arc<BelievedDocument>> {
         match self.kept.load(server).await {
-            Ok(kept) => kept.map(Arc::unwrap_or_clone),
+            Ok(kept) => kept,
             Err(error) => {
                 tracing::warn!(%server, error = ?error.0, "cannot read what is believed");
                 None

@@ -19,8 +19,8 @@ mod sign;
 
 pub use answer::{Answer, AskError, ask};
 pub use authenticate::{
-    Authenticated, DestinationRule, VerifiedOrigin, authenticate, is_signed_by_key_of,
-    x_matrix_headers,
+    Authenticated, DestinationRule, VerifiedOrigin, authenticate, authenticate_with,
+    is_signed_by_key_of, x_matrix_headers,
 };
 pub use body::{Body, BodyError, BoxError, collect_limited, collect_steadily, empty, full};
 pub use bounded_map::BoundedMap;

@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 use restante_federation_proto::{
-    KeyId, PublicKey, ServerName, SigningKey, Timestamp, canonicalise, members, sign_json,
-    verify_json,
+    KeyId, PublicKey, ServerName, SigningKey, Timestamp, members, to_signed_json, verify_json,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::endpoints::RECEIPT_MEMBER;
 use crate::hex::hex;
@@ -61,12 +59,7 @@ pub struct Receipted<'a> {
 impl Receipt {
     /// The receipt, signed by the relay's key, as canonical JSON.
     pub fn signed(&self, key: &SigningKey) -> Vec<u8> {
-        let Ok(Value::Object(mut object)) = serde_json::to_value(self) else {
-            unreachable!("a struct of strings and numbers is always a JSON object")
-        };
-        sign_json(&mut object, &self.relay, key);
-        let json = serde_json::to_vec(&object).expect("a JSON value is always written");
-        canonicalise(&json).expect("what serde_json wrote is well-formed").into_owned()
+        to_signed_json(self, &self.relay, key)
     }
 
     /// The ids of the keys that `relay` claims to have signed with.

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use restante_federation_proto::{
-    KeyId, PublicKey, ServerName, SigningKey, Timestamp, canonicalise, sign_json, verify_json,
+    KeyId, PublicKey, ServerName, SigningKey, Timestamp, to_signed_json, verify_json,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::limits::{RECORD_BYTES_MAX, RECORD_RELAYS_MAX};
 
@@ -61,12 +60,7 @@ pub enum RelayRecordError {
 impl RelayRecord {
     /// The record, signed by its server's key, as canonical JSON.
     pub fn signed(&self, key: &SigningKey) -> Vec<u8> {
-        let Ok(Value::Object(mut object)) = serde_json::to_value(self) else {
-            unreachable!("a struct of strings and numbers is always a JSON object")
-        };
-        sign_json(&mut object, &self.server_name, key);
-        let json = serde_json::to_vec(&object).expect("a JSON value is always written");
-        canonicalise(&json).expect("what serde_json wrote is well-formed").into_owned()
+        to_signed_json(self, &self.server_name, key)
     }
 
     /// Reads a record; says nothing about its signature.

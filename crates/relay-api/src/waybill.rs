@@ -3,10 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use restante_federation_proto::{
-    KeyId, PublicKey, ServerName, SigningKey, Timestamp, canonicalise, sign_json, verify_json,
+    KeyId, PublicKey, ServerName, SigningKey, Timestamp, to_signed_json, verify_json,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::hex::hex;
 use crate::limits::WAYBILL_BYTES_MAX;
@@ -50,12 +49,7 @@ const STREAM_BYTES_MAX: usize = 64;
 impl Waybill {
     /// The waybill, signed by the origin's key, as canonical JSON.
     pub fn signed(&self, key: &SigningKey) -> Vec<u8> {
-        let Ok(Value::Object(mut object)) = serde_json::to_value(self) else {
-            unreachable!("a struct of strings and numbers is always a JSON object")
-        };
-        sign_json(&mut object, &self.origin, key);
-        let json = serde_json::to_vec(&object).expect("a JSON value is always written");
-        canonicalise(&json).expect("what serde_json wrote is well-formed").into_owned()
+        to_signed_json(self, &self.origin, key)
     }
 
     /// Reads a waybill; says nothing about its signature.

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 use restante_federation::{
-    BodyError, ContentCoding, UnknownCoding, VerifiedOrigin, authenticate, collect_limited,
+    BodyError, ContentCoding, UnknownCoding, VerifiedOrigin, authenticate_with, collect_limited,
     is_signed_by_key_of, x_matrix_headers,
 };
-use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName};
+use restante_federation_proto::{ErrorCode, KeyDocument, MatrixError, ServerName, XMatrix};
 use restante_mailbox::InviteHash;
 use restante_relay_api::limits::{COLLECT_REQUEST_BYTES_MAX, REGISTRATION_BYTES_MAX};
 use restante_relay_api::{DepositBody, RegistrationRequest};
@@ -52,14 +52,14 @@ impl FromRequest<RelayState> for SignedDeposit {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        admit(&parts, relay).await?;
+        let headers = admit(&parts, relay).await?;
         let (body, room) = read(relay, &parts, body, relay.rules().body_bytes_max).await?;
-        let caller = match verified(&parts, body.clone(), relay).await {
+        let caller = match verified((&headers, &parts), body.clone(), relay).await {
             // Its keys have changed since, or the document that lists them ran out, and it brings one that says so.
             Err(refusal)
                 if is_about_keys(&refusal) && learn_callers_keys(&parts, &body, relay).await =>
             {
-                verified(&parts, body.clone(), relay).await?
+                verified((&headers, &parts), body.clone(), relay).await?
             }
             verified => verified?,
         };
@@ -73,9 +73,9 @@ impl FromRequest<RelayState> for SignedQuestion {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        admit(&parts, relay).await?;
+        let headers = admit(&parts, relay).await?;
         let (body, room) = read(relay, &parts, body, COLLECT_REQUEST_BYTES_MAX).await?;
-        let caller = verified(&parts, body.clone(), relay).await?;
+        let caller = verified((&headers, &parts), body.clone(), relay).await?;
         let from = relay.admission.callers.of(&parts.extensions);
         let wanted = ContentCoding::wanted(&parts.headers);
         Ok(Self { caller, from, wanted, body, _room: room })
@@ -87,15 +87,15 @@ impl FromRequest<RelayState> for SignedRegistration {
 
     async fn from_request(request: Request, relay: &RelayState) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        admit(&parts, relay).await?;
+        let headers = admit(&parts, relay).await?;
         let (body, room) = read(relay, &parts, body, REGISTRATION_BYTES_MAX).await?;
-        let caller = match verified(&parts, body.clone(), relay).await {
+        let caller = match verified((&headers, &parts), body.clone(), relay).await {
             // A server that can't be reached registers as well: that is what a relay is for.
             Err(refusal) if is_about_keys(&refusal) => {
                 if !learn_newcomers_keys(&parts, &body, relay).await? {
                     return Err(refusal);
                 }
-                verified(&parts, body.clone(), relay).await?
+                verified((&headers, &parts), body.clone(), relay).await?
             }
             verified => verified?,
         };
@@ -104,20 +104,21 @@ impl FromRequest<RelayState> for SignedRegistration {
     }
 }
 
-/// What is seen without the body, so that nobody is read or decompressed for nothing.
-async fn admit(parts: &Parts, relay: &RelayState) -> Result<(), Refusal> {
+/// What is seen without the body, so that nobody is read or decompressed for nothing; the request's signatures.
+async fn admit(parts: &Parts, relay: &RelayState) -> Result<Vec<XMatrix>, Refusal> {
     let headers = x_matrix_headers(&parts.headers)?;
     let from = relay.admission.callers.of(&parts.extensions);
-    admit_newcomer(relay, from, &headers[0].origin).await
+    admit_newcomer(relay, from, &headers[0].origin).await?;
+    Ok(headers)
 }
 
 async fn verified(
-    parts: &Parts,
+    (headers, parts): (&[XMatrix], &Parts),
     body: Bytes,
     relay: &RelayState,
 ) -> Result<VerifiedOrigin, Refusal> {
     let rules = relay.rules();
-    let request = authenticate(parts, body, relay.server_name(), &relay.keys).await?;
+    let request = authenticate_with(headers, parts, body, relay.server_name(), &relay.keys).await?;
     relay.admission.callers.origin(request.origin.server_name(), rules.rates.origin)?;
     request.check_destination(rules.destination)?;
     // Whatever is refused here may have been replayed, and shows nobody's life.
@@ -137,7 +138,7 @@ pub(crate) async fn admit_newcomer(
     from: CameFrom,
     server: &ServerName,
 ) -> Result<(), Refusal> {
-    if server.public_key().is_some() || relay.keys.believed(server).await.is_some() {
+    if relay.keys.knows(server).await {
         return Ok(());
     }
     relay.admission.callers.newcomer(from, relay.rules().rates.newcomers)
