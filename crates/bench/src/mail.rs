@@ -22,10 +22,15 @@ const CIPHERTEXT_BYTES_MAX: usize = 48 * 1024;
 /// Text to cut from: more than the largest body, so that none repeats itself, which would compress as no mail does.
 const TEXT_BYTES: usize = 1024 * 1024;
 
+/// Of a room's id.
+const ROOM_CHARS: usize = 18;
+
 /// Writes to servers with a mailbox at one relay.
 pub(crate) struct Writers {
     relay: ServerName,
     origins: Vec<Letters>,
+    /// The room in which all is written, without its server.
+    room: String,
     /// As long twice over, so that a piece may begin anywhere.
     text: String,
 }
@@ -42,7 +47,8 @@ pub(crate) enum Beside {
 impl Writers {
     pub(crate) fn to(relay: &ServerName) -> Self {
         let origins = (0..ORIGINS).map(|_| Letters::of(Origin::on_this_machine())).collect();
-        Self { relay: relay.clone(), origins, text: random_text(TEXT_BYTES).repeat(2) }
+        let (room, text) = (random_text(ROOM_CHARS), random_text(TEXT_BYTES).repeat(2));
+        Self { relay: relay.clone(), origins, room, text }
     }
 
     /// So many deposits with bodies of about `bytes`, for each of `recipients` in turn.
@@ -118,8 +124,8 @@ impl Writers {
     }
 
     fn event(&self, origin: &ServerName, now: u64, ciphertext: &str) -> String {
-        let [before, auth, room, hash, device] =
-            [43, 43, 18, 43, 10].map(|length| self.cut(length));
+        let [before, auth, hash, device] = [43, 43, 43, 10].map(|length| self.cut(length));
+        let room = &self.room;
         let signature = self.cut(86);
         format!(
             r#"{{"auth_events":["${auth}"],"content":{{"algorithm":"m.megolm.v1.aes-sha2","ciphertext":"{ciphertext}","device_id":"{device}"}},"depth":7,"hashes":{{"sha256":"{hash}"}},"origin_server_ts":{now},"prev_events":["${before}"],"room_id":"!{room}:{origin}","sender":"@somebody:{origin}","signatures":{{"{origin}":{{"ed25519:bench":"{signature}"}}}},"type":"m.room.encrypted"}}"#

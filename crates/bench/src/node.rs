@@ -155,7 +155,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// It takes every transaction, and is in no room.
+/// It takes every transaction, knows the version of every room, and is in none.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     // Read to its end, so that the connection can be used again.
@@ -163,6 +163,11 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let path = head.uri.path();
     let (status, answer) = if head.method == Method::PUT && path.starts_with(SEND) {
         (200, json!({ "pdus": {} }))
+    } else if path.starts_with("/_matrix/federation/v1/make_join/") {
+        // The node asks it for the version of a room by naming one that no room has.
+        let text = "Your homeserver does not support this room's version.";
+        let errcode = "M_INCOMPATIBLE_ROOM_VERSION";
+        (400, json!({ "errcode": errcode, "error": text, "room_version": "11" }))
     } else if path.starts_with("/_matrix/federation/v1/state_ids/") {
         (403, json!({ "errcode": "M_FORBIDDEN", "error": "Host not in room." }))
     } else {
