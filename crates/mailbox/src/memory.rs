@@ -111,6 +111,12 @@ impl MailboxStore for MemoryStore {
         Ok(self.state().mailboxes.get(recipient).map(Mailbox::losses).unwrap_or_default())
     }
 
+    async fn standing(&self, recipient: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError> {
+        let state = self.state();
+        let standing = |mailbox: &Mailbox| (mailbox.depth(), mailbox.losses());
+        Ok(state.mailboxes.get(recipient).map(standing).unwrap_or_default())
+    }
+
     async fn forget_losses(
         &self,
         recipient: &ServerName,

@@ -206,6 +206,15 @@ impl MailboxStore for SqliteStore {
         Ok(self.database.read(move |connection| losses::losses(connection, &recipient)).await?)
     }
 
+    async fn standing(&self, recipient: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError> {
+        let recipient = recipient.clone();
+        let read = move |connection: &Connection| {
+            let depth = summary::depth(connection, &recipient)?;
+            Ok((depth, losses::losses(connection, &recipient)?))
+        };
+        Ok(self.database.read(read).await?)
+    }
+
     async fn forget_losses(
         &self,
         recipient: &ServerName,

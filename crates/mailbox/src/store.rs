@@ -202,6 +202,9 @@ pub trait MailboxStore: Send + Sync + 'static {
     /// What `recipient` never got, by kind and origin; those of no origin, which sum up the rest, come first of each kind.
     async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError>;
 
+    /// What [`MailboxStore::depth`] and [`MailboxStore::losses`] say, of one moment.
+    async fn standing(&self, recipient: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError>;
+
     /// Forgets the losses of `recipient` whose `until` is not later than `until`: its owner knows of them. What is lost
     /// after [`MailboxStore::losses`] returned bears a later `until` than everything that it told.
     async fn forget_losses(

@@ -79,6 +79,10 @@ impl MailboxStore for NoStore {
         Ok(Vec::new())
     }
 
+    async fn standing(&self, _: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError> {
+        Ok((Depth::default(), Vec::new()))
+    }
+
     async fn forget_losses(&self, _: &ServerName, _: Timestamp) -> Result<(), StoreError> {
         Ok(())
     }

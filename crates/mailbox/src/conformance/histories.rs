@@ -286,6 +286,8 @@ async fn compare(model: &Model, store: &Store) {
     for mailbox in summaries {
         let recipient = &mailbox.recipient;
         assert_eq!(store.depth(recipient).await.unwrap(), mailbox.depth);
+        let losses = store.losses(recipient).await.unwrap();
+        assert_eq!(store.standing(recipient).await.unwrap(), (mailbox.depth, losses));
         assert_eq!(lost(store, recipient.as_str()).await, model.losses(recipient));
         let shares = store.shares(recipient, None, 10).await.unwrap();
         let shares = shares.into_iter().map(|share| (share.origin, share.envelopes, share.bytes));

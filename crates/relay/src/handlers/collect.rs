@@ -97,14 +97,13 @@ async fn answer(
     request: &CollectRequest,
     envelopes: Vec<StoredEnvelope>,
 ) -> Result<CollectResponse, StoreError> {
-    let losses = relay.store.losses(owner).await?;
+    let (depth, losses) = relay.store.standing(owner).await?;
     if let Some(heard_until) = request.heard_until
         && any_heard(&losses, request.heard_until)
     {
         relay.store.forget_losses(owner, heard_until).await?;
     }
     let hold = if envelopes.is_empty() { hold(relay, owner).await? } else { Hold::Released };
-    let depth = relay.store.depth(owner).await?;
     let envelopes = envelopes.into_iter().map(wire_envelope).collect();
     let told = told(losses, request.heard_until, hold);
     Ok(CollectResponse { envelopes, queued: queued(depth), told })

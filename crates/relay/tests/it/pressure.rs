@@ -91,6 +91,10 @@ impl MailboxStore for GatedStore {
         self.store.losses(recipient).await
     }
 
+    async fn standing(&self, recipient: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError> {
+        self.store.standing(recipient).await
+    }
+
     async fn forget_losses(
         &self,
         recipient: &ServerName,

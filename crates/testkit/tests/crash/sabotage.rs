@@ -132,6 +132,10 @@ impl MailboxStore for HastyStore {
         self.inner.losses(recipient).await
     }
 
+    async fn standing(&self, recipient: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError> {
+        self.inner.standing(recipient).await
+    }
+
     async fn forget_losses(
         &self,
         recipient: &ServerName,

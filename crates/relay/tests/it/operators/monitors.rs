@@ -176,6 +176,10 @@ impl MailboxStore for FailingStore {
         gone()
     }
 
+    async fn standing(&self, _: &ServerName) -> Result<(Depth, Vec<Loss>), StoreError> {
+        gone()
+    }
+
     async fn forget_losses(&self, _: &ServerName, _: Timestamp) -> Result<(), StoreError> {
         gone()
     }
