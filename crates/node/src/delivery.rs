@@ -20,6 +20,7 @@ mod refusals;
 mod resting;
 mod route;
 pub(crate) mod schedule;
+mod taken;
 mod turns;
 
 use std::collections::{BTreeSet, HashSet};
@@ -55,7 +56,6 @@ use crate::relay_records::hearsay::Meeting;
 use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
-use crate::store::outbox::ErrorSummary;
 use crate::store::trust;
 use answers::{errors, sent};
 use capsules::{CONTENTS_WAIT, Capsules, Follows, Packed};
@@ -64,6 +64,7 @@ use ledger::{CopyState, LedgerState, Line, Place as StreamPlace};
 use preference::{Places, Preferences};
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
+use taken::{Prepared, Taken};
 use turns::Turns;
 
 /// Bytes of a destination's answer to `/send`: an entry for each of 50 PDUs, with an error text.
@@ -185,17 +186,17 @@ impl Inner {
         let turn = tokio::time::timeout(wait, self.turns.take(destination)).await;
         let _turn =
             turn.map_err(|_| format!("another transaction to {destination} is under way"))?;
-        let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
-        let line = line.map_err(|error| format!("the node's ledger can't be written ({error})"))?;
+        let is_noting = self.afterwards.is_noting(destination);
+        let line = self.enter(mail).await?;
         let waybill = mail.waybill(self.ledger.stream(), &line.place, None, &self.site.identity);
         match self.try_directly(mail, (Some(&waybill), id), begun).await {
             Direct::Delivered(answer) => {
-                let noting = self.noting(mail, &line.place, &answer);
+                let taken = self.taken(mail, &line.place, &answer);
                 if line.holders.is_empty() {
-                    self.afterwards.note(destination, noting).await;
+                    self.afterwards.note(destination, taken.prepared(), Prepared::note).await;
                 } else {
                     // Copies go, and relays are told, once the ledger says so.
-                    noting.await;
+                    taken.prepared().await.note().await;
                     self.site.bells.arrived.note(destination);
                 }
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");
@@ -208,6 +209,7 @@ impl Inner {
                 Ok(answer::for_homeserver(answer))
             }
             Direct::Unreachable(reason) => {
+                let line = if is_noting { self.as_noted(mail).await? } else { line };
                 if line.state() == LedgerState::Delivered {
                     return Ok(json_response(StatusCode::OK, SENT));
                 }
@@ -280,7 +282,10 @@ impl Inner {
             let step = progress.next_step(&schedule, begun.elapsed());
             // A busy destination's own words are what is left when there is no time for another attempt.
             let Step::Attempt { pause, patience } = step else { return last };
-            tokio::time::sleep(pause).await;
+            if !pause.is_zero() {
+                // Even no time at all lasts until the timer's next millisecond.
+                tokio::time::sleep(pause).await;
+            }
             last = match self.attempt(mail, added, patience).await {
                 Attempt::Ended(direct) => return direct,
                 Attempt::Busy(answer, retry_after) => {
@@ -334,29 +339,30 @@ impl Inner {
         }
     }
 
-    /// Enters in the ledger, and where events are known to be, that the destination took `mail`. Until then the ledger does
-    /// not know it, and a crash leaves it so: no relay has it, no copy is kept, and the destination has it all the same.
-    fn noting(
-        &self,
-        mail: &Mail,
-        place: &StreamPlace,
-        answer: &Answer,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let (ledger, capsules) = (self.ledger.clone(), self.capsules.clone());
-        let (mail, seq, now) = (mail.clone(), place.seq, self.site.clock.now());
-        let errors = errors(answer);
-        async move {
-            let each = errors.iter().map(|(id, error)| (id.as_str(), error.as_str()));
-            let summary = ErrorSummary::of(each);
-            let destination = mail.destination();
-            let (entered, ()) = tokio::join!(
-                ledger.delivered(destination.clone(), seq, summary, now),
-                capsules.delivered(&mail, |id| errors.contains_key(id)),
-            );
-            if let Err(error) = entered {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, %destination, txn_id = mail.txn_id(), "not entered in the ledger");
-            }
+    /// The line of `mail` once all is noted that its destination took before: maybe this, whose answer the homeserver missed,
+    /// and what it needs no capsule for.
+    async fn as_noted(&self, mail: &Mail) -> Result<Line, String> {
+        let noted = self.afterwards.noted(mail.destination());
+        // What is not known to be there goes along.
+        let _ = tokio::time::timeout(CONTENTS_WAIT, noted).await;
+        self.enter(mail).await
+    }
+
+    async fn enter(&self, mail: &Mail) -> Result<Line, String> {
+        let line = self.ledger.enter(mail.transaction(), self.site.clock.now()).await;
+        line.map_err(|error| format!("the node's ledger can't be written ({error})"))
+    }
+
+    /// What is to be noted of `mail`, which its destination took.
+    fn taken(&self, mail: &Mail, place: &StreamPlace, answer: &Answer) -> Taken {
+        Taken {
+            ledger: self.ledger.clone(),
+            capsules: self.capsules.clone(),
+            passed: self.site.passed.clone(),
+            mail: mail.clone(),
+            seq: place.seq,
+            errors: errors(answer),
+            at: self.site.clock.now(),
         }
     }
 
@@ -470,7 +476,8 @@ impl Inner {
                 "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
             ));
         }
-        let packed = if missing.are_none() { Packed::default() } else { self.pack(mail).await };
+        let packed =
+            if missing.are_none() { Packed::default() } else { self.capsules.pack(mail).await };
         if packed.follows == Follows::Unknown && !missing.to_deliver.is_empty() {
             // A homeserver without a node asks us for what is missing; while we can't be asked, it drops what follows it.
             missing.to_deliver.clear();
@@ -513,14 +520,6 @@ impl Inner {
         }
         self.site.passed.note(destination, packed.event_ids).await;
         Ok(())
-    }
-
-    /// What `mail` needs beside it, with all in mind that its destination took before.
-    async fn pack(&self, mail: &Mail) -> Packed {
-        let noted = self.afterwards.noted(mail.destination());
-        // What is not known to be there goes along.
-        let _ = tokio::time::timeout(CONTENTS_WAIT, noted).await;
-        self.capsules.pack(mail).await
     }
 
     /// Relays whose word does not count for mail of `destination`.

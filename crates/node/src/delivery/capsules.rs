@@ -120,16 +120,20 @@ impl Capsules {
         Packed { capsule, event_ids, follows }
     }
 
-    /// Remembers what `mail` brought to its destination directly: its events but those that it has `refused`, and what
-    /// they follow, for which the destination can ask.
-    pub(super) async fn delivered(&self, mail: &Mail, refused: impl Fn(&str) -> bool) {
+    /// What `mail` brought to its destination directly: its events but those that it has `refused`, and what they follow, for
+    /// which the destination can ask.
+    pub(super) async fn brought(
+        &self,
+        mail: &Mail,
+        refused: impl Fn(&str) -> bool,
+    ) -> BTreeSet<String> {
         let rooms = timeout(CONTENTS_WAIT, contents::read(&self.site, mail.content())).await;
         let rooms = rooms.unwrap_or_default();
-        let events = rooms.iter().flat_map(|room| &room.events);
+        let events = rooms.into_iter().flat_map(|room| room.events);
         let taken = events.filter(|event| !refused(&event.event_id));
-        let taken =
-            taken.map(|event| (event.event_id.as_str(), event.ancestor.prev_events.as_slice()));
-        self.site.passed.note_from(mail.destination(), taken).await;
+        taken
+            .flat_map(|event| std::iter::once(event.event_id).chain(event.ancestor.prev_events))
+            .collect()
     }
 
     /// The ancestors of `room`'s events that are not known to be at `destination`, each after its predecessors.
