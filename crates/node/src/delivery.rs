@@ -196,7 +196,7 @@ impl Inner {
                     self.afterwards.note(destination, taken.prepared(), Prepared::note).await;
                 } else {
                     // Copies go, and relays are told, once the ledger says so.
-                    taken.prepared().await.note().await;
+                    taken.note().await;
                     self.site.bells.arrived.note(destination);
                 }
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq = line.place.seq, delivery.id = %id, "sent directly");

@@ -21,7 +21,8 @@ pub struct Limits {
     /// Reader connections.
     pub readers: usize,
     /// Pages of 4 KiB in the log from which on it is moved into the database file, beside the writer; on a disk that is slow
-    /// at that, eight times as many. At 32 times as many the writer waits.
+    /// at that, eight times as many. When it grew by 32 times as many meanwhile, the writer waits. A read that lasts keeps
+    /// what it may still read in the log.
     pub log_pages: usize,
 }
 
@@ -96,7 +97,7 @@ impl Database {
         Some(Self { shared: Arc::new(Shared::InPlace(in_place.reopened())) })
     }
 
-    /// Runs `work` in a savepoint on the writer; when this returns `Ok`, its effect is on disk.
+    /// Runs `work` on the writer, so that it can be undone alone; when this returns `Ok`, its effect is on disk.
     /// An `Err` of `work`, or of the commit, leaves no effect.
     ///
     /// A write once queued runs even if the caller stops waiting for it. `work` begins and ends no

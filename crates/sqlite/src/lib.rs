@@ -1,8 +1,8 @@
 //! SQLite opened one way: WAL, fsynced group commits on one writer, versioned migrations.
 //!
 //! [`Database::write`] returns only after the commit that holds the closure's work is on disk
-//! (`journal_mode=WAL`, `synchronous=FULL`). Writes that wait together share one commit, each in a
-//! savepoint of its own, so that one that fails takes nothing else with it.
+//! (`journal_mode=WAL`, `synchronous=FULL`). Writes that wait together share one commit, and one
+//! that fails takes nothing else with it.
 
 mod backup;
 mod connection;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use restante_federation_proto::ServerName;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::background::Background;
 
-/// How long a note may wait for others. A crash loses as much of them.
+/// How long a note may wait for others, once it is prepared. A crash loses it until it is written.
 const GATHERED: Duration = Duration::from_millis(50);
 
 /// How much is noted at once behind answers; beyond that, answers wait for what is noted of them.
@@ -65,11 +65,17 @@ impl Afterwards {
             }
             written(prepared).await;
         };
+        // It goes on if whoever waits for it hangs up.
+        let (done, ended) = oneshot::channel();
+        self.background.spawn(async move {
+            noting.await;
+            // Mostly nobody waits.
+            let _ = done.send(());
+        });
         if is_much {
             let _hurry = Hurry::of(&self.hurried);
-            noting.await;
-        } else {
-            self.background.spawn(noting);
+            // Without an answer the node ends.
+            let _ = ended.await;
         }
     }
 
@@ -125,7 +131,6 @@ mod tests {
 
     use futures_util::FutureExt as _;
     use futures_util::poll;
-    use tokio::sync::oneshot;
     use tokio::time::Instant;
 
     use super::*;

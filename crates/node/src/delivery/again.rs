@@ -67,7 +67,7 @@ impl Delivery {
         let attempt = inner.attempt(&mail, (Some(&waybill), &id), patience).await;
         let resent = match attempt {
             Attempt::Ended(Direct::Delivered(answer)) => {
-                inner.taken(&mail, &left.place, &answer).prepared().await.note().await;
+                inner.taken(&mail, &left.place, &answer).note().await;
                 inner.site.bells.arrived.note(destination);
                 tracing::info!(%destination, txn_id = mail.txn_id(), seq, delivery.id = %id, "sent directly, since it was not confirmed");
                 Resent::Delivered

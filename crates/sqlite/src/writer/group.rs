@@ -1,4 +1,4 @@
-//! One transaction for a group of writes, a savepoint for each.
+//! One transaction for a group of writes, a savepoint for each if there are several.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -20,10 +20,10 @@ use crate::connection;
 /// Of the pages from which on the log is moved, one in so many is left to the writer: that takes about a millisecond.
 const LITTLE: usize = 16;
 
-/// How many times those pages the log has when it is moved however long that took before, 16 MiB at most in practice.
+/// How many times those pages the log has when it is moved however long that took before.
 const MANY: usize = 8;
 
-/// How many times those pages the log has when the writer waits for it.
+/// How many times those pages the log grows while it is moved before the writer waits for that.
 const LARGE: usize = 32;
 
 /// How many times as long as moving took the disk is spared thereafter.
@@ -37,12 +37,12 @@ pub(super) struct Log {
     moved_from: usize,
     /// Pages at which it is moved next: more if it could not begin anew.
     due: usize,
-    /// When it was begun to be moved.
-    begun: Instant,
     /// Until when the disk is spared, unless there are many.
     spared_until: Instant,
     /// Pages after the commit before.
     before: usize,
+    /// Pages when it was begun to be moved.
+    begun: usize,
     path: PathBuf,
     work: Arc<Work>,
     thread: Option<JoinHandle<()>>,
@@ -51,8 +51,17 @@ pub(super) struct Log {
 
 #[derive(Default)]
 struct Work {
-    stage: Mutex<Stage>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    /// How long the thread moved last.
+    took: Duration,
+    /// Whether there is a thread that moves.
+    is_served: bool,
 }
 
 /// Whose turn it is.
@@ -71,7 +80,7 @@ enum Stage {
 
 /// What a checkpoint found and did.
 struct Moved {
-    /// Pages in the log.
+    /// Pages in the log when it began.
     pages: usize,
     /// Those of them that are in the database file.
     moved: usize,
@@ -94,9 +103,9 @@ impl Log {
             pages,
             moved_from,
             due: moved_from,
-            begun: Instant::now(),
             spared_until: Instant::now(),
             before: 0,
+            begun: 0,
             path: path.to_owned(),
             work: Arc::default(),
             thread: None,
@@ -113,7 +122,7 @@ impl Log {
         self.before = pages;
         match self.work.stage() {
             Stage::Resting if self.is_due() => self.begin(),
-            Stage::Moving if pages >= LARGE * self.moved_from => {
+            Stage::Moving if pages >= self.begun + LARGE * self.moved_from => {
                 self.work.wait_until_moved();
                 self.finish(connection);
             }
@@ -128,29 +137,29 @@ impl Log {
     }
 
     fn begin(&mut self) {
-        self.begun = Instant::now();
-        self.work.enter(Stage::Moving);
-        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        self.begun = self.before;
+        if self.work.begin() == Served::Yes {
             return;
         }
-        let (work, path, little) = (self.work.clone(), self.path.clone(), self.moved_from / LITTLE);
-        let moving = move || serve(&work, &path, little);
+        let (work, path) = (self.work.clone(), self.path.clone());
+        let (pages, little) = (self.pages.clone(), self.moved_from / LITTLE);
+        let moving = move || serve(&work, &path, (&pages, little));
         match std::thread::Builder::new().name("sqlite-log".into()).spawn(moving) {
             Ok(thread) => self.thread = Some(thread),
             Err(error) => {
                 tracing::warn!(%error, "no thread for the database's log; its writer moves it");
-                self.work.enter(Stage::LittleLeft);
+                self.work.gone();
             }
         }
     }
 
     /// Moves what is left.
     fn finish(&mut self, connection: &Connection) {
-        self.work.enter(Stage::Resting);
-        // Whoever still reads what is older keeps the log from beginning anew; it is not tried at each commit again.
-        self.due = self.before + self.moved_from;
+        let begun = Instant::now();
         let moved = checkpoint(connection);
-        self.spared_until = Instant::now() + SPARED * self.begun.elapsed();
+        let took = self.work.rest() + begun.elapsed();
+        self.spared_until = Instant::now() + SPARED * took;
+        self.due = self.before + self.until_next(&moved);
         match moved {
             Ok(_) => self.is_failing = false,
             Err(error) if !self.is_failing => {
@@ -161,11 +170,20 @@ impl Log {
             Err(_) => {}
         }
     }
+
+    /// Pages to be written until the log is moved again, should it not begin anew: that takes a moment without a read that
+    /// began before, which is sought often, unless what somebody reads is so old that moving is in vain.
+    fn until_next(&self, moved: &rusqlite::Result<Moved>) -> usize {
+        match moved {
+            Ok(Moved { pages, moved }) if moved >= pages => (self.moved_from / LITTLE).max(1),
+            Ok(_) | Err(_) => self.moved_from,
+        }
+    }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.work.enter(Stage::Ending);
+        self.work.end();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -174,71 +192,115 @@ impl Drop for Log {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    Yes,
+    No,
+}
+
 impl Work {
     fn stage(&self) -> Stage {
-        *self.lock()
+        self.lock().stage
     }
 
-    fn enter(&self, stage: Stage) {
-        *self.lock() = stage;
+    /// The thread is to move the log; whether there is one. Else whoever asks starts it.
+    fn begin(&self) -> Served {
+        let mut state = self.lock();
+        state.stage = Stage::Moving;
         self.changed.notify_all();
+        match std::mem::replace(&mut state.is_served, true) {
+            true => Served::Yes,
+            false => Served::No,
+        }
     }
 
     /// The thread has moved what there was, unless it is to end.
-    fn moved(&self) {
-        let mut stage = self.lock();
-        if *stage == Stage::Moving {
-            *stage = Stage::LittleLeft;
-        }
+    fn moved(&self, took: Duration) {
+        let mut state = self.lock();
+        state.took = took;
+        state.hand_over();
+        self.changed.notify_all();
+    }
+
+    /// The thread ends.
+    fn gone(&self) {
+        let mut state = self.lock();
+        state.is_served = false;
+        state.hand_over();
+        self.changed.notify_all();
+    }
+
+    /// The writer has done its part; how long the thread took for its own.
+    fn rest(&self) -> Duration {
+        let mut state = self.lock();
+        state.stage = Stage::Resting;
+        std::mem::take(&mut state.took)
+    }
+
+    fn end(&self) {
+        self.lock().stage = Stage::Ending;
         self.changed.notify_all();
     }
 
     fn wait_until_moved(&self) {
-        let waited = self.changed.wait_while(self.lock(), |stage| *stage == Stage::Moving);
+        let waited = self.changed.wait_while(self.lock(), |state| state.stage == Stage::Moving);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits for something to do; `false` if this is the end.
     fn wait_for_work(&self) -> bool {
-        let is_idle = |stage: &mut Stage| matches!(stage, Stage::Resting | Stage::LittleLeft);
+        let is_idle = |state: &mut State| matches!(state.stage, Stage::Resting | Stage::LittleLeft);
         let waited = self.changed.wait_while(self.lock(), is_idle);
-        *waited.unwrap_or_else(PoisonError::into_inner) == Stage::Moving
+        waited.unwrap_or_else(PoisonError::into_inner).stage == Stage::Moving
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The thread at work; the writer hears of its end, however it ends.
-struct Moving<'a>(&'a Work);
+impl State {
+    fn hand_over(&mut self) {
+        if self.stage == Stage::Moving {
+            self.stage = Stage::LittleLeft;
+        }
+    }
+}
 
-impl Drop for Moving<'_> {
+/// The thread, from its start on; the writer hears of its end, however it ends.
+struct Serving<'a>(&'a Work);
+
+impl Drop for Serving<'_> {
     fn drop(&mut self) {
-        self.0.moved();
+        self.0.gone();
     }
 }
 
 /// The thread: opens its connection when there is something to move for the first time.
-fn serve(work: &Work, path: &Path, little: usize) {
+fn serve(work: &Work, path: &Path, (pages, little): (&AtomicUsize, usize)) {
+    let _serving = Serving(work);
     let mut opened = None;
     while work.wait_for_work() {
-        let _moved = Moving(work);
+        let begun = Instant::now();
         if opened.is_none() {
             opened = connection::open_moving(path).inspect_err(not_moved).ok();
         }
         if let Some(connection) = &opened {
-            move_most(work, connection, little);
+            move_most(work, connection, (pages, little));
         }
+        work.moved(begun.elapsed());
     }
 }
 
-/// Until `little` is left, or it does not go on.
-fn move_most(work: &Work, connection: &Connection, little: usize) {
+/// Until `little` is left of the `pages` that the log has meanwhile, or it does not go on. A pass syncs the database file only if
+/// nothing was written in its time; the last ones are short.
+fn move_most(work: &Work, connection: &Connection, (pages, little): (&AtomicUsize, usize)) {
     let mut moved_before = 0;
     while work.stage() == Stage::Moving {
         match checkpoint(connection) {
-            Ok(Moved { pages, moved }) if pages > moved + little && moved > moved_before => {
+            Ok(Moved { moved, .. })
+                if pages.load(Ordering::Relaxed) > moved + little && moved > moved_before =>
+            {
                 moved_before = moved;
             }
             Ok(_) => return,
