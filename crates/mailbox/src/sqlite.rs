@@ -85,6 +85,15 @@ impl SqliteStore {
         keys: &Keys,
         time_to_live: Duration,
     ) -> Result<Self, OpenError> {
+        Self::open_within(path, keys, time_to_live, Limits::default())
+    }
+
+    fn open_within(
+        path: &Path,
+        keys: &Keys,
+        time_to_live: Duration,
+        limits: Limits,
+    ) -> Result<Self, OpenError> {
         let is_first_schema = schema::is_first(path);
         let take = |connection: &Connection| {
             if is_first_schema && time_to_live != schema::FIRST_TIME_TO_LIVE {
@@ -93,7 +102,7 @@ impl SqliteStore {
             }
             Seals::take(path, connection, keys)
         };
-        let (database, seals) = Database::open_and(path, &schema::SCHEMA, Limits::default(), take)?;
+        let (database, seals) = Database::open_and(path, &schema::SCHEMA, limits, take)?;
         let (seals, ahead, resealed_row) = (Arc::new(seals), Arc::default(), Arc::default());
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
         let reserve = Arc::new(Reserve::open(path));

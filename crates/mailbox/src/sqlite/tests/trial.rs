@@ -128,12 +128,23 @@ impl Trial {
     pub(super) async fn start(&mut self) -> bool {
         self.starts += 1;
         let path = self.site.path().join("relay.sqlite");
-        let opened = SqliteStore::open_sealed(&path, &self.keys());
+        // So that losses and faults fall into the moving of the log as well, be it the thread's or SQLite's own.
+        let is_threads = self.rng.random_bool(0.5);
+        let pages = self.rng.random_range(4..40_u32);
+        let limits = match is_threads {
+            true => Limits { log_pages: pages as usize / 4, ..Limits::default() },
+            false => Limits::default(),
+        };
+        let keys = self.keys();
+        let opened = SqliteStore::open_within(&path, &keys, schema::FIRST_TIME_TO_LIVE, limits);
         self.tell(format!("start: {:?}", opened.as_ref().map(drop)));
         let Ok(store) = opened else { return false };
         self.model.restart();
-        // So that losses and faults fall into the moving of the log as well.
-        let pages = self.rng.random_range(4..40);
+        if is_threads {
+            self.tell(format!("a thread moves the log from {} pages on", pages / 4));
+            self.store = Some(store);
+            return true;
+        }
         let often = store.database.write(move |connection| {
             let sql = "PRAGMA wal_autocheckpoint";
             connection.pragma_update_and_check(None, &sql[7..], pages, |_| Ok(()))
