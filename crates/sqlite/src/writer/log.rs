@@ -17,7 +17,7 @@ use rusqlite::Connection;
 
 use crate::connection;
 
-/// Of the pages from which on the log is moved, one in so many is left to the writer: that takes about a millisecond.
+/// Of the pages from which on the log is moved, one in so many is left to the writer.
 const LITTLE: usize = 16;
 
 /// How many times those pages the log has when it is moved however long that took before.

@@ -1,6 +1,6 @@
 use restante_sqlite::{Limits, StoreError};
 
-use crate::support::{Folder, add, notes};
+use crate::support::{Folder, add, long_read, notes};
 
 #[tokio::test]
 async fn a_read_sees_every_write_that_returned_before() {
@@ -18,27 +18,11 @@ async fn a_read_stays_on_its_snapshot_while_writes_go_on() {
     let folder = Folder::new();
     let database = folder.open();
     database.write(add("before")).await.unwrap();
-    let (begun, reading) = tokio::sync::oneshot::channel();
-    let (go_on, gone_on) = std::sync::mpsc::channel();
 
-    let reader = tokio::spawn({
-        let database = database.clone();
-        async move {
-            database
-                .read(move |connection| {
-                    let first = notes(connection)?;
-                    begun.send(()).unwrap();
-                    gone_on.recv().unwrap();
-                    Ok((first, notes(connection)?))
-                })
-                .await
-        }
-    });
-    reading.await.unwrap();
+    let reading = long_read(&database).await;
     database.write(add("meanwhile")).await.unwrap();
-    go_on.send(()).unwrap();
 
-    let (first, second) = reader.await.unwrap().unwrap();
+    let (first, second) = reading.end().await;
     assert_eq!(first, ["before"]);
     assert_eq!(second, first);
 }

@@ -90,6 +90,40 @@ impl Busy {
     }
 }
 
+/// The notes as a read saw them first and last.
+type Seen = (Vec<String>, Vec<String>);
+
+/// A read that has seen the notes, and goes on.
+pub(crate) struct LongRead {
+    go_on: mpsc::Sender<()>,
+    reader: tokio::task::JoinHandle<Result<Seen, StoreError>>,
+}
+
+pub(crate) async fn long_read(database: &Database) -> LongRead {
+    let (begun, reading) = tokio::sync::oneshot::channel();
+    let (go_on, gone_on) = mpsc::channel();
+    let database = database.clone();
+    let reader = tokio::spawn(async move {
+        database
+            .read(move |connection| {
+                let first = notes(connection)?;
+                begun.send(()).unwrap();
+                gone_on.recv().unwrap();
+                Ok((first, notes(connection)?))
+            })
+            .await
+    });
+    reading.await.unwrap();
+    LongRead { go_on, reader }
+}
+
+impl LongRead {
+    pub(crate) async fn end(self) -> Seen {
+        self.go_on.send(()).unwrap();
+        self.reader.await.unwrap().unwrap()
+    }
+}
+
 pub(crate) fn add(
     text: &str,
 ) -> impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static + use<> {

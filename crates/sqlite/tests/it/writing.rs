@@ -1,7 +1,7 @@
 use restante_sqlite::rusqlite::Connection;
 use restante_sqlite::{Limits, StoreError};
 
-use crate::support::{Folder, add, keep_busy, notes, queue};
+use crate::support::{Folder, add, keep_busy, long_read, notes, queue};
 
 #[tokio::test]
 async fn a_write_that_returned_is_seen_by_another_program() {
@@ -186,29 +186,13 @@ async fn the_log_begins_anew_once_a_read_that_needs_it_has_ended() {
     let folder = Folder::new();
     let database = folder.open_with(Limits { log_pages: 4, ..Limits::default() });
     database.write(add("before")).await.unwrap();
-    let (go_on, wait) = std::sync::mpsc::channel::<()>();
-    let (begun, begins) = tokio::sync::oneshot::channel();
-    let reading = {
-        let database = database.clone();
-        tokio::spawn(async move {
-            database
-                .read(move |connection| {
-                    let first = notes(connection)?;
-                    begun.send(()).ok();
-                    wait.recv().ok();
-                    Ok((first, notes(connection)?))
-                })
-                .await
-        })
-    };
-    begins.await.unwrap();
+    let reading = long_read(&database).await;
     for number in 0..500 {
         database.write(add(&format!("{number}"))).await.unwrap();
     }
     let log = folder.path().with_extension("sqlite-wal");
     let grown = std::fs::metadata(&log).unwrap().len();
-    go_on.send(()).unwrap();
-    let (first, last) = reading.await.unwrap().unwrap();
+    let (first, last) = reading.end().await;
     assert_eq!((first.len(), last.len()), (1, 1), "the snapshot holds");
     for number in 500..1000 {
         database.write(add(&format!("{number}"))).await.unwrap();
