@@ -15,6 +15,7 @@ use restante_operators::Adjustable;
 use restante_relay_api::endpoints::VERSION;
 use restante_sqlite::{Database, StoreError};
 use tokio::sync::broadcast;
+use tokio::time::sleep;
 
 pub(crate) use standing::{Admission, OfflinePolicy, Standing};
 
@@ -194,14 +195,24 @@ impl Destinations {
         self.known().values().any(|known| known.answered_at.is_some_and(|at| at >= since))
     }
 
-    /// `server` called us: if it is assumed offline, a probe is due at once (one at a time per server, in the background).
+    /// `server` called us: if it is assumed offline, a probe follows in the background, at once or when the pause since the last one ends.
     pub(crate) fn sign_of_life(&self, server: &ServerName) {
         let now = self.now();
         let mut known = self.known();
         let Some(entry) = known.get_mut(server) else { return };
         entry.called_at = Some(now);
-        if entry.standing.sign_of_life(&self.policy(), now) {
-            drop(self.probe(server, entry));
+        match entry.standing.sign_of_life(&self.policy(), now) {
+            None => {}
+            Some(Duration::ZERO) => drop(self.probe(server, entry)),
+            Some(wait) => {
+                let (destinations, server) = (self.clone(), server.clone());
+                self.shared.parts.background.spawn(async move {
+                    sleep(wait).await;
+                    if let Some(entry) = destinations.known().get_mut(&server) {
+                        drop(destinations.probe(&server, entry));
+                    }
+                });
+            }
         }
     }
 
@@ -353,6 +364,22 @@ mod tests {
         for _ in 0..5 {
             site.destinations.sign_of_life(&b);
         }
+        site.background.stop(Duration::from_secs(60)).await;
+        assert_eq!(site.exchange.targets_of(&b), [VERSION]);
+        assert_eq!(site.destinations.state(&b), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_calls_right_after_it_was_found_offline_is_probed_a_moment_later() {
+        let site = TestSite::new().await;
+        let b = name("b.test");
+        site.destinations.failed(&b).await;
+        site.destinations.failed(&b).await;
+        site.exchange.answer(&b, Reply::Json(200, "{}"));
+        for _ in 0..5 {
+            site.destinations.sign_of_life(&b);
+        }
+        assert_eq!(site.exchange.targets_of(&b).len(), 0);
         site.background.stop(Duration::from_secs(60)).await;
         assert_eq!(site.exchange.targets_of(&b), [VERSION]);
         assert_eq!(site.destinations.state(&b), None);

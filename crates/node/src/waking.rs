@@ -21,6 +21,7 @@ use restante_sqlite::StoreError;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::backoff;
 use crate::comeback::{Comeback, Comebacks};
 use crate::inbox::Inbox;
 use crate::restart::kept_running;
@@ -46,6 +47,12 @@ const PACE: Duration = Duration::from_millis(500);
 /// How long connecting, and the answer, may take. What comes later has done its work all the same.
 const PATIENCE: Patience =
     Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(10) };
+
+/// The wait before the own homeserver is asked again whether it is up, doubled each time, ...
+const OWN_FIRST: Duration = Duration::from_millis(500);
+
+/// ... up to this.
+const OWN_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of the answer: an empty list, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -120,7 +127,17 @@ impl Waker {
         }
     }
 
+    /// Waits until the own homeserver answers. Whom we tell before that looks at us at once, finds it away, and backs off anew.
+    async fn homeserver_is_up(&self) {
+        let mut failures = 0;
+        while !self.site.homeserver.is_up().await {
+            failures += 1;
+            sleep(backoff(failures, OWN_FIRST, OWN_MAX, self.site.dice.fraction())).await;
+        }
+    }
+
     async fn wake(&self) {
+        self.homeserver_is_up().await;
         let (site, back_at) = (&self.site, self.site.clock.now());
         match site.database.read(correspondents::last_woken_at).await {
             Ok(last) => sleep(Plan::begins_at(last, back_at).since(back_at)).await,

@@ -79,25 +79,35 @@ impl Standing {
         }
     }
 
-    /// The destination called us at `now`. Returns whether to probe it at once.
-    pub(crate) fn sign_of_life(&mut self, policy: &OfflinePolicy, now: Timestamp) -> bool {
-        if self.assumed_offline_since.is_none() {
-            return false;
+    /// The destination called us at `now`. Returns in how long to probe it, if it is to be probed and nobody is about to.
+    pub(crate) fn sign_of_life(
+        &mut self,
+        policy: &OfflinePolicy,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        self.assumed_offline_since?;
+        let interval = policy.probe_interval;
+        // The probe before, which may still be to come, began a whole interval before the next one is due.
+        let before = self.next_probe_at.filter(|_| !self.probe_due(policy, now));
+        let before = before.map(|next| next.before(interval));
+        if before.is_some_and(|before| before > now) {
+            return None;
         }
-        // The probe before began a whole interval before the next one is due.
-        let gap = SIGN_OF_LIFE_GAP.min(policy.probe_interval);
-        let soonest = self.next_probe_at.map(|next| next.before(policy.probe_interval - gap));
-        if !self.probe_due(policy, now) && soonest.is_some_and(|soonest| now < soonest) {
-            return false;
-        }
-        self.next_probe_at = Some(now.after(policy.probe_interval));
-        true
+        let at = before.map_or(now, |before| before.after(gap(policy)).max(now));
+        self.next_probe_at = Some(at.after(interval));
+        Some(at.since(now))
     }
 
     fn probe_due(&self, policy: &OfflinePolicy, now: Timestamp) -> bool {
-        // A time further ahead than an interval was set by a clock that has since been put back.
-        self.next_probe_at.is_none_or(|at| at <= now || at > now.after(policy.probe_interval))
+        // A time further ahead than this was set by a clock that has since been put back.
+        let latest = now.after(policy.probe_interval + gap(policy));
+        self.next_probe_at.is_none_or(|at| at <= now || at > latest)
     }
+}
+
+/// The least time between two probes that calls of the destination trigger.
+fn gap(policy: &OfflinePolicy) -> Duration {
+    SIGN_OF_LIFE_GAP.min(policy.probe_interval)
 }
 
 #[cfg(test)]
@@ -145,13 +155,20 @@ mod tests {
 
     #[test]
     fn a_sign_of_life_asks_for_a_probe_but_not_without_pause() {
-        let mut standing = offline();
-        assert!(!Standing::default().sign_of_life(&POLICY, NOW));
-        assert!(!standing.sign_of_life(&POLICY, later(4)));
-        assert!(standing.sign_of_life(&POLICY, later(5)));
-        assert!(!standing.sign_of_life(&POLICY, later(5)));
+        let (mut standing, at_once) = (offline(), Some(Duration::ZERO));
+        assert_eq!(Standing::default().sign_of_life(&POLICY, NOW), None);
+        assert_eq!(standing.sign_of_life(&POLICY, later(5)), at_once);
         assert_eq!(standing.admit(&POLICY, later(34)), Admission::Offline);
-        assert!(standing.sign_of_life(&POLICY, later(34)));
+        assert_eq!(standing.sign_of_life(&POLICY, later(34)), at_once);
+    }
+
+    #[test]
+    fn who_calls_right_after_a_probe_is_probed_once_when_the_pause_ends() {
+        let mut standing = offline();
+        assert_eq!(standing.sign_of_life(&POLICY, later(4)), Some(Duration::from_secs(1)));
+        assert_eq!(standing.sign_of_life(&POLICY, later(4)), None);
+        assert_eq!(standing.admit(&POLICY, later(34)), Admission::Offline);
+        assert_eq!(standing.sign_of_life(&POLICY, later(6)), Some(Duration::from_secs(4)));
     }
 
     #[test]

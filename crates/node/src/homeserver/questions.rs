@@ -8,7 +8,7 @@ use restante_federation::{Patience, collect_limited, signed_request};
 use restante_federation_proto::{
     KEY_DOCUMENT_BYTES_MAX, KeyDocument, RequestTarget, escape_path_segment,
 };
-use restante_relay_api::endpoints::KEY_SERVER;
+use restante_relay_api::endpoints::{KEY_SERVER, VERSION};
 use serde::Deserialize;
 
 use super::Homeserver;
@@ -89,6 +89,12 @@ impl Homeserver {
             (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN, _) => Ok(None),
             (status, _) => Err(unavailable(status)),
         }
+    }
+
+    /// Whether it answers: a 5xx is what stands before it, or itself while it starts.
+    pub(crate) async fn is_up(&self) -> bool {
+        let answer = self.get(VERSION, QUESTION_PATIENCE).await;
+        answer.is_ok_and(|(status, _)| !status.is_server_error())
     }
 
     /// The document that the homeserver itself serves; `None` if it can't be had now.

@@ -1,6 +1,6 @@
 //! Whom a node wakes when it is back, over scripted servers in virtual time.
 
-use restante_federation_proto::{Timestamp, XMatrix};
+use restante_federation_proto::{Clock, Timestamp, XMatrix};
 use restante_relay_api::Queued;
 
 use super::*;
@@ -23,8 +23,13 @@ async fn met(site: &TestSite, servers: &[&str]) {
     }
 }
 
-/// Runs the waking for so long, beside `work`.
+/// Runs the waking beside `work`; the own homeserver is up.
 async fn wake_beside(site: &TestSite, wakes: bool, work: impl AsyncFnOnce(Inbox, RetrieverStatus)) {
+    site.own_homeserver.answer(site.server_name(), Reply::Json(200, "{}"));
+    run_beside(site, wakes, work).await;
+}
+
+async fn run_beside(site: &TestSite, wakes: bool, work: impl AsyncFnOnce(Inbox, RetrieverStatus)) {
     let settings = InboxSettings::from(InboxSection::default());
     let inbox = Inbox::open(site.site.clone(), settings).await.unwrap();
     let (retriever, stop) = (RetrieverStatus::default(), CancellationToken::new());
@@ -75,6 +80,38 @@ async fn a_refusal_wakes_as_well_and_who_is_not_reached_is_tried_a_few_times() {
     wake_for(&site, Duration::from_secs(600)).await;
     let asked = |server| site.exchange.targets_of(&name(server)).len();
     assert_eq!((asked("refuses.test"), asked("late.test"), asked("down.test")), (1, 2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_woken_before_the_own_homeserver_answers() {
+    let site = TestSite::new().await;
+    met(&site, &["b.test", "called.test"]).await;
+    for server in ["b.test", "called.test"] {
+        site.exchange.answer(&name(server), NO_KEYS);
+    }
+    let own = |reply| site.own_homeserver.answer(site.server_name(), reply);
+    own(Reply::Refused);
+    run_beside(&site, true, async |_, _| {
+        sleep(Duration::from_secs(60)).await;
+        own(Reply::Json(503, "{}"));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(site.exchange.seen().len(), 0);
+        // Whoever called meanwhile found it away.
+        let (called, at) = (name("called.test"), site.clock.now());
+        let noted = site.database.write(move |connection| {
+            correspondents::note(connection, &called, (Meeting::Called, at))
+        });
+        noted.await.unwrap();
+        site.clock.advance(Duration::from_millis(1));
+        own(Reply::Json(200, "{}"));
+        sleep(Duration::from_secs(15)).await;
+    })
+    .await;
+    let asked = |server| site.exchange.targets_of(&name(server));
+    assert_eq!(
+        (asked("b.test"), asked("called.test")),
+        (vec![QUESTION.into()], vec![QUESTION.into()])
+    );
 }
 
 #[tokio::test(start_paused = true)]
