@@ -22,9 +22,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What it means.
+    /// What it means. A page is not the word of a Matrix server, whatever its status: parked domains answer 200 to everything.
     pub fn outcome(&self) -> Outcome {
-        outcome(self.status, &self.refusal(), self.retry_after())
+        match outcome(self.status, &self.refusal(), self.retry_after()) {
+            Outcome::Delivered if self.is_page() => Outcome::Temporary,
+            outcome => outcome,
+        }
+    }
+
+    /// No JSON begins so. Go servers answer `null`, and some relays nothing.
+    fn is_page(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
     }
 
     /// The Matrix error that it is, as far as it is one.

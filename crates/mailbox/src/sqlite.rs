@@ -6,6 +6,7 @@ mod body;
 mod collect;
 mod copies;
 mod custody;
+mod damage;
 mod departures;
 mod deposit;
 mod expire;
@@ -182,13 +183,7 @@ impl MailboxStore for SqliteStore {
         recipient: &ServerName,
         acknowledgements: &[Acknowledgement],
     ) -> Result<Acknowledged, StoreError> {
-        let acknowledge = || {
-            let (recipient, acknowledgements) = (recipient.clone(), acknowledgements.to_vec());
-            move |connection: &_| {
-                acknowledge::acknowledge(connection, &recipient, &acknowledgements)
-            }
-        };
-        Ok(self.make_room(acknowledge).await?)
+        Ok(acknowledge::acknowledge(self, recipient, acknowledgements).await?)
     }
 
     async fn depth(&self, recipient: &ServerName) -> Result<Depth, StoreError> {
@@ -199,7 +194,7 @@ impl MailboxStore for SqliteStore {
     async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
         let expire = || move |connection: &_| expire::expire(connection, due, batch_max);
         let expired = match self.make_room(expire).await {
-            Err(error) if expire::is_damage(&error) => {
+            Err(error) if damage::is_damage(&error) => {
                 expire::expire_one_by_one(&self.database, due, batch_max).await?
             }
             expired => expired?,

@@ -56,7 +56,7 @@ use crate::relay_records::hearsay::Meeting;
 use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
-use crate::store::trust;
+use crate::store::{outbox, trust};
 use answers::{errors, sent};
 use capsules::{CONTENTS_WAIT, Capsules, Follows, Packed};
 use deposits::{Deposit, Deposits};
@@ -476,8 +476,10 @@ impl Inner {
                 "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
             ));
         }
-        let packed =
-            if missing.are_none() { Packed::default() } else { self.capsules.pack(mail).await };
+        let packed = match missing.are_none() {
+            true => Packed::default(),
+            false => self.packed(mail, line).await,
+        };
         if packed.follows == Follows::Unknown && !missing.to_deliver.is_empty() {
             // A homeserver without a node asks us for what is missing; while we can't be asked, it drops what follows it.
             missing.to_deliver.clear();
@@ -500,7 +502,7 @@ impl Inner {
             Ok::<_, String>(Arc::new(Deposit {
                 destination: destination.clone(),
                 txn_id: mail.txn_id().to_owned(),
-                account: Some(mail.account(line.place.seq, distrusted.clone())),
+                account: Some(mail.account(line.place.seq, distrusted.clone(), capsule)),
                 id: id.clone(),
                 target: send_relay_target(mail.txn_id(), destination),
                 body,
@@ -520,6 +522,26 @@ impl Inner {
         }
         self.site.passed.note(destination, packed.event_ids).await;
         Ok(())
+    }
+
+    /// What goes along: what went along before, if it was left before. What was noted as being there since may be at a relay alone
+    /// that has lost it.
+    async fn packed(&self, mail: &Mail, line: &Line) -> Packed {
+        if line.copy == CopyState::Kept {
+            let (destination, seq) = (mail.destination().clone(), line.place.seq);
+            match outbox::load(&self.site.database, destination, seq).await {
+                Ok(left) => {
+                    if let Some(capsule) = left.and_then(|left| left.copy.capsule()) {
+                        return Packed { capsule: Some(capsule), ..Packed::default() };
+                    }
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, destination = %mail.destination(), "the capsule of a copy can't be read");
+                }
+            }
+        }
+        self.capsules.pack(mail).await
     }
 
     /// Relays whose word does not count for mail of `destination`.

@@ -44,6 +44,7 @@ pub const SCHEMA: Schema = Schema {
         Migration { sql: include_str!("store/008_outbox.sql") },
         Migration { sql: include_str!("store/009_correspondents.sql") },
         Migration { sql: include_str!("store/010_waiting.sql") },
+        Migration { sql: include_str!("store/011_kept_capsules.sql") },
     ],
 };
 

@@ -140,6 +140,11 @@ impl TestSite {
         Self { site, exchange, own_homeserver, clock, background, folder }
     }
 
+    /// Changes the database behind the node's back, as to have a write fail.
+    pub(crate) async fn run_sql(&self, sql: &'static str) {
+        self.site.database.write(move |connection| connection.execute_batch(sql)).await.unwrap();
+    }
+
     /// What a delivery works with here.
     pub(crate) fn delivery_parts(&self, section: &DeliverySection) -> DeliveryParts {
         DeliveryParts {

@@ -18,6 +18,7 @@ use restante_federation_proto::ServerName;
 use restante_operators::Adjustable;
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
+use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -86,20 +87,33 @@ impl Waker {
     async fn wake_after_each(&self) {
         let mut comebacks = self.comebacks.watch();
         let mut reading = pin!(self.read_clocks());
+        let mut comeback = *comebacks.borrow_and_update();
         loop {
-            let comeback = *comebacks.borrow_and_update();
             let waking = async {
                 if self.wakes.current() && self.was_away(comeback) {
                     self.wake().await;
                 }
-                std::future::pending::<()>().await;
+                std::future::pending::<Comeback>().await
             };
             // Who is back once more begins anew with everybody.
-            tokio::select! {
+            comeback = tokio::select! {
                 biased;
-                _ = comebacks.changed() => {}
-                () = &mut reading => {}
-                () = waking => {}
+                comeback = self.back_once_more(&mut comebacks) => comeback,
+                () = &mut reading => return,
+                comeback = waking => comeback,
+            }
+        }
+    }
+
+    /// The next comeback after which others have to be told; a relay that was down itself cuts no waking short.
+    async fn back_once_more(&self, comebacks: &mut watch::Receiver<Comeback>) -> Comeback {
+        loop {
+            if comebacks.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let comeback = *comebacks.borrow_and_update();
+            if self.was_away(comeback) {
+                return comeback;
             }
         }
     }

@@ -1,11 +1,12 @@
-//! A look into a mailbox with its owner's key: nothing is acknowledged, so nothing changes.
+//! A look into a mailbox with its owner's key; nothing changes but by [`MailboxView::acknowledge`].
 
 use std::time::Duration;
 
 use http::Method;
 use restante_federation_proto::{Clock as _, ServerName, SigningKey, SystemClock};
 use restante_relay_api::endpoints::COLLECT;
-use restante_relay_api::{CollectRequest, CollectResponse, WireEnvelope};
+use restante_relay_api::limits::ACKNOWLEDGEMENTS_MAX;
+use restante_relay_api::{CollectAcknowledgement, CollectRequest, CollectResponse, WireEnvelope};
 use serde_json::Value;
 
 use crate::eventually;
@@ -41,7 +42,7 @@ impl<'a> MailboxView<'a> {
         let mut envelopes: Vec<WireEnvelope> = Vec::new();
         loop {
             let after = envelopes.last().map_or(0, |last| last.id);
-            let page = self.collect(after).await.envelopes;
+            let page = self.collect(after, &[]).await.envelopes;
             if page.is_empty() {
                 return envelopes;
             }
@@ -85,6 +86,17 @@ impl<'a> MailboxView<'a> {
         eventually(&what, deadline, async || self.envelopes().await.is_empty().then_some(())).await;
     }
 
+    /// Acknowledges these, as its owner does that has them.
+    ///
+    /// # Panics
+    ///
+    /// When the relay refuses.
+    pub async fn acknowledge(&self, envelopes: &[WireEnvelope]) {
+        for part in envelopes.chunks(ACKNOWLEDGEMENTS_MAX) {
+            self.collect(0, part).await;
+        }
+    }
+
     /// Waits until it holds an envelope that `is_wanted`.
     pub async fn wait_for_envelope(
         &self,
@@ -102,10 +114,14 @@ impl<'a> MailboxView<'a> {
         .await;
     }
 
-    async fn collect(&self, after: u64) -> CollectResponse {
+    async fn collect(&self, after: u64, acknowledge: &[WireEnvelope]) -> CollectResponse {
+        let acknowledge = acknowledge.iter().map(|envelope| CollectAcknowledgement {
+            id: envelope.id,
+            sha256: Some(envelope.sha256.clone()),
+        });
         let request = CollectRequest {
             after,
-            acknowledge: Vec::new(),
+            acknowledge: acknowledge.collect(),
             have: Vec::new(),
             limit: PAGE_ENVELOPES,
             max_bytes: PAGE_BYTES,

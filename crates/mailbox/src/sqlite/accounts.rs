@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{SqliteStore, copies, deposit, expire, signed};
+use super::{SqliteStore, copies, damage, deposit, signed};
 use crate::duplicate::DuplicateKey;
 use crate::{Accounts, Acknowledged, MailName, StoreError, Whereabouts};
 
@@ -40,7 +40,7 @@ fn whole_whereabouts(
     now: Timestamp,
 ) -> rusqlite::Result<Whereabouts> {
     match whereabouts(connection, key, now) {
-        Err(error) if expire::is_damaged(&error) => {
+        Err(error) if damage::is_damaged(&error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "an envelope that its sender asks for is damaged");
             Ok(Whereabouts::Unknown)

@@ -1,14 +1,30 @@
 //! Removing what its owner has.
 
 use restante_federation_proto::ServerName;
+use restante_sqlite::StoreError;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::departures::{Departures, Leaving};
-use super::{signed, summary};
+use super::{SqliteStore, damage, signed, summary};
 use crate::{Acknowledged, Acknowledgement};
 
 /// Removes the named envelopes of this one mailbox, and remembers their duplicate keys.
-pub(super) fn acknowledge(
+pub(super) async fn acknowledge(
+    store: &SqliteStore,
+    recipient: &ServerName,
+    acknowledgements: &[Acknowledgement],
+) -> Result<Acknowledged, StoreError> {
+    let take_out = |acknowledgements: Vec<Acknowledgement>| {
+        store.make_room(move || {
+            let (recipient, acknowledgements) = (recipient.clone(), acknowledgements.clone());
+            move |connection: &Connection| remove(connection, &recipient, &acknowledgements)
+        })
+    };
+    let done = damage::all_or_each(recipient, acknowledgements, take_out).await?;
+    Ok(Acknowledged { removed: done.iter().map(|done| done.removed).sum() })
+}
+
+fn remove(
     connection: &Connection,
     recipient: &ServerName,
     acknowledgements: &[Acknowledgement],

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::acknowledge::{self, Held};
 use super::departures::Departures;
-use super::{SqliteStore, deposit, expire, names, summary};
+use super::{SqliteStore, damage, deposit, names, summary};
 use crate::Acknowledged;
 use crate::duplicate::DuplicateKey;
 
@@ -18,13 +18,6 @@ struct Looked {
     never_came: Vec<DuplicateKey>,
 }
 
-impl Looked {
-    fn add(&mut self, other: Self) {
-        self.acknowledged.removed += other.acknowledged.removed;
-        self.never_came.extend(other.never_came);
-    }
-}
-
 /// Removes what the mailbox holds of `keys`, and remembers what never came.
 pub(super) async fn acknowledge(
     store: &SqliteStore,
@@ -32,50 +25,19 @@ pub(super) async fn acknowledge(
     keys: &[DuplicateKey],
     now: Timestamp,
 ) -> Result<Acknowledged, StoreError> {
-    let looked = match look_for(store, recipient, keys).await {
-        Err(error) if expire::is_damage(&error) => one_by_one(store, recipient, keys).await?,
-        looked => looked?,
+    let look_for = |keys: Vec<DuplicateKey>| {
+        store.make_room(move || {
+            let (recipient, keys) = (recipient.clone(), keys.clone());
+            move |connection: &Connection| remove(connection, &recipient, &keys)
+        })
     };
-    let mut ahead = names(&store.ahead);
-    looked.never_came.iter().for_each(|key| ahead.remember(key.ahead_of(recipient), now));
-    Ok(looked.acknowledged)
-}
-
-async fn look_for(
-    store: &SqliteStore,
-    recipient: &ServerName,
-    keys: &[DuplicateKey],
-) -> Result<Looked, StoreError> {
-    let remove = || {
-        let (recipient, keys) = (recipient.clone(), keys.to_vec());
-        move |connection: &Connection| remove(connection, &recipient, &keys)
-    };
-    store.make_room(remove).await
-}
-
-/// The same, each in a commit of its own: what is damaged can't be removed, and takes all else of its commit with it. It stays,
-/// and the rest goes.
-async fn one_by_one(
-    store: &SqliteStore,
-    recipient: &ServerName,
-    keys: &[DuplicateKey],
-) -> Result<Looked, StoreError> {
-    let mut all = Looked::default();
-    for key in keys {
-        match look_for(store, recipient, std::slice::from_ref(key)).await {
-            Ok(one) => all.add(one),
-            Err(error) if expire::is_damage(&error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    mailbox = %recipient,
-                    error,
-                    "a damaged envelope that its owner has can't be removed; check the disk"
-                );
-            }
-            Err(error) => return Err(error),
-        }
+    let mut acknowledged = Acknowledged::default();
+    for looked in damage::all_or_each(recipient, keys, look_for).await? {
+        acknowledged.removed += looked.acknowledged.removed;
+        let mut ahead = names(&store.ahead);
+        looked.never_came.iter().for_each(|key| ahead.remember(key.ahead_of(recipient), now));
     }
-    Ok(all)
+    Ok(acknowledged)
 }
 
 pub(super) const FIND: &str = "

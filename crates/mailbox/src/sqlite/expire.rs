@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use restante_sqlite::{Database, StoreError};
-use rusqlite::{Connection, ErrorCode, Row, params};
+use rusqlite::{Connection, Row, params};
 
+use super::damage::is_damage;
 use super::departures::{Departures, Leaving};
 use super::{signed, unsigned};
 use crate::envelope::is_of_the_moment;
@@ -93,26 +94,6 @@ pub(super) async fn expire_one_by_one(
 fn is_still_due(connection: &Connection, row: i64, due: Due) -> rusqlite::Result<bool> {
     let before = signed(due.now.as_millis());
     connection.prepare_cached(STILL_DUE)?.exists(params![row, before])
-}
-
-/// Whether pages contradict each other, or values what they are.
-pub(super) fn is_damage(error: &StoreError) -> bool {
-    matches!(error, StoreError::Sqlite(source) if is_damaged(source))
-}
-
-/// The same of one statement.
-pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{
-        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
-    };
-    let is_of_value = matches!(
-        error,
-        FromSqlConversionFailure(..)
-            | IntegralValueOutOfRange(..)
-            | InvalidColumnType(..)
-            | Utf8Error(..)
-    );
-    is_of_value || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 struct PastItsTime {

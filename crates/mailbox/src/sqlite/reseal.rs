@@ -7,7 +7,7 @@ use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::collect::{Damaged, columns, mark_in};
-use super::expire::is_damage;
+use super::damage::is_damage;
 use super::seals::{self, Seals};
 use super::{signed, unsigned};
 use crate::{EntryId, Resealed};

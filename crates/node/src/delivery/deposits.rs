@@ -12,6 +12,7 @@ use restante_federation::{
 use restante_federation_proto::{RequestTarget, ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::{Fullness, REQUEST_ID_HEADER, Receipt, Receipted, RequestId};
+use restante_sqlite::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -66,6 +67,8 @@ pub(crate) struct Account {
     pub(crate) content_sha256: [u8; 32],
     /// Relays whose word does not count for this destination.
     pub(crate) distrusted: BTreeSet<ServerName>,
+    /// The capsule that goes along, canonical.
+    pub(crate) capsule: Option<Bytes>,
     /// The copy, made when a relay has taken it.
     pub(crate) copy: OnceLock<Option<KeptCopy>>,
 }
@@ -75,7 +78,8 @@ impl Account {
     fn copy(&self) -> Option<KeptCopy> {
         let Outgoing { target, authorization, body, .. } = &self.outgoing;
         let make = || {
-            is_lasting(body).then(|| KeptCopy::of(target.as_str(), authorization, body)).flatten()
+            let request = (target.as_str(), authorization.as_str());
+            is_lasting(body).then(|| KeptCopy::of(request, body, self.capsule.as_ref())).flatten()
         };
         self.copy.get_or_init(make).clone()
     }
@@ -195,8 +199,10 @@ impl Deposits {
             let full = answer::full(&answer);
             let (lasting, retry_after) = match answer.outcome() {
                 Outcome::Delivered => {
-                    self.took(deposit, (relay, &place)).await;
-                    return Ok(answer.body);
+                    return match self.took(deposit, (relay, &place)).await {
+                        Ok(()) => Ok(answer.body),
+                        Err(error) => Err(self.unkept(deposit, relay, &error)),
+                    };
                 }
                 Outcome::Busy { retry_after } => {
                     let wait = retry_after.max(BUSY_WAIT_MIN);
@@ -268,12 +274,17 @@ impl Deposits {
         (request, coding)
     }
 
-    async fn took(&self, deposit: &Deposit, (relay, place): (&Peer, &Place)) {
+    /// Enters that the relay took it, with the copy that is kept; durable on return.
+    async fn took(
+        &self,
+        deposit: &Deposit,
+        (relay, place): (&Peer, &Place),
+    ) -> Result<(), StoreError> {
         let Deposit { destination, txn_id, account, id, .. } = deposit;
         self.lock().took(place, destination);
         let seq = account.as_ref().map(|account| account.seq);
         tracing::info!(%destination, txn_id, seq, delivery.id = %id, relay = %relay.name, "left with a relay");
-        let Some(account) = account else { return };
+        let Some(account) = account else { return Ok(()) };
         let now = self.site.clock.now();
         let bytes_max = self.outbox.current().bytes_max;
         // Whose word does not count is asked all the same what became of the mail: so it can show that it keeps it.
@@ -283,14 +294,26 @@ impl Deposits {
         // The name is enough, although a record may borrow a name for another place: what is entered concerns mail for the
         // server alone that signed the record and so chose that place.
         let line = (destination.clone(), account.seq);
-        match self.ledger.held_by(line, relay.name.clone(), kept, now).await {
-            Ok(()) => self.site.bells.copies.notify_one(),
-            Err(error) => {
-                // The relay has it all the same; it is only asked once more if the homeserver repeats it, and nobody asks
-                // what became of it.
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, %destination, txn_id, relay = %relay.name, "not entered in the ledger, and no copy is kept; make room on the disk");
-            }
+        self.ledger.held_by(line, relay.name.clone(), kept, now).await?;
+        self.site.bells.copies.notify_one();
+        Ok(())
+    }
+
+    /// A relay has it, and nothing here could ask it what became of the mail, or send it again: the homeserver keeps it.
+    fn unkept(&self, deposit: &Deposit, relay: &Peer, error: &StoreError) -> Refusal {
+        let Deposit { destination, txn_id, .. } = deposit;
+        let error = error as &dyn std::error::Error;
+        tracing::error!(error, %destination, txn_id, relay = %relay.name, "what a relay took can't be noted here; make room on the disk");
+        Refusal {
+            relay: relay.name.clone(),
+            destination: destination.clone(),
+            reason: format!(
+                "it took it, and that can't be noted here: {error}; make room on the disk"
+            ),
+            full: None,
+            rests_until: None,
+            lasting: Lasting::Temporary,
+            at: self.site.clock.now(),
         }
     }
 

@@ -117,12 +117,18 @@ impl Mail {
     }
 
     /// How its deposit at relays is accounted for.
-    pub(super) fn account(&self, seq: u64, distrusted: BTreeSet<ServerName>) -> Account {
+    pub(super) fn account(
+        &self,
+        seq: u64,
+        distrusted: BTreeSet<ServerName>,
+        capsule: Option<&Capsule>,
+    ) -> Account {
         Account {
             seq,
             outgoing: self.outgoing.clone(),
             content_sha256: *self.content.sha256(),
             distrusted,
+            capsule: capsule.map(|capsule| capsule.canonical().clone()),
             copy: OnceLock::new(),
         }
     }

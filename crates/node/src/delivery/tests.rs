@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::to_bytes;
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use restante_federation::Peer;
@@ -252,6 +253,32 @@ async fn when_all_relays_are_full_the_homeserver_keeps_its_mail_and_hears_why() 
         assert_eq!((status, body.contains("The mailbox is full")), (502, true), "{body}");
     }
     assert_eq!(node.site.exchange.seen_by(&name("r1.test")).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_relay_took_stays_the_homeservers_while_no_copy_of_it_can_be_kept_here() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    node.relay_answers("r1.test", Reply::Json(200, "{}"));
+    node.site
+        .run_sql("CREATE TRIGGER full BEFORE INSERT ON kept_copies BEGIN SELECT RAISE(ABORT, 'full'); END")
+        .await;
+    let (status, body, _) = node.send("1").await;
+    assert_eq!((status, body.contains("make room on the disk")), (502, true), "{body}");
+    node.site.run_sql("DROP TRIGGER full").await;
+    assert_eq!(node.send("1").await.0, 200);
+    assert_eq!(node.site.exchange.seen_by(&name("r1.test")).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_answered_with_200_is_not_the_word_of_a_homeserver() {
+    let node = Node::with_relays(&["r1.test"]).await;
+    let parked = Bytes::from_static(b" <!doctype html><title>For sale</title>");
+    node.b_answers(Reply::Page(200, "text/html", parked.clone()));
+    node.relay_answers("r1.test", Reply::Page(200, "text/html", parked));
+    assert_eq!(node.send("1").await.0, 502);
+    node.b_answers(Reply::Json(200, "null"));
+    node.site.destinations.answered(&node.b).await;
+    assert_eq!(node.send("1").await.0, 200);
 }
 
 #[tokio::test(start_paused = true)]

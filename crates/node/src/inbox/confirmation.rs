@@ -8,7 +8,7 @@ use restante_sqlite::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
-use super::confirmations::{Finished, GivenUp, Look};
+use super::confirmations::{Finished, Look};
 use super::delivery::{named, sent};
 use super::load::{Class, Weight};
 use super::readiness::RoomEvent;
@@ -86,30 +86,54 @@ impl Inbox {
                 return None;
             }
         };
-        let GivenUp { carriers, finished } = self.state().confirmations.given_up(event, now);
+        let (mut kept, mut failed) = (Vec::new(), false);
+        let carriers = self.state().confirmations.carriers(event);
         for (carrier, origin) in carriers {
-            let kept = match (carrier, origin) {
-                (Carrier::Backlog(id), _) if may_be_taken => {
-                    self.held_dropped(id, reason.to_owned()).await
+            match self.keep_dropped(event, (carrier, origin), (reason, may_be_taken)).await {
+                Ok(()) => kept.push(carrier),
+                Err(error) => {
+                    failed = true;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "what the homeserver dropped can't be kept for another attempt; it is tried again"
+                    );
                 }
-                (Carrier::Backlog(id), _) => {
-                    let parked = vec![(id, reason.to_owned())];
-                    backlog::park(self.database(), parked, self.now()).await
-                }
-                (Carrier::Envelope(id), Some(origin)) => {
-                    self.set_dropped_aside((id, origin), event, reason, may_be_taken).await
-                }
-                (Carrier::Envelope(_), None) => Ok(()),
-            };
-            if let Err(error) = kept {
-                // The row says that it was sent, and is looked for again after a restart.
-                tracing::error!(%error, "what the homeserver dropped can't be kept for another attempt");
             }
         }
+        let mut state = self.state();
+        let finished = state.confirmations.given_up(event, &kept, now);
+        if failed {
+            // What could not be kept is not finished.
+            state.confirmations.not_answered(&event.0, now);
+        }
+        state.backlog.added(&event.0, now);
+        drop(state);
         self.site().bells.receipts.notify_one();
-        self.state().backlog.added(&event.0, now);
         self.shared.backlog_due.notify_one();
         Some(finished)
+    }
+
+    /// Keeps what the homeserver dropped, for another attempt or parked, durably.
+    async fn keep_dropped(
+        &self,
+        event: &RoomEvent,
+        (carrier, origin): (Carrier, Option<ServerName>),
+        (reason, may_be_taken): (&'static str, bool),
+    ) -> Result<(), StoreError> {
+        match (carrier, origin) {
+            (Carrier::Backlog(id), _) if may_be_taken => {
+                self.held_dropped(id, reason.to_owned()).await
+            }
+            (Carrier::Backlog(id), _) => {
+                let parked = vec![(id, reason.to_owned())];
+                backlog::park(self.database(), parked, self.now()).await
+            }
+            (Carrier::Envelope(id), Some(origin)) => {
+                self.set_dropped_aside((id, origin), event, reason, may_be_taken).await
+            }
+            (Carrier::Envelope(_), None) => Ok(()),
+        }
     }
 
     async fn finish(&self, finished: Finished) {

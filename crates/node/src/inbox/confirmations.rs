@@ -48,15 +48,6 @@ pub(crate) enum Finished {
     Held(i64),
 }
 
-/// An event that is looked for no longer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct GivenUp {
-    /// What brought it, with the origin of an envelope.
-    pub(crate) carriers: Vec<(Carrier, Option<ServerName>)>,
-    /// The envelopes that are finished by that.
-    pub(crate) finished: Vec<Finished>,
-}
-
 impl Confirmations {
     /// Whether a transaction with so many events in each room may be sent; the rooms that have no place for it.
     pub(crate) fn full_rooms(&self, counts: &BTreeMap<String, usize>) -> Vec<String> {
@@ -147,20 +138,31 @@ impl Confirmations {
         window.map_or(NotFound::MayCome, |window| window.not_found(&event.1, now))
     }
 
-    /// The event is given up.
-    pub(crate) fn given_up(&mut self, event: &RoomEvent, now: Timestamp) -> GivenUp {
-        let window = self.rooms.get_mut(&event.0);
-        let settled = window.map(|window| window.given_up(&event.1, now)).unwrap_or_default();
-        let carriers = settled.iter().map(|sent| match sent.carrier {
+    /// What brought the event, with the origin of an envelope.
+    pub(crate) fn carriers(&self, event: &RoomEvent) -> Vec<(Carrier, Option<ServerName>)> {
+        let window = self.rooms.get(&event.0);
+        let carriers = window.map(|window| window.carriers(&event.1)).unwrap_or_default();
+        let with_origin = carriers.into_iter().map(|carrier| match carrier {
             Carrier::Envelope(id) => {
-                (sent.carrier, self.envelopes.get(&id).map(|open| open.origin.clone()))
+                (carrier, self.envelopes.get(&id).map(|open| open.origin.clone()))
             }
-            Carrier::Backlog(_) => (sent.carrier, None),
+            Carrier::Backlog(_) => (carrier, None),
         });
-        let carriers = carriers.collect();
-        let mut finished = self.settle(settled);
+        with_origin.collect()
+    }
+
+    /// The event is given up, as far as one of `carriers` brought it: the envelopes that are finished by that.
+    pub(crate) fn given_up(
+        &mut self,
+        event: &RoomEvent,
+        carriers: &[Carrier],
+        now: Timestamp,
+    ) -> Vec<Finished> {
+        let window = self.rooms.get_mut(&event.0);
+        let settled = window.map(|window| window.given_up(&event.1, carriers, now));
+        let mut finished = self.settle(settled.unwrap_or_default());
         finished.retain(|finished| matches!(finished, Finished::Envelope { .. }));
-        GivenUp { carriers, finished }
+        finished
     }
 
     /// The homeserver could not be asked for the room.
@@ -236,10 +238,25 @@ mod tests {
         let held = Sent { carrier: Carrier::Backlog(3), ..sent("!r", "$1", 0).1 };
         confirmations.rewrapped(vec![("!r".to_owned(), held)], at(0));
         let carriers = vec![(Carrier::Envelope(7), Some(origin())), (Carrier::Backlog(3), None)];
-        let given_up = GivenUp { carriers, finished: vec![] };
-        assert_eq!(confirmations.given_up(&event("!r", "$1"), at(1)), given_up);
-        let finished = confirmations.given_up(&event("!r", "$2"), at(2)).finished;
+        assert_eq!(confirmations.carriers(&event("!r", "$1")), carriers);
+        let both = [Carrier::Envelope(7), Carrier::Backlog(3)];
+        assert_eq!(confirmations.given_up(&event("!r", "$1"), &both, at(1)), []);
+        let finished = confirmations.given_up(&event("!r", "$2"), &both, at(2));
         assert_eq!(finished, [Finished::Envelope { id: 7, origin: origin() }]);
+    }
+
+    #[test]
+    fn what_another_envelope_brought_meanwhile_is_not_given_up_with_it() {
+        let mut confirmations = Confirmations::default();
+        for envelope in [7, 8] {
+            confirmations.sent((envelope, origin()), vec![sent("!r", "$1", envelope)], at(0));
+        }
+        let finished = confirmations.given_up(&event("!r", "$1"), &[Carrier::Envelope(7)], at(1));
+        assert_eq!(finished, [Finished::Envelope { id: 7, origin: origin() }]);
+        assert_eq!(
+            confirmations.carriers(&event("!r", "$1")),
+            [(Carrier::Envelope(8), Some(origin()))]
+        );
     }
 
     #[test]

@@ -180,6 +180,33 @@ async fn an_event_that_the_homeserver_took_and_dropped_is_delivered_again_and_pa
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_homeserver_dropped_and_can_not_be_set_aside_is_not_confirmed() {
+    let site = InboundSite::with_room().await;
+    let mut writer = Writer::new("b.test");
+    site.knows(&writer).await;
+    let letter = writer.message(ROOM);
+    site.homeserver.drops(&writer.written[0], 1);
+    site.node
+        .run_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON backlog BEGIN SELECT RAISE(ABORT, 'full'); END",
+        )
+        .await;
+    site.hold(&[letter]);
+    site.run_with(async |inbox| {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let status = inbox.status().await.unwrap();
+        assert_eq!((status.confirmed_total, status.waiting.len()), (0, 1));
+        site.node.run_sql("DROP TRIGGER full").await;
+        while inbox.status().await.unwrap().confirmed_total == 0 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    })
+    .await;
+    site.run_until(|status| status.backlog.is_empty()).await;
+    assert_eq!(site.homeserver.stored(ROOM), writer.written);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_the_homeserver_refuses_is_parked_with_its_words() {
     let site = InboundSite::with_room().await;
     let mut writer = Writer::new("b.test");

@@ -22,6 +22,9 @@ const DROPPED_AFTER: Duration = Duration::from_secs(60);
 /// The first look: about as long as a fast homeserver takes for one event.
 const LOOK_FIRST: Duration = Duration::from_millis(100);
 
+/// Looks in vain, before it begins anew with the first event, and with longer waits.
+const LOOKS_IN_TURN: u32 = 4;
+
 /// The longest time between two looks.
 const LOOK_MAX: Duration = Duration::from_secs(4);
 
@@ -57,6 +60,8 @@ pub(crate) struct Window {
     reserved: usize,
     recent: VecDeque<String>,
     last_progress: Timestamp,
+    /// How long the homeserver took for what was found last.
+    took: Duration,
     looks: u32,
     look_at: Timestamp,
 }
@@ -78,6 +83,7 @@ impl Window {
             reserved: 0,
             recent: VecDeque::new(),
             last_progress: now,
+            took: Duration::ZERO,
             looks: 0,
             look_at: now,
         }
@@ -117,16 +123,21 @@ impl Window {
     /// The homeserver took these.
     pub(crate) fn sent(&mut self, events: impl IntoIterator<Item = Sent>, now: Timestamp) {
         if self.outstanding.is_empty() {
-            self.progressed(now);
+            self.progressed(now, Duration::ZERO);
         }
         self.outstanding.extend(events.into_iter().map(|sent| (sent, now)));
     }
 
-    /// Which event to look for, and when: the one that frees half of the window, or the newest; after a look in vain
-    /// the oldest in turn, because the chosen one may be the one that was dropped.
+    /// Which event to look for, and when: the one that frees half of the window, or the newest; after looks in vain one before
+    /// it, and the oldest, because the chosen one may be the one that was dropped.
     pub(crate) fn look(&self) -> Option<(&str, Timestamp)> {
-        let ahead = if self.looks.is_multiple_of(2) { LOOK_AHEAD } else { 1 };
-        let index = ahead.min(self.outstanding.len()).checked_sub(1)?;
+        let ahead = LOOK_AHEAD.min(self.outstanding.len());
+        let index = match self.looks % LOOKS_IN_TURN {
+            0 | 1 => ahead,
+            2 => ahead.div_ceil(2),
+            _ => ahead.min(1),
+        };
+        let index = index.checked_sub(1)?;
         Some((&self.outstanding[index].0.event_id, self.look_at))
     }
 
@@ -140,14 +151,14 @@ impl Window {
             }
         }
         let found = self.take(|sent| found.contains(&sent.event_id));
-        self.progressed(now);
+        self.progressed(now, now.since(self.last_progress));
         found
     }
 
     /// The homeserver left the room, and keeps nothing of it: everything is settled.
     pub(crate) fn left(&mut self, now: Timestamp) -> Vec<Sent> {
         let settled = self.take(|_| true);
-        self.progressed(now);
+        self.progressed(now, Duration::ZERO);
         settled
     }
 
@@ -158,15 +169,29 @@ impl Window {
         if oldest.is_some_and(|oldest| now >= waited_since(oldest).after(DROPPED_AFTER)) {
             return NotFound::Dropped;
         }
-        let wait = LOOK_FIRST * 2u32.saturating_pow(self.looks / 2);
+        let wait = LOOK_FIRST.max(self.took / 4);
+        let wait = wait.saturating_mul(2u32.saturating_pow(self.looks / LOOKS_IN_TURN));
         self.look_at = now.after(wait.min(LOOK_MAX));
         self.looks = self.looks.saturating_add(1);
         NotFound::MayCome
     }
 
-    /// `event_id` is waited for no longer. It is forgotten, so that its successors are asked for.
-    pub(crate) fn given_up(&mut self, event_id: &str, now: Timestamp) -> Vec<Sent> {
-        let given_up = self.take(|sent| sent.event_id == event_id);
+    /// What brought `event_id`, where it is outstanding.
+    pub(crate) fn carriers(&self, event_id: &str) -> Vec<Carrier> {
+        let brought = self.outstanding.iter().filter(|(sent, _)| sent.event_id == event_id);
+        brought.map(|(sent, _)| sent.carrier).collect()
+    }
+
+    /// `event_id` is waited for no longer, as far as one of `carriers` brought it. It is forgotten, so that its successors are
+    /// asked for.
+    pub(crate) fn given_up(
+        &mut self,
+        event_id: &str,
+        carriers: &[Carrier],
+        now: Timestamp,
+    ) -> Vec<Sent> {
+        let given_up =
+            self.take(|sent| sent.event_id == event_id && carriers.contains(&sent.carrier));
         self.recent.retain(|recent| recent != event_id);
         // No progress: what follows a dropped event was dropped as well, and need not wait anew.
         self.look_at = now;
@@ -189,10 +214,13 @@ impl Window {
         taken.into_iter().map(|(sent, _)| sent).collect()
     }
 
-    fn progressed(&mut self, now: Timestamp) {
+    /// A look costs the homeserver as much as some part of an event, so that the next one is made when half of the time has passed
+    /// that the last part took.
+    fn progressed(&mut self, now: Timestamp, took: Duration) {
         self.last_progress = now;
+        self.took = took;
         self.looks = 0;
-        self.look_at = now.after(LOOK_FIRST);
+        self.look_at = now.after((took / 2).clamp(LOOK_FIRST, LOOK_MAX));
     }
 }
 
@@ -250,20 +278,39 @@ mod tests {
         assert!(window.delivered("$1") && !window.delivered("$2"));
         window.found("$1", at(1));
         assert!(window.delivered("$1") && !window.delivered("$2"));
-        window.given_up("$1", at(2));
+        window.given_up("$1", &[Carrier::Envelope(1)], at(2));
         assert!(window.delivered("$0") && !window.delivered("$1"));
     }
 
     #[test]
-    fn looks_in_vain_come_in_pairs_and_ever_more_seldom() {
+    fn looks_in_vain_are_made_ever_more_seldom_and_meet_the_oldest_event_in_turn() {
         let mut window = window_of(chain(0..2));
         let wait = |window: &mut Window| {
             assert_eq!(window.not_found("$1", at(0)), NotFound::MayCome);
             window.look().unwrap().1.as_millis()
         };
-        let waits: Vec<u64> = (0..13).map(|_| wait(&mut window)).collect();
-        let doubled = [100, 100, 200, 200, 400, 400, 800, 800, 1600, 1600, 3200, 3200, 4000];
-        assert_eq!(waits, doubled);
+        let waits: Vec<u64> = (0..24).map(|_| wait(&mut window)).collect();
+        let doubled = [100, 200, 400, 800, 1600, 3200].map(|wait| [wait; 4]);
+        assert_eq!(waits, doubled.as_flattened());
+        assert_eq!(wait(&mut window), 4000);
+        let mut window = window_of(chain(0..40));
+        let looked: Vec<String> = (0..5)
+            .map(|_| {
+                let event_id = window.look().unwrap().0.to_owned();
+                window.not_found(&event_id, at(0));
+                event_id
+            })
+            .collect();
+        assert_eq!(looked, ["$19", "$19", "$9", "$0", "$19"]);
+    }
+
+    #[test]
+    fn a_slow_homeserver_is_asked_less_often() {
+        let mut window = window_of(chain(0..40));
+        window.found("$19", at(1200));
+        assert_eq!(window.look().unwrap().1, at(1800));
+        window.not_found("$39", at(1800));
+        assert_eq!(window.look().unwrap().1, at(2100));
     }
 
     #[test]
@@ -296,7 +343,8 @@ mod tests {
         let mut window = window_of(chain(0..1));
         assert_eq!(window.not_found("$0", at(59_999)), NotFound::MayCome);
         assert_eq!(window.not_found("$0", at(60_000)), NotFound::Dropped);
-        assert_eq!(window.given_up("$0", at(60_000)).len(), 1);
+        let carriers = window.carriers("$0");
+        assert_eq!(window.given_up("$0", &carriers, at(60_000)).len(), 1);
         assert!(!window.delivered("$0"));
     }
 
@@ -334,7 +382,9 @@ mod tests {
                 if stored(n) {
                     confirmed.extend(window.found(&event_id, now).into_iter().map(|s| s.event_id));
                 } else if window.not_found(&event_id, now) == NotFound::Dropped {
-                    given_up.extend(window.given_up(&event_id, now).into_iter().map(|s| s.event_id));
+                    let carriers = window.carriers(&event_id);
+                    let gone = window.given_up(&event_id, &carriers, now);
+                    given_up.extend(gone.into_iter().map(|s| s.event_id));
                 }
             }
             for n in 0..dropped.len() {

@@ -188,7 +188,7 @@ async fn typing_alone_is_left_and_no_copy_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn the_oldest_copies_make_room_and_the_homeserver_hears_sent_all_the_same() {
     let mut node = Node::with_relays(&["r1.test"]).await;
-    let one = KeptCopy::of("", "", CONTENT.as_bytes()).unwrap().compressed.len() as u64;
+    let one = KeptCopy::of(("", ""), CONTENT.as_bytes(), None).unwrap().compressed.len() as u64;
     node.settings.bytes_max = 2 * one;
     let mut parts = node.site.delivery_parts(&DeliverySection::default());
     parts.outbox = node.settings.into();

@@ -13,6 +13,10 @@ use tokio::time::Instant;
 
 use super::pace::{Gave, Pace};
 
+/// With so many acknowledgements that a relay does not take it is asked for no more mail until it does: it may make up mail
+/// without end, and each waits here in memory.
+const UNACKNOWLEDGED_MAX: usize = 4 * ACKNOWLEDGEMENTS_MAX;
+
 /// No mail comes after this: ids are at most 2^53 - 1.
 const AFTER_ALL: u64 = (1 << 53) - 1;
 
@@ -94,6 +98,9 @@ impl Course {
     /// What to ask next. After `safety_interval` the mailbox is swept from its beginning, because mail may have been
     /// left there: for want of room, or because an acknowledgement was lost.
     pub(super) fn next(&mut self, safety_interval: Duration, now: Instant) -> Ask {
+        if self.is_laden() {
+            return self.errand();
+        }
         if self.drained && now.duration_since(self.swept_at) >= safety_interval {
             (self.after, self.swept_at, self.drained) = (0, now, false);
         }
@@ -141,6 +148,11 @@ impl Course {
     /// Whether more may wait than one answer holds: that is asked for in turn with other relays.
     pub(super) fn has_backlog(&self) -> bool {
         !self.drained && self.backlog != Backlog::None
+    }
+
+    /// Whether the relay has to take acknowledgements before it is asked for more mail.
+    pub(super) fn is_laden(&self) -> bool {
+        self.acknowledge.len() >= UNACKNOWLEDGED_MAX
     }
 
     /// Whether the relay has not said yet what waits.
@@ -219,6 +231,19 @@ mod tests {
         assert_eq!((ask.after, ask.waits, ask.takes_mail()), (0, false, true));
         assert!(course.answered(&ask, given(None, 0)));
         assert!(course.next(INTERVAL, now).waits);
+    }
+
+    #[test]
+    fn a_relay_that_takes_no_acknowledgements_is_asked_for_no_more_mail() {
+        let now = Instant::now();
+        let mut course = Course::new(now);
+        course.durable((1..UNACKNOWLEDGED_MAX as u64).map(acknowledgement).collect());
+        assert!(course.next(INTERVAL, now).takes_mail() && !course.is_laden());
+        course.durable(vec![acknowledgement(UNACKNOWLEDGED_MAX as u64)]);
+        let ask = course.next(INTERVAL, now);
+        assert!(!ask.takes_mail() && course.is_laden());
+        course.answered(&ask, given(None, 9));
+        assert!(course.next(INTERVAL, now).takes_mail());
     }
 
     #[test]

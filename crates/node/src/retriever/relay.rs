@@ -44,6 +44,9 @@ pub(super) enum RoundError {
     /// The relay gave what was not asked for.
     #[error("the relay gave entries that were not asked for")]
     OutOfOrder,
+    /// The relay gave more than was asked for.
+    #[error("the relay gave more envelopes than were asked for")]
+    TooMany,
 }
 
 /// Collects from `relay` until `stop`.
@@ -200,7 +203,7 @@ fn ask_behind<'a>(
     (last, offset): (u64, ClockOffset),
 ) {
     let (_, OwnRelay { seat, .. }) = of;
-    if seat.ask() != Turn::Yours {
+    if course.is_laden() || seat.ask() != Turn::Yours {
         return;
     }
     let (have, rest) = seat.tells();
@@ -315,6 +318,7 @@ async fn work_off<'a>(
     if !flights.go_on_after(last)
         && last.is_some()
         && course.has_backlog()
+        && !course.is_laden()
         && seat.ask() == Turn::Yours
     {
         let ask = Ask { acknowledge: Vec::new(), ..mail_ask(retriever, seat, course) };
@@ -340,7 +344,10 @@ fn check_order(ask: &Ask, response: &CollectResponse) -> Result<(), RoundError> 
     let envelopes = &response.envelopes;
     let is_in_order = envelopes.is_sorted_by(|one, next| one.id < next.id)
         && envelopes.first().is_none_or(|first| first.id > ask.after);
-    if is_in_order { Ok(()) } else { Err(RoundError::OutOfOrder) }
+    if !is_in_order {
+        return Err(RoundError::OutOfOrder);
+    }
+    if envelopes.len() as u64 > ask.envelopes_max { Err(RoundError::TooMany) } else { Ok(()) }
 }
 
 fn failed(retriever: &Retriever, relay: &OwnRelay, error: &RoundError, failures: u32) -> Duration {

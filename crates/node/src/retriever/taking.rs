@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::relay::RoundError;
 use super::{OwnRelay, Retriever};
 use crate::inbox::Arrival;
-use crate::inbox::mail::Mail;
+use crate::inbox::mail::{Mail, Standing};
 use crate::inbox::verification::{ARRIVAL_KEY_WAIT, Incoming, judge};
 use crate::store::seen::TransactionKey;
 
@@ -104,6 +104,8 @@ async fn store(
     let names: Vec<_> =
         mails.iter().map(|mail| (mail.key.clone(), mail.request_id.clone())).collect();
     let entire: Vec<bool> = mails.iter().map(|mail| mail.is_entire).collect();
+    let forged: Vec<bool> =
+        mails.iter().map(|mail| matches!(mail.standing, Standing::Forged(_))).collect();
     let arrivals = retriever.inbox.arrive(mails).await?;
     for ((key, id), arrival) in names.iter().zip(&arrivals) {
         if *arrival == Arrival::Stored {
@@ -122,7 +124,9 @@ async fn store(
         let text = format!("the inbox has no room for {full} envelopes; they stay at the relay");
         retriever.status.failed(&relay.name, &text);
     }
-    taken.is_anything_new |= arrivals.contains(&Arrival::Stored);
+    // A relay can make up as much as it likes, and is not to be asked for it without a pause.
+    let is_new = |(arrival, is_forged): (&Arrival, bool)| *arrival == Arrival::Stored && !is_forged;
+    taken.is_anything_new |= arrivals.iter().zip(forged).any(is_new);
     let durable = ids.into_iter().zip(hashes).zip(arrivals).filter_map(|((id, hash), arrival)| {
         let is_durable = arrival != Arrival::Full;
         is_durable.then_some(CollectAcknowledgement { id, sha256: Some(hash) })

@@ -8,7 +8,14 @@ pub(crate) const DAMAGED: &str = "it was altered on this node's disk; check the 
 
 /// What is kept beside `body`.
 pub(crate) fn checksum(body: &[u8]) -> [u8; 32] {
-    Sha256::digest(body).into()
+    checksum_of([body])
+}
+
+/// The same of several bodies, one behind the other.
+pub(crate) fn checksum_of<const N: usize>(bodies: [&[u8]; N]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    bodies.iter().for_each(|body| hash.update(body));
+    hash.finalize().into()
 }
 
 /// The body in column `body`, if the checksum in column `sha256` fits; what older programs wrote has none.

@@ -91,13 +91,14 @@ pub(super) fn keep(
     Kept { copy, bytes_max, word }: &Kept,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO kept_copies (destination, seq, target, authorization, content, sha256, kept_at)
-               SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE
+    let sql = "INSERT OR IGNORE INTO kept_copies (destination, seq, target, authorization, content, sha256, kept_at,
+               capsule)
+               SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE
                EXISTS (SELECT 1 FROM ledger WHERE destination = ?1 AND seq = ?2
                        AND delivered_at IS NULL AND confirmed_at IS NULL)";
-    let KeptCopy { target, authorization, compressed, sha256 } = copy;
+    let KeptCopy { target, authorization, compressed, capsule, sha256 } = copy;
     let (name, seq) = (destination.as_str(), number(seq));
-    let row = params![name, seq, target, authorization, compressed, sha256, millis(now)];
+    let row = params![name, seq, target, authorization, compressed, sha256, millis(now), capsule];
     connection.prepare_cached(sql)?.execute(row)?;
     if *word == Word::Counts {
         let found = "UPDATE kept_copies SET wanted_at = NULL WHERE destination = ?1 AND seq = ?2";
@@ -237,7 +238,7 @@ pub(crate) async fn load(
     database
         .read(move |connection| {
             let sql =
-                "SELECT txn_id, content_sha256, first_at, target, authorization, content, sha256
+                "SELECT txn_id, content_sha256, first_at, target, authorization, content, sha256, capsule
                        FROM kept_copies JOIN ledger USING (destination, seq)
                        WHERE destination = ?1 AND seq = ?2";
             let left = |row: &Row<'_>| {
@@ -253,6 +254,7 @@ pub(crate) async fn load(
                         authorization: row.get(4)?,
                         compressed: row.get(5)?,
                         sha256: row.get(6)?,
+                        capsule: row.get(7)?,
                     },
                 })
             };

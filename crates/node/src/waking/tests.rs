@@ -157,6 +157,23 @@ async fn a_relay_that_was_down_while_others_answered_wakes_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_was_down_at_the_start_cuts_the_telling_of_it_not_short() {
+    let site = TestSite::new().await;
+    met(&site, &["b.test", "c.test"]).await;
+    site.exchange.answer(&name("c.test"), NO_KEYS);
+    wake_beside(&site, true, async |_, retriever| {
+        retriever.unreached(&name("relay.test"), "connection refused");
+        sleep(Duration::from_secs(130)).await;
+        answers_again(&retriever);
+        site.exchange.answer(&name("b.test"), NO_KEYS);
+        sleep(Duration::from_secs(400)).await;
+    })
+    .await;
+    let asked = site.exchange.targets_of(&name("b.test")).len();
+    assert_eq!((asked, site.exchange.targets_of(&name("c.test")).len()), (4, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_sleep_of_the_machine_relays_are_asked_at_once_and_others_woken() {
     let site = TestSite::new().await;
     met(&site, &["b.test"]).await;

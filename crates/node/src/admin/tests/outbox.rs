@@ -17,7 +17,7 @@ async fn three_left(site: &InboundSite) {
         let content_sha256 = [number; 32];
         let transaction = Transaction { destination, txn_id, content_sha256 };
         let seq = ledger.enter(transaction, BEGINNING).await.unwrap().place.seq;
-        let copy = KeptCopy::of("/send/1", "X-Matrix", b"{}").unwrap();
+        let copy = KeptCopy::of(("/send/1", "X-Matrix"), b"{}", None).unwrap();
         let kept = Some(Kept { copy, bytes_max: 1000, word: Word::Counts });
         ledger.held_by((name("b.test"), seq), name("r.test"), kept, BEGINNING).await.unwrap();
     }

@@ -159,3 +159,21 @@ async fn a_homeserver_that_does_not_answer_its_own_node_holds_no_deposit_up() {
     assert_eq!((status, node.ids()), (200, Vec::new()));
     assert!(took < schedule::CALL_BUDGET, "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_again_goes_with_the_capsule_that_it_had() {
+    let node = after_one_delivery().await;
+    let [a1, a2, a3] = [event("a1", 1, &[]), event("a2", 2, &["a1"]), event("a3", 3, &["a2"])];
+    node.homeserver_answers([gives(&[a3.clone(), a2, a1]), NOTHING]);
+    assert_eq!(node.send_content("3", &transaction(&[a3])).await.0, 200);
+    let first = node.capsule().unwrap();
+    assert_eq!(first.0, ["a2"]);
+
+    // The relay lost it, and everything counts as being there.
+    node.site.run_sql("DELETE FROM ledger_holders").await;
+    node.homeserver_answers([NOTHING]);
+    let left = node.site.run(node.delivery.leave_copy(&node.b, 2)).await;
+    assert_eq!(left, again::Releft::Left);
+    assert_eq!(node.site.exchange.seen_by(&name("r1.test")).len(), 2);
+    assert_eq!(node.capsule().unwrap(), first);
+}

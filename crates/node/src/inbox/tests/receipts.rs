@@ -193,7 +193,7 @@ async fn left(site: &InboundSite) -> [u8; 32] {
     let transaction =
         Transaction { destination: name("b.test"), txn_id: "1".to_owned(), content_sha256 };
     ledger.enter(transaction, BEGINNING).await.unwrap();
-    let copy = KeptCopy::of("/send/1", "X-Matrix", b"{}").unwrap();
+    let copy = KeptCopy::of(("/send/1", "X-Matrix"), b"{}", None).unwrap();
     let kept = Kept { copy, bytes_max: 1000, word: Word::Counts };
     let line = (name("b.test"), 1);
     ledger.held_by(line, name(RELAY), Some(kept), BEGINNING).await.unwrap();

@@ -49,6 +49,7 @@ async fn keep(node: &Node, destination: &str, count: u8, (bytes, bytes_max): (us
             target: "/send/1".to_owned(),
             authorization: "X-Matrix".to_owned(),
             compressed: vec![0; bytes],
+            capsule: None,
             sha256: [0; 32],
         };
         let kept = Some(Kept { copy, bytes_max, word: Word::Counts });

@@ -205,7 +205,7 @@ fn left(rng: &mut StdRng, now: Timestamp) -> Call {
     let content = bytes(rng);
     let copy = KeptCopy {
         compressed: content.to_vec(),
-        ..KeptCopy::of("/send/1", "X-Matrix", b"").unwrap()
+        ..KeptCopy::of(("/send/1", "X-Matrix"), b"", None).unwrap()
     };
     let word = if rng.random() { Word::Counts } else { Word::DoesNotCount };
     let kept = Kept { copy, bytes_max: rng.random_range(1_000..40_000), word };
