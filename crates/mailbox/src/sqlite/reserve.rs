@@ -10,8 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-/// As much as the log may hold before it is moved into the database file (16 MiB, see `restante-sqlite`), twice: for
-/// the log itself, and for what the database file grows by. The unit tests open hundreds of stores.
+/// What the log holds while it is moved a little at a time (2 MiB, or 16 on a slow disk, see `restante-sqlite`), as much for what
+/// the database file grows by, and room for what a long read keeps from being moved: a step of removing writes some hundred KiB. The
+/// unit tests open hundreds of stores.
 const RESERVE_BYTES: u64 = if cfg!(test) { 1024 * 1024 } else { 32 * 1024 * 1024 };
 /// Written at once while the file is filled.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -81,15 +82,17 @@ impl Reserve {
     }
 }
 
-/// Written, not only lengthened: a file with holes takes no space.
+/// Written, not only lengthened: a file with holes takes no space. And of noise, since some file systems compress.
 fn fill(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    let piece = vec![0; PIECE_BYTES];
+    let mut piece = vec![0; PIECE_BYTES];
     for _ in 0..RESERVE_BYTES / PIECE_BYTES as u64 {
+        // Anew each time, since some keep what is alike once.
+        rand::fill(&mut piece[..]);
         file.write_all(&piece)?;
     }
     Ok(())
