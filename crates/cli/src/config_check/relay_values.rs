@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use restante_relay::{LAPSE_AFTER_LEAST, RelayConfig, Serve};
+use restante_relay_api::limits::{BODY_BYTES_MAX, TIME_TO_LIVE};
 
 use super::finding::Remark;
 use super::{files, log};
@@ -94,7 +95,24 @@ fn bounds(config: &RelayConfig) -> Vec<Remark> {
         let text = format!("a usual transaction does not fit; give at least {BODY_BYTES_LEAST}");
         remarks.push(Remark::wrong("limits.body_bytes_max", text));
     }
+    remarks.extend(beyond_nodes(config));
     remarks.extend(containment(config));
+    remarks
+}
+
+/// What is more than nodes take.
+fn beyond_nodes(config: &RelayConfig) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    if config.limits.body_bytes_max > BODY_BYTES_MAX {
+        let text = format!(
+            "nodes collect nothing larger than {BODY_BYTES_MAX}: one larger deposit keeps its mailbox from being emptied"
+        );
+        remarks.push(Remark::odd("limits.body_bytes_max", text));
+    }
+    if config.mailbox.time_to_live.0 > TIME_TO_LIVE {
+        let text = "nodes park what was signed more than 30d ago, so that keeping it for longer is of no use";
+        remarks.push(Remark::odd("mailbox.time_to_live", text));
+    }
     remarks
 }
 
@@ -197,6 +215,18 @@ mod tests {
             "log.filter",
         ] {
             assert!(keys.contains(&key), "{key} is not in {found:#?}");
+        }
+    }
+
+    #[test]
+    fn what_nodes_do_not_take_is_worth_a_word() {
+        let found =
+            remarks_on("[limits]\nbody_bytes_max = 33554432\n[mailbox]\ntime_to_live = \"90d\"\n");
+        for (key, words) in
+            [("limits.body_bytes_max", "nodes collect"), ("mailbox.time_to_live", "nodes park")]
+        {
+            let said = format!("{key}: {words}");
+            assert!(found.iter().any(|found| found.starts_with(&said)), "{said}: {found:#?}");
         }
     }
 

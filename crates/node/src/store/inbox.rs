@@ -118,16 +118,19 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     Ok(Stored::Known { added })
 }
 
-/// Unproven mail does not count as seen, or an altered proof would keep the good one out.
+/// Unproven mail does not count as seen, or an altered proof would keep the good one out, and a copy without its capsule the whole
+/// one.
 fn is_held(connection: &Connection, mail: &Mail) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM inbox WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3 AND authorization IS ?4";
+    let sql = "SELECT 1 FROM inbox WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3 AND authorization IS ?4
+               AND extras = ?5";
     let authorization = mail.proof.as_ref().map(|(_, authorization)| authorization);
     let key = &mail.key;
     connection.prepare_cached(sql)?.exists(params![
         key.origin.as_str(),
         key.txn_id,
         key.sha256,
-        authorization
+        authorization,
+        mail.extras.as_ref()
     ])
 }
 

@@ -95,6 +95,26 @@ async fn what_one_relay_stripped_keeps_no_whole_copy_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_relay_stripped_keeps_no_whole_copy_away_that_nobody_can_verify_yet() {
+    let site = site().await;
+    let mut writer = Writer::new("b.test");
+    let pdus = [writer.draft(ROOM), writer.draft(ROOM)];
+    let letter = writer.letter_with(&pdus[1..], &pdus[..1]);
+    hold(&site, &[FIRST], &[letter.without(CAPSULE_MEMBER)]);
+    site.run_with(async |inbox| {
+        emptied(&inbox, &site, &[FIRST]).await;
+        hold(&site, &[SECOND], &[letter]);
+        emptied(&inbox, &site, &[SECOND]).await;
+        assert_eq!(site.homeserver.stored(ROOM).len(), 0);
+        site.knows(&writer).await;
+        while site.homeserver.stored(ROOM).len() < 2 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_whole_copy_completes_what_waits_without_its_waybill() {
     let (site, letters) = with_letters(1).await;
     site.homeserver.is_down(true);
