@@ -12,7 +12,9 @@ mod capsules;
 mod codings;
 mod contents;
 mod deposits;
+mod finding;
 mod lanes;
+mod leaving;
 pub(crate) mod ledger;
 mod mail;
 pub(crate) mod preference;
@@ -23,17 +25,14 @@ pub(crate) mod schedule;
 mod taken;
 mod turns;
 
-use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use futures_util::StreamExt as _;
 use http::StatusCode;
 use restante_federation::{Answer, Outcome, Patience, Peer, ask, is_sign_of_life};
 use restante_federation_proto::{ErrorCode, MatrixError, ServerName};
 use restante_operators::Adjustable;
-use restante_relay_api::endpoints::send_relay_target;
 use restante_relay_api::{RequestId, hex};
 use restante_sqlite::StoreError;
 use tokio::time::Instant;
@@ -41,27 +40,23 @@ use tokio::time::Instant;
 use afterwards::Afterwards;
 pub(crate) use again::{Releft, Resent};
 pub(crate) use deposits::{Lasting, Refusal};
-use mail::{Beside, Errand};
 pub(crate) use mail::{Mail, Outgoing};
-use resting::Place;
 pub(crate) use resting::meaning;
 
 use crate::answer;
 use crate::background::Background;
-use crate::config::Preference;
 use crate::metrics::DeliveryOutcome;
 use crate::outbound::{json_response, refuse};
 use crate::outbox::OutboxSettings;
+use crate::relay_records::RelayRecords;
 use crate::relay_records::hearsay::Meeting;
-use crate::relay_records::{Need, RelayRecords};
 use crate::site::Site;
 use crate::store::ledger::Ledger;
-use crate::store::{outbox, trust};
 use answers::{errors, sent};
-use capsules::{CONTENTS_WAIT, Capsules, Follows, Packed};
-use deposits::{Deposit, Deposits};
-use ledger::{CopyState, LedgerState, Line, Place as StreamPlace};
-use preference::{Places, Preferences};
+use capsules::{CONTENTS_WAIT, Capsules};
+use deposits::Deposits;
+use ledger::{LedgerState, Line, Place as StreamPlace};
+use preference::Preferences;
 use route::{Assumed, Progress, Step};
 use schedule::Schedule;
 use taken::{Prepared, Taken};
@@ -69,10 +64,6 @@ use turns::Turns;
 
 /// Bytes of a destination's answer to `/send`: an entry for each of 50 PDUs, with an error text.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
-
-/// Relays of a server's own record that its mail is left with, those first that it wants tried first: a record may name many
-/// more, and each of them may be somebody who never asked for it.
-const RELAYS_OF_RECORD_MAX: usize = 3;
 
 /// What the homeserver hears when a transaction is safe but the destination has said nothing about its PDUs.
 const SENT: &[u8] = br#"{"pdus":{}}"#;
@@ -221,54 +212,6 @@ impl Inner {
         }
     }
 
-    /// Goes from one kind of relays to the next until one takes it, while there is time.
-    async fn leave_somewhere(
-        &self,
-        mail: &Mail,
-        (line, id): (&Line, &RequestId),
-        begun: Instant,
-        mut reason: String,
-    ) -> Result<(), String> {
-        let destination = mail.destination();
-        let outgoing = self.site.relays.outgoing();
-        let preference = self.preference_for(destination);
-        let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
-        let known = self.known_relays_of(destination).await;
-        let first = Places::first(preference, &known, &outgoing);
-        // What is kept back from direct attempts is for one round of deposits.
-        let mut is_round_spent = !first.are_none();
-        if !first.are_none() {
-            let left = self.leave(mail, (line, id), first, reason).await;
-            let Err(why) = left else { return Ok(()) };
-            reason = why;
-            if time_left().is_zero() {
-                return Err(reason);
-            }
-        }
-        let mut tried = self.relays_of(destination, begun).await;
-        let second = Places::second(preference, tried.clone(), &outgoing);
-        let is_resort_left = !Places::last(preference, &tried, &outgoing).are_none();
-        if !second.are_none() || !is_resort_left {
-            is_round_spent |= !second.are_none();
-            let left = self.leave(mail, (line, id), second, reason).await;
-            let Err(why) = left else { return Ok(()) };
-            reason = why;
-        }
-        let others = self.others_than(&tried, destination, begun).await;
-        if !others.is_empty() {
-            tried.extend(others.iter().cloned());
-            let places = Places { to_keep: others, to_deliver: Vec::new() };
-            let left = self.leave(mail, (line, id), places, reason).await;
-            let Err(why) = left else { return Ok(()) };
-            reason = why;
-        }
-        let last = Places::last(preference, &tried, &outgoing);
-        if last.are_none() || (is_round_spent && time_left().is_zero()) {
-            return Err(reason);
-        }
-        self.leave(mail, (line, id), last, reason).await
-    }
-
     async fn try_directly(
         &self,
         mail: &Mail,
@@ -365,223 +308,6 @@ impl Inner {
             at: self.site.clock.now(),
         }
     }
-
-    /// The operator's word that a destination has no relay keeps its mail at home, unless there is another word for just that.
-    fn preference_for(&self, destination: &ServerName) -> Preference {
-        let preferences = self.preferences.current();
-        match self.site.relays.has_none(destination) {
-            true => preferences.of_one_without_relays(destination),
-            false => preferences.of(destination),
-        }
-    }
-
-    /// Looks for relays if none is known that takes mail for `destination`, without waiting.
-    async fn look_for_relays_of(&self, destination: &ServerName) {
-        if self.site.relays.is_named(destination) {
-            return;
-        }
-        let known = self.known_relays_of(destination).await;
-        if self.need_of(&known, destination) == Need::Another {
-            self.records.look_for(destination, Need::Another);
-        }
-    }
-
-    /// What is to be looked for where `known` are the relays of a record.
-    fn need_of(&self, known: &[Peer], destination: &ServerName) -> Need {
-        let refusals = self.deposits.refusals();
-        let refuses = |relay: &Peer| {
-            refusals
-                .iter()
-                .any(|refusal| refusal.relay == relay.name && refusal.destination == *destination)
-        };
-        if known.iter().all(refuses) { Need::Another } else { Need::Newer }
-    }
-
-    /// The relays of a record that came since `tried` took nothing: the destination may have moved. None if there is no
-    /// time to try them; they are known for the next delivery then.
-    async fn others_than(
-        &self,
-        tried: &[Peer],
-        destination: &ServerName,
-        begun: Instant,
-    ) -> Vec<Peer> {
-        if tried.is_empty() || self.site.relays.is_named(destination) {
-            return Vec::new();
-        }
-        let time_left = || self.schedule.current().direct_time_left(begun.elapsed());
-        self.records.find(destination, time_left()).await;
-        let mut relays = self.known_relays_of(destination).await;
-        relays.retain(|relay| !tried.contains(relay) && !time_left().is_zero());
-        relays
-    }
-
-    /// The relays of a destination, looked for if none is known and there is time. Those of a record are looked for again
-    /// once in a while, and sooner if all refuse.
-    async fn relays_of(&self, destination: &ServerName, begun: Instant) -> Vec<Peer> {
-        let known = self.known_relays_of(destination).await;
-        if self.site.relays.is_named(destination) {
-            return known;
-        }
-        if !known.is_empty() {
-            self.records.look_for(destination, self.need_of(&known, destination));
-            return known;
-        }
-        let wait = self.schedule.current().direct_time_left(begun.elapsed());
-        self.records.find(destination, wait).await;
-        self.known_relays_of(destination).await
-    }
-
-    async fn known_relays_of(&self, destination: &ServerName) -> Vec<Peer> {
-        let holding = self.site.relays.holding(destination).await;
-        let mut relays = holding.unwrap_or_else(|error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, %destination, "its relay record can't be read");
-            Vec::new()
-        });
-        if !self.site.relays.is_named(destination) {
-            let mut places = HashSet::new();
-            // Whoever stands at one URL under many names is called once.
-            relays.retain(|relay| places.insert(Place::of(relay)));
-            relays.truncate(RELAYS_OF_RECORD_MAX);
-        }
-        relays
-    }
-
-    /// Leaves it with those of `places` that do not hold it; an error says why nobody whose word counts has it then. Where no
-    /// copy is kept of what a relay holds, that is not enough: the homeserver lets go of its own.
-    async fn leave(
-        &self,
-        mail: &Mail,
-        (line, id): (&Line, &RequestId),
-        places: Places,
-        unreachable: String,
-    ) -> Result<(), String> {
-        let destination = mail.destination();
-        let distrusted = self.distrusted(destination).await;
-        let holders = match line.state() {
-            LedgerState::Delivered => return Ok(()),
-            LedgerState::Relayed(holders) => holders,
-            LedgerState::Pending => BTreeSet::new(),
-        };
-        let is_kept = line.copy == CopyState::Kept || !mail.is_lasting();
-        let is_holder = |relay: &Peer| {
-            is_kept && holders.contains(&relay.name) && !distrusted.contains(&relay.name)
-        };
-        let is_held = places.to_keep.iter().chain(&places.to_deliver).any(is_holder);
-        let mut missing = places;
-        missing.to_keep.retain(|relay| !is_holder(relay));
-        missing.to_deliver.retain(|relay| !is_holder(relay));
-        if !is_held && missing.are_none() {
-            return Err(format!(
-                "{unreachable}, and no relay is known for {destination}: neither its web site nor our relays tell of one; add one with `restante relays add {destination} RELAY`"
-            ));
-        }
-        let packed = match missing.are_none() {
-            true => Packed::default(),
-            false => self.packed(mail, line).await,
-        };
-        if packed.follows == Follows::Unknown && !missing.to_deliver.is_empty() {
-            // A homeserver without a node asks us for what is missing; while we can't be asked, it drops what follows it.
-            missing.to_deliver.clear();
-            if !is_held && missing.are_none() {
-                return Err(format!(
-                    "{unreachable}, and it follows events that {destination} may not have, so that relays can't deliver it"
-                ));
-            }
-        }
-        let capsule = packed.capsule.as_ref();
-        let keys = self.site.own_keys.document().await;
-        let stream = self.ledger.stream();
-        let waybill = mail.waybill(stream, &line.place, capsule, &self.site.identity);
-        let record = self.site.own_record.published();
-        let beside = Beside { keys: &keys, capsule, record: record.as_ref(), id };
-        let deposit = |errand| {
-            let body = mail.deposit_body(Some(&waybill), &beside, errand).map_err(|error| {
-                format!("{unreachable}, and no relay can take the transaction: {error}")
-            })?;
-            Ok::<_, String>(Arc::new(Deposit {
-                destination: destination.clone(),
-                txn_id: mail.txn_id().to_owned(),
-                account: Some(mail.account(line.place.seq, distrusted.clone(), capsule)),
-                id: id.clone(),
-                target: send_relay_target(mail.txn_id(), destination),
-                body,
-            }))
-        };
-        let mut results = Vec::new();
-        for (relays, errand) in
-            [(missing.to_keep, Errand::Keep), (missing.to_deliver, Errand::Deliver)]
-        {
-            if !relays.is_empty() {
-                results.push(self.deposits.start(deposit(errand)?, relays));
-            }
-        }
-        // A relay that took it while an earlier call had given up on it: nothing new is needed.
-        if !is_held {
-            first_taken(results).await.map_err(|refusals| not_left(&unreachable, &refusals))?;
-        }
-        self.site.passed.note(destination, packed.event_ids).await;
-        Ok(())
-    }
-
-    /// What goes along: what went along before, if it was left before. What was noted as being there since may be at a relay alone
-    /// that has lost it.
-    async fn packed(&self, mail: &Mail, line: &Line) -> Packed {
-        if line.copy == CopyState::Kept {
-            let (destination, seq) = (mail.destination().clone(), line.place.seq);
-            match outbox::load(&self.site.database, destination, seq).await {
-                Ok(left) => {
-                    if let Some(capsule) = left.and_then(|left| left.copy.capsule()) {
-                        return Packed { capsule: Some(capsule), ..Packed::default() };
-                    }
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, destination = %mail.destination(), "the capsule of a copy can't be read");
-                }
-            }
-        }
-        self.capsules.pack(mail).await
-    }
-
-    /// Relays whose word does not count for mail of `destination`.
-    async fn distrusted(&self, destination: &ServerName) -> BTreeSet<ServerName> {
-        let distrusted =
-            trust::distrusted(&self.site.database, destination.clone(), self.site.clock.now())
-                .await;
-        distrusted.unwrap_or_else(|error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, %destination, "which of its relays lost mail can't be read; all count");
-            BTreeSet::new()
-        })
-    }
-}
-
-/// The first relay that took it; else why none did.
-async fn first_taken(
-    results: Vec<tokio::sync::mpsc::Receiver<Result<ServerName, Refusal>>>,
-) -> Result<ServerName, Vec<Refusal>> {
-    let mut refusals = Vec::new();
-    let results = results.into_iter().map(|results| {
-        let next = |mut results: tokio::sync::mpsc::Receiver<_>| async move {
-            results.recv().await.map(|result| (result, results))
-        };
-        Box::pin(futures_util::stream::unfold(results, next))
-    });
-    let mut results = futures_util::stream::select_all(results);
-    while let Some(result) = results.next().await {
-        match result {
-            Ok(relay) => return Ok(relay),
-            Err(refusal) => refusals.push(refusal),
-        }
-    }
-    Err(refusals)
-}
-
-fn not_left(unreachable: &str, refusals: &[Refusal]) -> String {
-    let each: Vec<String> =
-        refusals.iter().map(|refusal| format!("{}: {}", refusal.relay, refusal.reason)).collect();
-    format!("{unreachable}, and no relay took the transaction ({})", each.join("; "))
 }
 
 #[cfg(test)]

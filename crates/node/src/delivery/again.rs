@@ -13,10 +13,11 @@ use restante_relay_api::{DeliveryReceipt, RequestId, hex};
 use tokio::time::Instant;
 
 use super::deposits::Deposit;
+use super::leaving::{first_taken, not_left};
 use super::ledger::LedgerState;
 use super::mail::{Beside, Errand, Mail, Outgoing};
 use super::preference::Places;
-use super::{Attempt, Delivery, Direct, Inner, first_taken, not_left};
+use super::{Attempt, Delivery, Direct, Inner};
 use crate::store::outbox::{self, Left, Vain};
 
 /// Begins the ids of the node's own transactions: a homeserver's are numbers.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use restante_federation_proto::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::RELAYS_OF_RECORD_MAX;
+use super::finding::RELAYS_OF_RECORD_MAX;
 use super::resting::Place;
 
 /// Deposits under way at the operator's relays; each holds its transaction's body in memory, 16 MiB at most.

@@ -2,6 +2,7 @@ mod capsules;
 mod finding;
 mod senders_relays;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 

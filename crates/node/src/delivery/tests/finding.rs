@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use restante_relay_api::{RecordedRelay, RelayRecord};
 
+use super::super::finding::RELAYS_OF_RECORD_MAX;
 use super::*;
 use crate::test_site::BEGINNING;
 
