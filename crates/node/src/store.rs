@@ -50,7 +50,11 @@ pub const SCHEMA: Schema = Schema {
 
 /// Opens or creates the node's database in `folder`.
 pub(crate) fn open(folder: &Path) -> Result<Database, OpenError> {
-    Database::open(&folder.join("node.sqlite"), &SCHEMA, Limits::default())
+    open_within(folder, Limits::default())
+}
+
+fn open_within(folder: &Path, limits: Limits) -> Result<Database, OpenError> {
+    Database::open(&folder.join("node.sqlite"), &SCHEMA, limits)
 }
 
 /// A number as SQLite keeps it. None of ours comes near 2^63.

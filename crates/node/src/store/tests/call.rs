@@ -15,7 +15,7 @@ use restante_federation::Peer;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_relay_api::{RecordedRelay, RelayRecord};
 use restante_sqlite::rusqlite::Connection;
-use restante_sqlite::{Database, StoreError};
+use restante_sqlite::{Database, Limits, StoreError};
 
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::transaction::Pdu;
@@ -28,7 +28,7 @@ use crate::store::holes::{self, Hole};
 use crate::store::inbox::{self, Settled, Settling};
 use crate::store::ledger::{Ledger, Transaction};
 use crate::store::outbox::{Kept, Word};
-use crate::store::passed::{self, Limits};
+use crate::store::passed;
 use crate::store::relay_records;
 use crate::store::rooms;
 use crate::store::seen::{self, TransactionKey};
@@ -53,7 +53,13 @@ pub(super) struct Stores {
 impl Stores {
     /// Opens all that a node opens; an `Err` says why that failed.
     pub(super) async fn open(folder: &Path) -> Result<Self, String> {
-        let database = crate::store::open(folder).map_err(|error| format!("{error:?}"))?;
+        Self::open_within(folder, Limits::default()).await
+    }
+
+    /// The same, within these limits.
+    pub(super) async fn open_within(folder: &Path, limits: Limits) -> Result<Self, String> {
+        let database = crate::store::open_within(folder, limits);
+        let database = database.map_err(|error| format!("{error:?}"))?;
         let ledger = Ledger::open(database.clone(), "stream".into()).await;
         let ledger = ledger.map_err(|error| format!("{error:?}"))?;
         Ok(Self { database, ledger })
@@ -292,7 +298,8 @@ fn note_passed(rng: &mut StdRng, now: Timestamp) -> Call {
     let destination = server(rng);
     let event_ids = (0..3).map(|_| format!("${}", rng.random_range(0..50)));
     let event_ids: std::collections::BTreeSet<_> = event_ids.collect();
-    let limits = Limits { forgotten_before: now.before(Duration::from_secs(30)), count_max: 20 };
+    let limits =
+        passed::Limits { forgotten_before: now.before(Duration::from_secs(30)), count_max: 20 };
     Call::new("events are passed on", move |database| {
         let (destination, event_ids) = (destination.clone(), event_ids.clone());
         async move { text(passed::note(&database, destination, event_ids, now, limits).await) }

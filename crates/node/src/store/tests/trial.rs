@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use restante_federation_proto::Timestamp;
-use restante_sqlite::StoreError;
+use restante_sqlite::{Limits, StoreError};
 use restante_sqlite_faults::{Disk, Lie, Site, Tally, possible_effects};
 use rusqlite::Connection;
 
@@ -61,11 +61,22 @@ impl Trial {
 
     /// Opens the database; whether that was possible.
     pub(super) async fn start(&mut self) -> bool {
-        let opened = Stores::open(self.site.path()).await;
+        // So that losses and faults fall into the moving of the log as well, by the thread beside the writer or, as where there is
+        // none, by the writer itself.
+        let is_threads = self.rng.random_bool(0.5);
+        let pages = self.rng.random_range(4..40_u32);
+        let limits = match is_threads {
+            true => Limits { log_pages: pages as usize / 4, ..Limits::default() },
+            false => Limits::default(),
+        };
+        let opened = Stores::open_within(self.site.path(), limits).await;
         self.tell(format!("start: {opened:?}"));
         let Ok(stores) = opened else { return false };
-        // So that losses and faults fall into the moving of the log as well.
-        let pages = self.rng.random_range(4..40);
+        if is_threads {
+            self.tell(format!("a thread moves the log from {} pages on", pages / 4));
+            self.stores = Some(stores);
+            return true;
+        }
         let often = stores.database.write(move |connection| {
             connection.pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))
         });
