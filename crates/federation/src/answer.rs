@@ -22,7 +22,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What it means. A page is not the word of a Matrix server, whatever its status: parked domains answer 200 to everything.
+    /// What it means. A page says nothing was taken, whatever its status: parked domains answer 200 to everything.
     pub fn outcome(&self) -> Outcome {
         match outcome(self.status, &self.refusal(), self.retry_after()) {
             Outcome::Delivered if self.is_page() => Outcome::Temporary,
@@ -30,9 +30,16 @@ impl Answer {
         }
     }
 
-    /// No JSON begins so. Go servers answer `null`, and some relays nothing.
+    /// No JSON begins so. Some relays answer nothing.
     fn is_page(&self) -> bool {
         self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    /// Whether a homeserver may have written it in answer to a transaction: an object, or `null`, as Go servers do. Whatever stands
+    /// at the name of a server that has gone answers 200 with anything.
+    pub fn is_of_homeserver(&self) -> bool {
+        let body = self.body.trim_ascii();
+        body == b"null" || (body.starts_with(b"{") && body.ends_with(b"}"))
     }
 
     /// The Matrix error that it is, as far as it is one.

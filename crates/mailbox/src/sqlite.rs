@@ -194,7 +194,7 @@ impl MailboxStore for SqliteStore {
     async fn expire(&self, due: Due, batch_max: usize) -> Result<Expired, StoreError> {
         let expire = || move |connection: &_| expire::expire(connection, due, batch_max);
         let expired = match self.make_room(expire).await {
-            Err(error) if damage::is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 expire::expire_one_by_one(&self.database, due, batch_max).await?
             }
             expired => expired?,

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Background {
     tasks: TaskTracker,
+    stop: CancellationToken,
     hard_stop: CancellationToken,
 }
 
@@ -25,9 +26,27 @@ impl Background {
         });
     }
 
+    /// The same after `wait`, unless the node stops before that.
+    pub(crate) fn spawn_after(
+        &self,
+        wait: Duration,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            work.await;
+        });
+    }
+
     /// Lets work under way finish within `drain`, cancels the rest, and returns when all of it has ended.
     pub(crate) async fn stop(&self, drain: Duration) {
         self.tasks.close();
+        self.stop.cancel();
         if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
             tracing::info!(tasks = self.tasks.len(), "ending background work that took too long");
             self.hard_stop.cancel();

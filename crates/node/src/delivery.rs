@@ -260,7 +260,10 @@ impl Inner {
             Ok(answer) => answer,
             Err(error) => return Attempt::Failed(error.text()),
         };
-        let outcome = answer.outcome();
+        let outcome = match answer.outcome() {
+            Outcome::Delivered if !answer.is_of_homeserver() => Outcome::Temporary,
+            outcome => outcome,
+        };
         if is_sign_of_life(outcome) {
             self.site.destinations.answered(destination).await;
             self.site.hearsay.met(destination, Meeting::Answered);

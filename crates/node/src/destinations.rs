@@ -15,7 +15,6 @@ use restante_operators::Adjustable;
 use restante_relay_api::endpoints::VERSION;
 use restante_sqlite::{Database, StoreError};
 use tokio::sync::broadcast;
-use tokio::time::sleep;
 
 pub(crate) use standing::{Admission, OfflinePolicy, Standing};
 
@@ -206,9 +205,12 @@ impl Destinations {
             Some(Duration::ZERO) => drop(self.probe(server, entry)),
             Some(wait) => {
                 let (destinations, server) = (self.clone(), server.clone());
-                self.shared.parts.background.spawn(async move {
-                    sleep(wait).await;
-                    if let Some(entry) = destinations.known().get_mut(&server) {
+                self.shared.parts.background.spawn_after(wait, async move {
+                    let mut known = destinations.known();
+                    let entry = known.get_mut(&server);
+                    let is_offline =
+                        |known: &&mut Known| known.standing.assumed_offline_since.is_some();
+                    if let Some(entry) = entry.filter(is_offline) {
                         drop(destinations.probe(&server, entry));
                     }
                 });
@@ -380,9 +382,22 @@ mod tests {
             site.destinations.sign_of_life(&b);
         }
         assert_eq!(site.exchange.targets_of(&b).len(), 0);
+        site.run(tokio::time::sleep(Duration::from_secs(6))).await;
         site.background.stop(Duration::from_secs(60)).await;
         assert_eq!(site.exchange.targets_of(&b), [VERSION]);
         assert_eq!(site.destinations.state(&b), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_to_come_holds_no_stop_up() {
+        let site = TestSite::new().await;
+        let b = name("b.test");
+        site.destinations.failed(&b).await;
+        site.destinations.failed(&b).await;
+        site.destinations.sign_of_life(&b);
+        let begun = tokio::time::Instant::now();
+        site.background.stop(Duration::from_secs(60)).await;
+        assert_eq!((begun.elapsed(), site.exchange.targets_of(&b).len()), (Duration::ZERO, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -55,6 +55,9 @@ const OWN_FIRST: Duration = Duration::from_millis(500);
 /// ... up to this.
 const OWN_MAX: Duration = Duration::from_secs(10);
 
+/// Times that it may not answer before the log says so.
+const TOLD_AFTER: u32 = 10;
+
 /// Bytes of the answer: an empty list, or an error.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -146,6 +149,11 @@ impl Waker {
         let mut failures = 0;
         while !self.site.homeserver.is_up().await {
             failures += 1;
+            if failures == TOLD_AFTER {
+                tracing::warn!(
+                    "the homeserver does not answer; nobody is told that we are back before it does"
+                );
+            }
             sleep(backoff(failures, OWN_FIRST, OWN_MAX, self.site.dice.fraction())).await;
         }
     }
@@ -174,6 +182,7 @@ impl Waker {
             tracing::warn!(error, "not noted that others are told that we are back");
         }
         while !plan.asleep.is_empty() {
+            self.homeserver_is_up().await;
             let unreached = self.wave(&plan.asleep).await;
             let woken = plan.asleep.len() - unreached.len();
             tracing::info!(

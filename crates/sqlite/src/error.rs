@@ -106,6 +106,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether pages contradict each other, or values what they are: trying again helps nothing.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Sqlite(source) if is_damaged(source))
+    }
+
     /// The same error for another caller of a failed group.
     pub(crate) fn duplicate(&self) -> Self {
         match self {
@@ -116,6 +121,21 @@ impl StoreError {
             Self::Sqlite(source) => Self::Sqlite(duplicate(source)),
         }
     }
+}
+
+/// [`StoreError::is_damage`] of one statement.
+pub fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    let is_of_value = matches!(
+        error,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    );
+    is_of_value || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -16,6 +16,6 @@ mod writer;
 
 pub use backup::BackupError;
 pub use database::{Database, Limits};
-pub use error::{OpenError, StoreError};
+pub use error::{OpenError, StoreError, is_damaged};
 pub use migrations::{Migration, Schema};
 pub use rusqlite;

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::is_damaged;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{SqliteStore, copies, damage, deposit, signed};
+use super::{SqliteStore, copies, deposit, signed};
 use crate::duplicate::DuplicateKey;
 use crate::{Accounts, Acknowledged, MailName, StoreError, Whereabouts};
 
@@ -40,7 +41,7 @@ fn whole_whereabouts(
     now: Timestamp,
 ) -> rusqlite::Result<Whereabouts> {
     match whereabouts(connection, key, now) {
-        Err(error) if damage::is_damaged(&error) => {
+        Err(error) if is_damaged(&error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "an envelope that its sender asks for is damaged");
             Ok(Whereabouts::Unknown)

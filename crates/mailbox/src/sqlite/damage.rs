@@ -2,27 +2,6 @@
 
 use restante_federation_proto::ServerName;
 use restante_sqlite::StoreError;
-use rusqlite::ErrorCode;
-
-/// Whether pages contradict each other, or values what they are.
-pub(super) fn is_damage(error: &StoreError) -> bool {
-    matches!(error, StoreError::Sqlite(source) if is_damaged(source))
-}
-
-/// The same of one statement.
-pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{
-        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
-    };
-    let is_of_value = matches!(
-        error,
-        FromSqlConversionFailure(..)
-            | IntegralValueOutOfRange(..)
-            | InvalidColumnType(..)
-            | Utf8Error(..)
-    );
-    is_of_value || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
-}
 
 /// Has `remove` take all of `owned` out of `owner`'s mailbox in one commit or, where damage is in the way, each in a commit of its
 /// own: what is damaged stays, and the rest goes. What was done, in turn.
@@ -35,14 +14,14 @@ where
     F: Future<Output = Result<T, StoreError>>,
 {
     match remove(owned.to_vec()).await {
-        Err(error) if is_damage(&error) => {}
+        Err(error) if error.is_damage() => {}
         all => return Ok(vec![all?]),
     }
     let mut done = Vec::new();
     for one in owned {
         match remove(vec![one.clone()]).await {
             Ok(removed) => done.push(removed),
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     mailbox = %owner,

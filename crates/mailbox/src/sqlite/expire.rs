@@ -5,7 +5,6 @@ use std::time::Duration;
 use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, Row, params};
 
-use super::damage::is_damage;
 use super::departures::{Departures, Leaving};
 use super::{signed, unsigned};
 use crate::envelope::is_of_the_moment;
@@ -74,7 +73,7 @@ pub(super) async fn expire_one_by_one(
                 expired.of_the_moment += one.of_the_moment;
                 expired.prolonged += one.prolonged;
             }
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     row,

@@ -7,7 +7,6 @@ use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::collect::{Damaged, columns, mark_in};
-use super::damage::is_damage;
 use super::seals::{self, Seals};
 use super::{signed, unsigned};
 use crate::{EntryId, Resealed};
@@ -188,7 +187,7 @@ pub(super) async fn put_one_by_one(
                 resealed.resealed += one.resealed;
                 resealed.quarantined += one.quarantined;
             }
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 let (row, error) = (place.row, &error as &dyn std::error::Error);
                 tracing::error!(
                     row,

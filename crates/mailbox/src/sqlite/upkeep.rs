@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use rusqlite::{Connection, Row};
 
-use super::{SqliteStore, damage, reseal, unsigned};
+use super::{SqliteStore, reseal, unsigned};
 use crate::{Backup, BackupError, KeyUse, Resealed, StoreError, Totals, Upkeep};
 
 #[async_trait]
@@ -48,7 +48,7 @@ impl SqliteStore {
             false => Ok(None),
         };
         match self.database.write(put).await {
-            Err(error) if damage::is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 Ok(reseal::put_one_by_one(&self.database, found).await?)
             }
             put => put?.ok_or(StoreError::DiskFull),

@@ -100,7 +100,7 @@ impl Delivery {
         let inner = &*self.shared;
         let Some((mail, _)) = inner.copy(destination, seq).await else { return Releft::Gone };
         let (releft, wait) = match inner.leave_again(&mail).await {
-            // Entered as held, unless the disk is full: then not again and again.
+            // It may be entered as held by one whose word does not count: then not again and again.
             Ok(Releft::Left) => (Releft::Left, IN_VAIN),
             Ok(releft) => (releft, NOWHERE),
             Err(reason) => (Releft::InVain(reason), IN_VAIN),

@@ -36,6 +36,10 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long the key of a receipt may be looked for; what comes later goes without.
 const RECEIPT_KEY_WAIT: Duration = Duration::from_secs(10);
 
+/// How often, and with which pauses, it is tried to note what a relay took while others write.
+const ENTERED_TRIES: u32 = 20;
+const ENTERED_PAUSE: Duration = Duration::from_millis(100);
+
 /// Signatures of a receipt that are tried: a relay has one key, or two while it changes them.
 const RECEIPT_KEYS_MAX: usize = 2;
 
@@ -294,7 +298,13 @@ impl Deposits {
         // The name is enough, although a record may borrow a name for another place: what is entered concerns mail for the
         // server alone that signed the record and so chose that place.
         let line = (destination.clone(), account.seq);
-        self.ledger.held_by(line, relay.name.clone(), kept, now).await?;
+        for attempt in 1.. {
+            match self.ledger.held_by(line.clone(), relay.name.clone(), kept.clone(), now).await {
+                Ok(()) => break,
+                Err(StoreError::Busy) if attempt < ENTERED_TRIES => sleep(ENTERED_PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
         self.site.bells.copies.notify_one();
         Ok(())
     }
@@ -303,13 +313,11 @@ impl Deposits {
     fn unkept(&self, deposit: &Deposit, relay: &Peer, error: &StoreError) -> Refusal {
         let Deposit { destination, txn_id, .. } = deposit;
         let error = error as &dyn std::error::Error;
-        tracing::error!(error, %destination, txn_id, relay = %relay.name, "what a relay took can't be noted here; make room on the disk");
+        tracing::error!(error, %destination, txn_id, relay = %relay.name, "what a relay took can't be noted here");
         Refusal {
             relay: relay.name.clone(),
             destination: destination.clone(),
-            reason: format!(
-                "it took it, and that can't be noted here: {error}; make room on the disk"
-            ),
+            reason: format!("it took it, and that can't be noted here: {error}"),
             full: None,
             rests_until: None,
             lasting: Lasting::Temporary,

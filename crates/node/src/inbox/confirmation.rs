@@ -91,6 +91,15 @@ impl Inbox {
         for (carrier, origin) in carriers {
             match self.keep_dropped(event, (carrier, origin), (reason, may_be_taken)).await {
                 Ok(()) => kept.push(carrier),
+                Err(error) if error.is_damage() => {
+                    // It can't be read again either, and others wait behind it.
+                    kept.push(carrier);
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "what the homeserver dropped is damaged here, and lost; check the disk"
+                    );
+                }
                 Err(error) => {
                     failed = true;
                     let error = &error as &dyn std::error::Error;

@@ -118,11 +118,12 @@ fn store(connection: &Connection, mail: &Mail, now: Timestamp) -> rusqlite::Resu
     Ok(Stored::Known { added })
 }
 
-/// Unproven mail does not count as seen, or an altered proof would keep the good one out, and a copy without its capsule the whole
-/// one.
+/// Unproven mail does not count as seen, or an altered proof would keep the good one out, and what one relay stripped of its capsule
+/// the whole copy of another. Of what is forged one copy is enough, and one of what a relay gives again and again: what goes along is
+/// long to read.
 fn is_held(connection: &Connection, mail: &Mail) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM inbox WHERE origin = ?1 AND txn_id = ?2 AND sha256 = ?3 AND authorization IS ?4
-               AND extras = ?5";
+               AND (?5 OR source = ?6 OR extras = ?7)";
     let authorization = mail.proof.as_ref().map(|(_, authorization)| authorization);
     let key = &mail.key;
     connection.prepare_cached(sql)?.exists(params![
@@ -130,6 +131,8 @@ fn is_held(connection: &Connection, mail: &Mail) -> rusqlite::Result<bool> {
         key.txn_id,
         key.sha256,
         authorization,
+        matches!(mail.standing, Standing::Forged(_)),
+        mail.source,
         mail.extras.as_ref()
     ])
 }

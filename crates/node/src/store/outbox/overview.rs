@@ -152,7 +152,8 @@ fn of_destination(
     destination: ServerName,
     unconfirmed: u64,
 ) -> rusqlite::Result<DestinationTotals> {
-    let sql = "SELECT count(*), ifnull(sum(length(content)), 0), count(wanted_at), min(kept_at)
+    let sql = "SELECT count(*), ifnull(sum(length(content) + ifnull(length(capsule), 0)), 0),
+               count(wanted_at), min(kept_at)
                FROM kept_copies WHERE destination = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_row([destination.as_str()], |row| {
@@ -182,7 +183,7 @@ pub(crate) async fn lines(
         .read(move |connection| {
             let sql = format!(
                 "SELECT line.seq, txn_id, first_at, delivered_at, confirmed_at, confirmed_as, brought_by, errors,
-                 length(content), wanted_at, refused, waits_since
+                 length(content) + ifnull(length(capsule), 0), wanted_at, refused, waits_since
                  FROM ledger AS line LEFT JOIN kept_copies AS copy
                  ON copy.destination = line.destination AND copy.seq = line.seq
                  WHERE line.destination = ?1 AND line.seq > ?2 {open} AND (copy.id IS NOT NULL OR EXISTS
