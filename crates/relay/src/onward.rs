@@ -88,6 +88,13 @@ impl OnwardState {
         self.changed.notify_one();
     }
 
+    /// Mail for `destination` waited before the start: it is called for `within` a while, or at once if it has shown life since.
+    fn found(&self, destination: &ServerName, within: Duration) {
+        let mut memory = self.memory();
+        let within = if memory.returns.has_called(destination) { Duration::ZERO } else { within };
+        memory.schedule.wanted(destination, Instant::now(), within);
+    }
+
     /// `server` has made a request and is believed to be who it says. It may be waited for; and it may be an origin that was away.
     pub(crate) fn heard(&self, server: &ServerName, rules: &OnwardRules) {
         let now = Instant::now();
@@ -154,8 +161,8 @@ async fn find_waiting(relay: &RelayState) {
         match found {
             Ok(found) => {
                 for destination in &found {
-                    let within = SPREAD_AFTER_START.mul_f64(relay.dice.fraction());
-                    relay.onward.memory().schedule.wanted(destination, Instant::now(), within);
+                    let spread = SPREAD_AFTER_START.mul_f64(relay.dice.fraction());
+                    relay.onward.found(destination, spread);
                 }
                 if !found.is_empty() {
                     relay.onward.changed.notify_one();

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ring::rand::{SecureRandom as _, SystemRandom};
 use rusqlite::Connection;
 
 /// What the log holds while it is moved a little at a time (2 MiB, or 16 on a slow disk, see `restante-sqlite`), as much for what
@@ -89,10 +90,12 @@ fn fill(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
+    let random = SystemRandom::new();
     let mut piece = vec![0; PIECE_BYTES];
     for _ in 0..RESERVE_BYTES / PIECE_BYTES as u64 {
-        // Anew each time, since some keep what is alike once.
-        rand::fill(&mut piece[..]);
+        // Anew each time, since some keep what is alike once. By the system: an unoptimised build would take half a second.
+        let made = random.fill(&mut piece);
+        made.map_err(|_| io::Error::other("the system gives no random bytes"))?;
         file.write_all(&piece)?;
     }
     Ok(())

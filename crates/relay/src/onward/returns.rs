@@ -40,6 +40,11 @@ impl Returns {
         self.0.insert(server.clone(), Call { last: now, rests_until });
     }
 
+    /// Whether `server` is remembered to have called since the relay's start.
+    pub(super) fn has_called(&mut self, server: &ServerName) -> bool {
+        self.0.get(server).is_some()
+    }
+
     /// Until when the mail of `origin` rests, if it does.
     pub(crate) fn rests_until(&mut self, origin: &ServerName, now: Instant) -> Option<Instant> {
         self.0.get(origin).map(|call| call.rests_until).filter(|until| *until > now)

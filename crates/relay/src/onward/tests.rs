@@ -400,6 +400,19 @@ async fn what_waited_before_a_restart_is_called_for_over_a_minute() {
     assert_eq!(restarted.sent_to_all(), 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_shows_life_before_a_restarted_relay_has_looked_is_called_at_once() {
+    let relay = TestRelay::new();
+    relay.answers("b.test", Reply::Taken);
+    relay.left("a.test", "b.test", "1", 1).await;
+    let restarted = TestRelay::on(relay.store.clone(), relay.network.clone());
+    let rules = restarted.state().rules();
+    restarted.state().onward.heard(&name("b.test"), &rules.onward);
+    restarted.start();
+    pass(Duration::from_millis(100)).await;
+    assert_eq!(restarted.sent("b.test").len(), 1);
+}
+
 /// The record of b.test that names `r.test`, signed by `signer`.
 fn record(signer: &str) -> Bytes {
     let relays = vec![RecordedRelay { server_name: name("r.test"), url: None, priority: 0 }];
