@@ -16,6 +16,9 @@ use crate::{cargo, jobs, python, scenarios};
 pub(crate) const PROCESSES_FEATURES: &str = "restante-testkit/homeservers,restante-bench/processes";
 const PROCESSES_TARGETS: [&str; 3] = ["scenarios", "crash", "measurements"];
 
+/// Those of the others that take longest begin first, so that none of them is left alone at the end.
+const SLOW: [&str; 3] = ["simulation/it", "node", "relay/it"];
+
 /// The longest of the others takes two minutes on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(900);
 
@@ -53,6 +56,7 @@ fn prepare(filter: Option<&str>, jobs: &mut Vec<Job>) -> Result<()> {
     let of_processes = |test: &&TestProgram| PROCESSES_TARGETS.contains(&&*test.target);
     let ordinary = tests.iter().filter(|test| !of_processes(test)).map(|test| job(test, filter));
     jobs.extend(ordinary);
+    jobs.sort_by_key(|job| !SLOW.contains(&&*job.name));
     let python =
         python.map_err(|_| anyhow::anyhow!("making the Python environment panicked"))??;
     let programs = Programs { restante, python };

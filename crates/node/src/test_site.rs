@@ -1,8 +1,8 @@
 //! A node's shared parts for tests: a scripted network, a clock set by hand, a database in a folder of its own.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use restante_federation::{
 };
 use restante_federation_proto::{ManualClock, ServerName, SigningKey, SystemDice, Timestamp};
 use restante_relay_api::endpoints::RECORD_FILE;
+use restante_sqlite::Database;
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
@@ -170,23 +171,36 @@ impl TestSite {
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let holder = tokio::task::spawn_blocking(move || held.recv().ok());
-        let is_done = Cell::new(false);
-        // A whole delivery is large, and a test's thread has a small stack.
-        let work = Box::pin(work);
-        let working = async {
-            let result = work.await;
-            is_done.set(true);
-            result
+        let is_done = Arc::new(AtomicBool::new(false));
+        // A task of its own: joined with the work, it would have all of that polled at each of its turns.
+        let passing = Passing {
+            database: self.database.clone(),
+            clock: self.clock.clone(),
+            is_done: is_done.clone(),
         };
+        let passing = tokio::spawn(passing.run());
+        // A whole delivery is large, and a test's thread has a small stack.
+        let result = Box::pin(work).await;
+        is_done.store(true, Ordering::Relaxed);
         // Time ends by itself: readers that were left waiting for each other would wait for ever.
-        let (result, ()) = tokio::join!(working, self.pass_time(&is_done));
+        passing.await.unwrap();
         drop(release);
         holder.await.unwrap();
         result
     }
+}
 
-    async fn pass_time(&self, is_done: &Cell<bool>) {
-        while !is_done.get() {
+/// Has time pass while the database has nothing to do.
+struct Passing {
+    database: Database,
+    clock: Arc<ManualClock>,
+    is_done: Arc<AtomicBool>,
+}
+
+impl Passing {
+    async fn run(self) {
+        let is_done = || self.is_done.load(Ordering::Relaxed);
+        while !is_done() {
             // It may share the commit of a write that a test makes fail.
             let _ = self.database.write(|_| Ok(())).await;
             while self.database.reads_under_way() > 0 {
@@ -195,7 +209,7 @@ impl TestSite {
             for _ in 0..YIELDS {
                 tokio::task::yield_now().await;
             }
-            if is_done.get() {
+            if is_done() {
                 return;
             }
             self.clock.advance(TICK);

@@ -18,7 +18,7 @@ use restante_federation_proto::ServerName;
 use restante_operators::Adjustable;
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -176,14 +176,10 @@ impl Waker {
         if plan.asleep.is_empty() {
             return;
         }
-        let noted = site.database.write(move |c| correspondents::note_waking(c, now)).await;
-        if let Err(error) = noted {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "not noted that others are told that we are back");
-        }
+        let noted = OnceCell::new();
         while !plan.asleep.is_empty() {
             self.homeserver_is_up().await;
-            let unreached = self.wave(&plan.asleep).await;
+            let unreached = self.wave(&plan.asleep, &noted).await;
             let woken = plan.asleep.len() - unreached.len();
             tracing::info!(
                 servers.woken = woken,
@@ -195,9 +191,10 @@ impl Waker {
         }
     }
 
-    /// Asks each; those that did not answer, in their order.
-    async fn wave(&self, servers: &[ServerName]) -> Vec<ServerName> {
-        let asking: Vec<_> = servers.iter().map(|server| self.ask_at_pace(server)).collect();
+    /// Asks each; those that did not answer, in their order. That others are told is noted with the first who hears it: a line that is
+    /// still down must not keep the next comeback from being told.
+    async fn wave(&self, servers: &[ServerName], noted: &OnceCell<()>) -> Vec<ServerName> {
+        let asking: Vec<_> = servers.iter().map(|server| self.ask_at_pace(server, noted)).collect();
         // One that takes long keeps nobody behind it waiting.
         let unreached = stream::iter(asking).buffer_unordered(AT_ONCE);
         let unreached: HashSet<_> = unreached.filter_map(std::future::ready).collect().await;
@@ -205,11 +202,23 @@ impl Waker {
     }
 
     /// Gives `server` back if it can't be reached.
-    async fn ask_at_pace(&self, server: &ServerName) -> Option<ServerName> {
+    async fn ask_at_pace(&self, server: &ServerName, noted: &OnceCell<()>) -> Option<ServerName> {
         let begun = Instant::now();
         let is_awake = self.is_awake(server).await;
+        if is_awake {
+            noted.get_or_init(|| self.note_waking()).await;
+        }
         sleep(PACE.saturating_sub(begun.elapsed())).await;
         (!is_awake).then(|| server.clone())
+    }
+
+    async fn note_waking(&self) {
+        let now = self.site.clock.now();
+        let noted = self.site.database.write(move |c| correspondents::note_waking(c, now)).await;
+        if let Err(error) = noted {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "not noted that others are told that we are back");
+        }
     }
 
     /// Whether `server` knows now that we are there.

@@ -234,13 +234,9 @@ pub(super) async fn set_aside(
     if damaged.is_empty() {
         return Vec::new();
     }
-    let whose = recipient.clone();
-    match database.write(move |connection| mark(connection, &whose, &damaged)).await {
+    match database.write(marking(recipient, damaged)).await {
         Ok(marked) => {
-            for id in &marked {
-                tracing::error!(mailbox.recipient = %recipient, envelope.id = id.get(),
-                    "an envelope is damaged and set aside; check the disk");
-            }
+            report(recipient, &marked);
             marked
         }
         Err(error) => {
@@ -251,7 +247,23 @@ pub(super) async fn set_aside(
     }
 }
 
-/// Sets the damaged envelopes aside that are still there.
+/// Says which are set aside.
+pub(super) fn report(recipient: &ServerName, marked: &[EntryId]) {
+    for id in marked {
+        tracing::error!(mailbox.recipient = %recipient, envelope.id = id.get(),
+            "an envelope is damaged and set aside; check the disk");
+    }
+}
+
+/// The write that sets those of the damaged envelopes aside that are still there, and tells which.
+pub(super) fn marking(
+    recipient: &ServerName,
+    damaged: Vec<Damaged>,
+) -> impl FnOnce(&Connection) -> rusqlite::Result<Vec<EntryId>> + Send + 'static {
+    let recipient = recipient.clone();
+    move |connection| mark(connection, &recipient, &damaged)
+}
+
 fn mark(
     connection: &Connection,
     recipient: &ServerName,

@@ -43,6 +43,7 @@ impl OnwardMail for SqliteStore {
         origin: &ServerName,
         now: Timestamp,
     ) -> Result<Option<StoredEnvelope>, StoreError> {
+        let mut has_missed = false;
         loop {
             let (whose, origin, seals) = (recipient.clone(), origin.clone(), self.seals.clone());
             let read =
@@ -51,9 +52,11 @@ impl OnwardMail for SqliteStore {
                 First::None => return Ok(None),
                 First::Whole(envelope) => return Ok(Some(*envelope)),
                 First::Damaged(damaged) => {
-                    let marked = collect::set_aside(&self.database, recipient, vec![damaged]).await;
-                    if marked.is_empty() {
-                        // Nothing can be written, or somebody else was quicker; it comes again.
+                    let mark = || collect::marking(recipient, vec![damaged]);
+                    let marked = self.make_room(mark).await?;
+                    collect::report(recipient, &marked);
+                    // Somebody else may have been quicker, once; what is met again can't be found to be marked, and others go on.
+                    if marked.is_empty() && std::mem::replace(&mut has_missed, true) {
                         return Ok(None);
                     }
                 }

@@ -80,6 +80,10 @@ pub(super) async fn leave(
     let Path(relay) = relay?;
     let LeaveBody { mail } = json_body(request, BODY_BYTES_MAX).await?;
     let left = state.registrations.leave(&relay, mail).await.map_err(refusal)?;
+    if left == Left::Emptying {
+        // The question that waits there began before, and would wait on for half a minute.
+        state.inbox.ask_relays_at_once();
+    }
     Ok(shown(&LeftBody { state: left }))
 }
 

@@ -45,6 +45,8 @@ impl Inner {
             }
         }
         let mut tried = self.relays_of(destination, begun).await;
+        // Anew: just after a start our relays say meanwhile that they deliver onward.
+        let outgoing = self.site.relays.outgoing();
         let second = Places::second(preference, tried.clone(), &outgoing);
         let is_resort_left = !Places::last(preference, &tried, &outgoing).are_none();
         if !second.are_none() || !is_resort_left {

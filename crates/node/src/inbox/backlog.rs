@@ -20,7 +20,7 @@ const ATTEMPTS_MAX: u32 = 6;
 /// The wait before an event that the homeserver dropped is delivered again, doubled each time.
 const RETRY_FIRST: Duration = Duration::from_secs(10);
 
-/// The longest of these waits.
+/// The longest of these waits. Whatever is due later was set aside while the clock was ahead, and is due.
 const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// An event that waits in a room's backlog.
@@ -102,7 +102,7 @@ pub(crate) fn deliverable(
             break;
         }
         let event = &held[index];
-        if event.due_at > now {
+        if event.due_at > now && event.due_at <= now.after(RETRY_MAX) {
             continue;
         }
         chosen.push(event);

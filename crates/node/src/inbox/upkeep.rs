@@ -51,7 +51,11 @@ async fn rounds(inbox: &Inbox) {
     for round_number in 0_u64.. {
         rounds.tick().await;
         // Before anything is removed: what came while the clock was wrong is old all at once when it is set right.
-        inbox.judge_again(inbox.unproven_origins(round_number)).await;
+        let origins = stream::iter(inbox.unproven_origins(round_number));
+        let judging = origins.for_each_concurrent(ORIGINS_AT_ONCE, |origin| async move {
+            inbox.judge_again(&origin).await;
+        });
+        judging.await;
         if round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
             inbox.prune().await;
             inbox.expire_backlog().await;
@@ -70,7 +74,14 @@ async fn judge_wanted(inbox: &Inbox) {
             state.judging.extend(origins.iter().cloned());
             origins
         };
-        inbox.judge_again(origins.into_iter().collect()).await;
+        let judging =
+            stream::iter(origins).for_each_concurrent(ORIGINS_AT_ONCE, |origin| async move {
+                inbox.judge_again(&origin).await;
+                // Here alone: a round that judges the same origin meanwhile knows less.
+                inbox.state().judging.remove(&origin);
+                inbox.wake(&origin);
+            });
+        judging.await;
     }
 }
 
@@ -89,17 +100,10 @@ impl Inbox {
         origins
     }
 
-    async fn judge_again(&self, origins: Vec<ServerName>) {
-        let judging =
-            stream::iter(origins).for_each_concurrent(ORIGINS_AT_ONCE, |origin| async move {
-                if let Err(error) = self.judge_origin(&origin).await {
-                    tracing::error!(%origin, %error, "unverified mail can't be judged now");
-                }
-                if self.state().judging.remove(&origin) {
-                    self.wake(&origin);
-                }
-            });
-        judging.await;
+    async fn judge_again(&self, origin: &ServerName) {
+        if let Err(error) = self.judge_origin(origin).await {
+            tracing::error!(%origin, %error, "unverified mail can't be judged now");
+        }
     }
 
     /// Judges the unverified mail of one origin, page by page, for as long as something of a page is decided: the

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use restante_federation_proto::ServerName;
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Outbox;
@@ -50,12 +51,12 @@ pub(super) async fn run(outbox: &Outbox) {
         tokio::select! {
             biased;
             () = due => {}
-            // Whoever missed one finds out by the time.
-            back = returns.recv() => {
-                if let Ok(origin) = back {
-                    lock(&resting).remove(&origin);
-                }
-            }
+            back = returns.recv() => match back {
+                Ok(origin) => drop(lock(&resting).remove(&origin)),
+                // Nobody knows who is back beside those that are still told.
+                Err(RecvError::Lagged(_)) => lock(&resting).clear(),
+                Err(RecvError::Closed) => return,
+            },
             () = outbox.site.bells.receipts.notified() => sleep(BATCH_DELAY).await,
         }
     }

@@ -174,6 +174,23 @@ async fn a_relay_that_was_down_at_the_start_cuts_the_telling_of_it_not_short() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_could_not_be_told_while_the_line_was_down_is_told_at_once_when_it_is_back() {
+    let site = TestSite::new().await;
+    met(&site, &["b.test"]).await;
+    wake_beside(&site, true, async |_, retriever| {
+        retriever.unreached(&name("relay.test"), "connection refused");
+        sleep(Duration::from_secs(130)).await;
+        let asked = || site.exchange.targets_of(&name("b.test")).len();
+        let in_vain = asked();
+        site.exchange.answer(&name("b.test"), NO_KEYS);
+        answers_again(&retriever);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(asked(), in_vain + 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_sleep_of_the_machine_relays_are_asked_at_once_and_others_woken() {
     let site = TestSite::new().await;
     met(&site, &["b.test"]).await;

@@ -67,8 +67,8 @@ pub(crate) enum Ended {
     Later(Instant, Option<ServerName>),
     /// Nobody answered who could take mail; the next visit begins behind this origin.
     Unreachable(Option<ServerName>),
-    /// It was not called: its turn at its target comes then.
-    Postponed(Instant, Admitted),
+    /// It was not called: its turn at its target comes then, and begins behind this origin.
+    Postponed(Instant, Admitted, Option<ServerName>),
 }
 
 impl Schedule {
@@ -111,12 +111,16 @@ impl Schedule {
         true
     }
 
-    /// What may be delivered has changed: whoever rests is looked at anew, each a little after the other.
+    /// What may be delivered has changed: whoever rests is looked at anew, each a little after the other, and whoever is being visited once more.
     pub(crate) fn look_anew(&mut self, now: Instant) {
-        let resting = self.destinations.iter().filter(|(_, standing)| {
-            standing.call == Calling::No && standing.outlook == Outlook::Rests
-        });
-        let resting: Vec<ServerName> = resting.map(|(name, _)| name.clone()).collect();
+        let mut resting = Vec::new();
+        for (name, standing) in &mut self.destinations {
+            match &mut standing.call {
+                Calling::Yes { more, .. } => *more = true,
+                Calling::No if standing.outlook == Outlook::Rests => resting.push(name.clone()),
+                Calling::No => {}
+            }
+        }
         resting.iter().for_each(|name| self.bring_forward(name, now));
     }
 
@@ -209,8 +213,9 @@ impl Schedule {
                 let due = if heard { later.min(standing.soonest(now)) } else { later };
                 standing.called_at.map_or(due, |at| due.max(at + SAME_APART))
             }
-            Ended::Postponed(at, admitted) => {
+            Ended::Postponed(at, admitted, turn) => {
                 standing.admitted = admitted;
+                standing.turn = turn;
                 at
             }
         };

@@ -290,7 +290,7 @@ impl<'a> Visit<'a> {
         if self.admitted == Admitted::No {
             let admitted = self.relay.onward.memory().targets.admit(&target, Instant::now());
             if let Err((until, admitted)) = admitted {
-                return Some(Turn::Ends(Ended::Postponed(until, admitted)));
+                return Some(Turn::Ends(Ended::Postponed(until, admitted, self.served.clone())));
             }
             self.admitted = Admitted::Yes;
         }

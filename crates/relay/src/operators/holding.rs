@@ -60,11 +60,19 @@ pub(super) async fn release(
     server: Result<Path<ServerName>, PathRejection>,
 ) -> Result<Response, Refusal> {
     let Path(server) = server?;
-    let found = state.relay.stores.custody.release(&server).await.map_err(unavailable)?;
+    // A task of its own: once it is released those who wait hear of it, whether or not the operator still waits.
+    let releasing = {
+        let (relay, server) = (state.relay.clone(), server.clone());
+        state.relay.deposits.spawn(async move {
+            let found = relay.stores.custody.release(&server).await?;
+            relay.arrivals.announce(&server);
+            relay.onward.left(&server);
+            Ok::<_, StoreError>(found)
+        })
+    };
+    let found = releasing.await.map_err(unavailable)?.map_err(unavailable)?;
     expect_mailbox(found, &server)?;
     tracing::info!(mailbox = %server, "the operator released a mailbox");
-    state.relay.arrivals.announce(&server);
-    state.relay.onward.left(&server);
     Ok(done())
 }
 

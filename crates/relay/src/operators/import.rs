@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use restante_federation::collect_limited;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_mailbox::{ContentHash, Deposit};
+use restante_mailbox::{ContentHash, Deposit, StoreError};
 use restante_operators::{Refusal, RefusalBody, bad_request, shown, unavailable};
 use restante_relay_api::limits::{BODY_BYTES_MAX, TXN_ID_BYTES_MAX};
 use restante_relay_api::{DepositBody, Extras, hex};
@@ -54,11 +54,19 @@ pub(super) async fn handle(
     let (now, rules) = (state.relay.clock.now(), state.relay.rules());
     let latest = now.after(rules.age.time_to_live);
     let mail = deposits(&body, &server, latest)?;
-    let imported = state.relay.stores.custody.import(mail).await.map_err(unavailable)?;
+    // A task of its own: once it is stored those who wait for it hear of it, whether or not the operator still waits.
+    let importing = {
+        let (relay, server) = (state.relay.clone(), server.clone());
+        state.relay.deposits.spawn(async move {
+            let imported = relay.stores.custody.import(mail).await?;
+            relay.arrivals.announce(&server);
+            relay.onward.left(&server);
+            Ok::<_, StoreError>(imported)
+        })
+    };
+    let imported = importing.await.map_err(unavailable)?.map_err(unavailable)?;
     let (imported, duplicates) = (imported.imported, imported.duplicates);
     tracing::info!(mailbox = %server, imported, duplicates, "the operator imported mail");
-    state.relay.arrivals.announce(&server);
-    state.relay.onward.left(&server);
     Ok(shown(&ImportedShown { imported, duplicates }))
 }
 

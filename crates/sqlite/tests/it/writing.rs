@@ -198,6 +198,7 @@ async fn the_log_begins_anew_once_a_read_that_needs_it_has_ended() {
         database.write(add(&format!("{number}"))).await.unwrap();
     }
     let later = std::fs::metadata(&log).unwrap().len();
-    assert!(later < grown + 64 * 4096, "it went on from {grown} to {later} bytes");
+    // The writer waits for the mover after 128 pages; a log that never begins anew has a thousand more.
+    assert!(later < grown + 160 * 4096, "it went on from {grown} to {later} bytes");
     assert_eq!(database.read(notes).await.unwrap().len(), 1001);
 }

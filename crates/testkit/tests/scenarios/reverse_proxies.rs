@@ -29,13 +29,9 @@ async fn everything_gets_through(kind: Kind) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_that_a_relay_needs_gets_through_nginx_as_contrib_configures_it() {
-    everything_gets_through(Kind::Nginx).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_that_a_relay_needs_gets_through_caddy_as_contrib_configures_it() {
-    everything_gets_through(Kind::Caddy).await;
+async fn all_that_a_relay_needs_gets_through_nginx_and_caddy_as_contrib_configures_them() {
+    // At once, since each waits for a long poll.
+    tokio::join!(everything_gets_through(Kind::Nginx), everything_gets_through(Kind::Caddy));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

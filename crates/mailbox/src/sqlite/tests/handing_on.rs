@@ -40,6 +40,25 @@ async fn a_damaged_envelope_holds_up_none_behind_it_and_takes_no_share() {
 }
 
 #[tokio::test]
+async fn a_damaged_envelope_that_can_not_be_set_aside_is_an_error_and_not_the_end_of_the_mail() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let ids = leave_onward(&store, &["a.example", "a.example"]).await;
+    folder.damage(ids[0], "body = x''");
+    let outside = Connection::open(folder.path()).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE OF quarantined ON envelopes BEGIN SELECT RAISE(ABORT, 'no'); END";
+    outside.execute_batch(refuse).unwrap();
+    let origin = "a.example".parse().unwrap();
+
+    let refused = store.first_onward(&recipient(), &origin, Timestamp::EPOCH).await;
+    assert!(refused.is_err(), "{refused:?}");
+
+    outside.execute_batch("DROP TRIGGER refuse").unwrap();
+    let first = store.first_onward(&recipient(), &origin, Timestamp::EPOCH).await.unwrap();
+    assert_eq!(first.map(|envelope| envelope.id), Some(ids[1]));
+}
+
+#[tokio::test]
 async fn an_origin_that_damage_made_no_name_hides_none_behind_it() {
     let folder = Folder::new();
     let store = folder.open();

@@ -49,6 +49,16 @@ fn an_event_that_is_tried_again_later_holds_what_follows_it() {
 }
 
 #[test]
+fn an_event_that_was_set_aside_while_the_clock_was_far_ahead_waits_no_longer_than_others() {
+    let mut backlog = [held(1, &[]), held(2, &["$1"])];
+    let now = at(1000);
+    backlog[0].due_at = now.after(RETRY_MAX);
+    assert_eq!(ids(deliverable(&backlog, |_| true, 9, now)), [] as [i64; 0]);
+    backlog[0].due_at = now.after(RETRY_MAX * 2);
+    assert_eq!(ids(deliverable(&backlog, |_| true, 9, now)), [1, 2]);
+}
+
+#[test]
 fn nothing_is_delivered_together_with_an_earlier_change_of_who_may_take_part() {
     let mut backlog = [held(1, &[]), held(2, &["$1"]), held(3, &["$2"])];
     backlog[1].is_acl = true;

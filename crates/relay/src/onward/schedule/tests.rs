@@ -141,6 +141,31 @@ async fn what_rests_does_not_hold_up_what_comes_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_be_delivered_from_now_on_is_looked_for_once_more_after_a_visit_under_way() {
+    let (mut schedule, now) = (Schedule::default(), Instant::now());
+    schedule.wanted(&name("b.example"), now, Duration::ZERO);
+    called(&mut schedule, now).unwrap();
+    schedule.look_anew(now);
+    let later = Ended::Later(now + seconds(3600), None);
+    schedule.ended(&name("b.example"), later, (now, BACKOFF, 1.0));
+    assert_eq!(called(&mut schedule, now + SAME_APART), Some("b.example".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_turn_at_the_target_goes_on_behind_the_same_origin() {
+    let (mut schedule, now) = (Schedule::default(), Instant::now());
+    let (b, a) = (name("b.example"), Some(name("a.example")));
+    schedule.wanted(&b, now, Duration::ZERO);
+    called(&mut schedule, now).unwrap();
+    schedule.ended(&b, Ended::Later(now + seconds(60), a.clone()), (now, BACKOFF, 1.0));
+    let Next::Call(call) = schedule.next(now + seconds(60)) else { panic!("it is due") };
+    let postponed = Ended::Postponed(now + seconds(90), Admitted::Yes, call.begin_after);
+    schedule.ended(&b, postponed, (now + seconds(60), BACKOFF, 1.0));
+    let Next::Call(call) = schedule.next(now + seconds(90)) else { panic!("it is due") };
+    assert_eq!((call.begin_after, call.admitted), (a, Admitted::Yes));
+}
+
+#[tokio::test(start_paused = true)]
 async fn life_during_a_visit_in_vain_calls_soon_again() {
     let (mut schedule, begun) = (Schedule::default(), Instant::now());
     schedule.wanted(&name("b.example"), begun, Duration::ZERO);
