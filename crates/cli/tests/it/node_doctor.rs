@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use restante_federation_proto::{Clock as _, SigningKey, SystemClock, mint};
+use restante_testkit::Port;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -74,23 +75,26 @@ struct Site {
     folder: TempDir,
     relay: Running,
     _node: Running,
+    /// Nobody else takes them before the programs have them.
+    _ports: [Port; 5],
 }
 
 impl Site {
     fn start(homeservers_key: &SigningKey, nodes_key: &SigningKey) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let homeserver = Homeserver::start(homeservers_key).port;
-        let [public, operators, outbound, inbound, admin] = free_ports();
+        let ports = [(); 5].map(|()| Port::reserve());
+        let [public, operators, outbound, inbound, admin] = ports.each_ref().map(Port::address);
         let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
         write("signing.key", nodes_key.to_file_text());
         let routes = format!(
-            "[federation]\ndns = \"off\"\nroutes = {{ \"a.test\" = \"http://127.0.0.1:{inbound}\", \"relay.test\" = \"http://127.0.0.1:{public}\" }}\n"
+            "[federation]\ndns = \"off\"\nroutes = {{ \"a.test\" = \"http://{inbound}\", \"relay.test\" = \"http://{public}\" }}\n"
         );
         write(
             "relay.toml",
             format!(
-                "listen = \"127.0.0.1:{public}\"\ndata = \"relay\"\nserver_name = \"relay.test\"\nserve = \"open\"\n\
-                 [operators]\nlisten = \"127.0.0.1:{operators}\"\n{routes}"
+                "listen = \"{public}\"\ndata = \"relay\"\nserver_name = \"relay.test\"\nserve = \"open\"\n\
+                 [operators]\nlisten = \"{operators}\"\n{routes}"
             ),
         );
         write(
@@ -98,15 +102,15 @@ impl Site {
             format!(
                 "server_name = \"a.test\"\nsigning_key = \"signing.key\"\ndata = \"node\"\n\
                  homeserver = \"http://127.0.0.1:{homeserver}\"\n\
-                 [outbound]\nlisten = \"127.0.0.1:{outbound}\"\nsecret = \"s3cret\"\n\
-                 [inbound]\nlisten = \"127.0.0.1:{inbound}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n\
+                 [outbound]\nlisten = \"{outbound}\"\nsecret = \"s3cret\"\n\
+                 [inbound]\nlisten = \"{inbound}\"\n[admin]\nlisten = \"{admin}\"\n\
                  [relays]\n\"a.test\" = [{{ server_name = \"relay.test\" }}]\n\
-                 [records.web_sites]\n\"a.test\" = \"http://127.0.0.1:{inbound}\"\n{routes}"
+                 [records.web_sites]\n\"a.test\" = \"http://{inbound}\"\n{routes}"
             ),
         );
         let relay = start(folder.path(), "relay");
         let node = start(folder.path(), "node");
-        Self { folder, relay, _node: node }
+        Self { folder, relay, _node: node, _ports: ports }
     }
 
     fn examine(&self) -> Value {
@@ -132,12 +136,6 @@ fn start(folder: &Path, program: &str) -> Running {
     let running = Running(command.spawn().unwrap());
     assert_eq!(notified.next_state(), "READY=1");
     running
-}
-
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    // All at once, so that no two are the same.
-    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 fn key(seed: u8) -> SigningKey {

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use restante_federation_proto::{Clock as _, SystemClock};
 use restante_relay_api::{Content, hex};
+use restante_testkit::Port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,16 +20,19 @@ use crate::ready::Notified;
 struct Relay {
     folder: TempDir,
     process: Option<Child>,
+    /// Nobody else takes them while it is stopped, or before it has them.
+    _ports: [Port; 2],
 }
 
 impl Relay {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut relay = Self { folder, process: None };
-        let (public, operators) = (free_port(), free_port());
+        let ports = [Port::reserve(), Port::reserve()];
+        let [public, operators] = ports.each_ref().map(Port::address);
+        let mut relay = Self { folder, process: None, _ports: ports };
         relay.write(&format!(
-            "listen = \"127.0.0.1:{public}\"\ndata = \"data\"\nserve = \"invited\"\n\
-             [operators]\nlisten = \"127.0.0.1:{operators}\"\n[federation]\ndns = \"off\"\n"
+            "listen = \"{public}\"\ndata = \"data\"\nserve = \"invited\"\n\
+             [operators]\nlisten = \"{operators}\"\n[federation]\ndns = \"off\"\n"
         ));
         relay.start_again();
         relay
@@ -94,11 +98,6 @@ impl Drop for Relay {
             let _ = process.wait();
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Lines as an export has them: `count` envelopes for `b.example`.

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use restante_testkit::Port;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than a start takes on a machine that is busy.
@@ -27,10 +28,6 @@ impl Drop for Relay {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn configure(folder: &Path, operators: SocketAddr, serve: &str) {
@@ -78,7 +75,8 @@ impl Relay {
 #[test]
 fn a_relay_goes_by_a_changed_file_after_a_hangup_and_names_what_it_can_not_change() {
     let folder = tempfile::tempdir().unwrap();
-    let operators = free_address();
+    let port = Port::reserve();
+    let operators = port.address().parse().unwrap();
     configure(folder.path(), operators, "open");
     let relay = Relay::start(folder.path(), operators);
     relay.until_it_serves("open");
@@ -86,7 +84,8 @@ fn a_relay_goes_by_a_changed_file_after_a_hangup_and_names_what_it_can_not_chang
     kill_process(Pid::from_child(&relay.process), Signal::HUP).unwrap();
     relay.until_it_serves("invited");
 
-    configure(folder.path(), free_address(), "listed");
+    let other = Port::reserve();
+    configure(folder.path(), other.address().parse().unwrap(), "listed");
     let report = relay.ask("POST", "/reload").unwrap();
     let expected = r#"{"applied":["serve"],"needs_restart":["operators.listen"],"error":null}"#;
     assert!(report.ends_with(expected), "{report}");
@@ -99,7 +98,8 @@ fn a_relay_goes_by_a_changed_file_after_a_hangup_and_names_what_it_can_not_chang
 #[test]
 fn what_a_relay_logs_changes_with_its_file() {
     let folder = tempfile::tempdir().unwrap();
-    let operators = free_address();
+    let port = Port::reserve();
+    let operators = port.address().parse().unwrap();
     let log = |filter: &str| {
         let text = format!("[operators]\nlisten = \"{operators}\"\n[log]\nfilter = \"{filter}\"\n");
         fs::write(folder.path().join("relay.toml"), text).unwrap();
