@@ -122,9 +122,8 @@ impl Outbox {
             // What can't be read says nothing against the relay, which is asked in another round.
             let Ok(holding) = self.site.relays.holding(&destination).await else { continue };
             let is_recipients = holding.iter().any(|peer| peer.name == relay);
-            // What was left to be delivered onward lies with a relay of our own, which need not have said yet that it delivers still.
-            let own = self.site.relays.own().into_iter().map(|known| known.peer);
-            let mut known = holding.into_iter().chain(own);
+            // What was left to be delivered onward lies with a relay of our own.
+            let mut known = holding.into_iter().chain(self.site.relays.outgoing());
             let Some(peer) = known.find(|peer| peer.name == relay) else {
                 self.doubt(&relay, &destination, "its recipient names it no longer").await?;
                 let now = self.site.clock.now();
