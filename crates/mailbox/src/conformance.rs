@@ -148,6 +148,9 @@ pub const CHECKS: &[Check] = &[
         Box::pin(expire::in_steps(s))
     }),
     check("expired mail may be left anew under a later id", |s| Box::pin(expire::left_anew(s))),
+    check("until when mail has expired is known as it was noted last", |s| {
+        Box::pin(expire::noted(s))
+    }),
     check("keys of acknowledged mail are forgotten at their time", |s| {
         Box::pin(expire::forgotten(s))
     }),

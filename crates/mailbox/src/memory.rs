@@ -46,6 +46,7 @@ struct State {
     envelopes_by_expiry: BTreeSet<(Timestamp, u64, ServerName, EntryId)>,
     keys_by_age: BTreeSet<(Timestamp, DuplicateKey)>,
     registers: Registers,
+    expired_to: Option<Timestamp>,
 }
 
 impl Default for MemoryStore {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use restante_federation_proto::Timestamp;
 
 use crate::StoreError;
 
@@ -93,4 +94,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// `batch_max`, in turn; a step that looked at none ends a round, in which every envelope had its turn. What is damaged is
     /// quarantined, or left where even that can't be written (promise 10), and stops nothing else.
     async fn reseal(&self, batch_max: usize) -> Result<Resealed, StoreError>;
+
+    /// What [`Upkeep::note_expired_to`] noted last; `None` if nobody did.
+    async fn expired_to(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Notes the time by which mail has expired, so that a clock that has jumped by the next start shows.
+    async fn note_expired_to(&self, time: Timestamp) -> Result<(), StoreError>;
 }

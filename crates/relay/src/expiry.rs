@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
+use restante_federation_proto::Timestamp;
 use restante_mailbox::{Due, Expired};
 use tokio::time::Instant;
 
 use crate::state::RelayState;
+use crate::trusted_time::{Change, TrustedTime};
 
 /// How often to look: mail may stay this much longer than its time, and typing is worth nothing after a minute.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -18,6 +20,9 @@ const EXPIRE_BATCH_MAX: usize = 500;
 const RESEAL_BATCH_MAX: usize = 50;
 /// How long sealing may go on before it pauses for an interval.
 const RESEAL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How often the time is noted by which mail has expired: what a start believes may be this much older.
+const NOTE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Whether bodies may be sealed with another key than the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +36,10 @@ pub(crate) enum Sealing {
 /// Runs until the relay stops.
 pub(crate) async fn run(relay: RelayState, mut sealing: Sealing) {
     let mut left = 0;
+    let mut calendar = Calendar::open(&relay).await;
     while !relay.shutdown.is_cancelled() {
-        expire(&relay).await;
+        let now = calendar.now(&relay).await;
+        expire(&relay, now).await;
         if sealing == Sealing::MayBeOld {
             sealing = reseal(&relay, &mut left).await;
         }
@@ -44,8 +51,60 @@ pub(crate) async fn run(relay: RelayState, mut sealing: Sealing) {
     }
 }
 
-async fn expire(relay: &RelayState) {
-    let (now, rules) = (relay.clock.now(), relay.rules());
+/// The time by which mail expires, and when it was noted last.
+struct Calendar {
+    trusted: TrustedTime,
+    noted: Option<Timestamp>,
+}
+
+impl Calendar {
+    async fn open(relay: &RelayState) -> Self {
+        let noted = match relay.stores.upkeep.expired_to().await {
+            Ok(noted) => noted,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "the database does not say when mail expired last; none expires for half an hour"
+                );
+                Some(Timestamp::EPOCH)
+            }
+        };
+        let since = noted.unwrap_or_else(|| relay.clock.now());
+        Self { trusted: TrustedTime::since(since, relay.started.up()), noted }
+    }
+
+    async fn now(&mut self, relay: &RelayState) -> Timestamp {
+        let (now, change) = self.trusted.look(relay.clock.now(), relay.started.up());
+        match change {
+            Change::None => {}
+            Change::Doubted(ahead) => {
+                let days = ahead.as_secs() / (24 * 3600);
+                tracing::warn!(
+                    clock.days_ahead = days,
+                    "the clock has gone ahead by days since the relay looked at it last: if it was off for that long, all is well; if not, set the clock. For half an hour no mail expires by it"
+                );
+            }
+            Change::Believed => tracing::info!("mail expires by the clock again"),
+        }
+        let is_noted =
+            self.noted.is_some_and(|noted| noted <= now && now < noted.after(NOTE_INTERVAL));
+        if !is_noted {
+            match relay.stores.upkeep.note_expired_to(now).await {
+                Ok(()) => self.noted = Some(now),
+                // As a full disk does; what was noted before stands.
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "the time by which mail expired can't be noted");
+                }
+            }
+        }
+        now
+    }
+}
+
+async fn expire(relay: &RelayState, now: Timestamp) {
+    let rules = relay.rules();
     let due = Due { now, remembered_from: now.before(rules.age.time_to_live) };
     let mut total = Expired::default();
     while !relay.shutdown.is_cancelled() {

@@ -70,3 +70,13 @@ pub(super) async fn forgotten(store: Store) {
     assert!(matches!(deposit(&store, deposits[2].clone()).await, Deposited::Duplicate(_)));
     leave_all(&store, &deposits[..2]).await;
 }
+
+pub(super) async fn noted(store: Store) {
+    assert_eq!(store.expired_to().await.unwrap(), None);
+    // The clock may have gone back since.
+    for millis in [1000, 3000, 2000] {
+        let noted = time(millis);
+        store.note_expired_to(noted).await.unwrap();
+        assert_eq!(store.expired_to().await.unwrap(), Some(noted));
+    }
+}

@@ -135,4 +135,13 @@ impl Upkeep for MemoryStore {
     async fn reseal(&self, _: usize) -> Result<Resealed, StoreError> {
         Ok(Resealed::default())
     }
+
+    async fn expired_to(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.state().expired_to)
+    }
+
+    async fn note_expired_to(&self, time: Timestamp) -> Result<(), StoreError> {
+        self.state().expired_to = Some(time);
+        Ok(())
+    }
 }

@@ -37,6 +37,7 @@ pub(super) const SCHEMA: Schema = Schema {
         Migration { sql: LAPSING },
         Migration { sql: ONWARD },
         Migration { sql: DESTINATIONS },
+        Migration { sql: EXPIRED_TO },
     ],
 };
 
@@ -356,4 +357,9 @@ CREATE TRIGGER onward_destination_out AFTER DELETE ON envelopes WHEN OLD.onward 
     DELETE FROM onward_destinations
     WHERE mailbox = OLD.mailbox AND origin = OLD.origin AND envelopes <= 0;
 END;
+";
+
+/// The time by which mail has expired; NULL until that is noted.
+const EXPIRED_TO: &str = "
+ALTER TABLE health ADD COLUMN expired_to INTEGER;
 ";

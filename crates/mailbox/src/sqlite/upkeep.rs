@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use restante_federation_proto::Timestamp;
 use rusqlite::{Connection, Row};
 
-use super::{SqliteStore, reseal, unsigned};
+use super::{SqliteStore, reseal, signed, unsigned};
 use crate::{Backup, BackupError, KeyUse, Resealed, StoreError, Totals, Upkeep};
 
 #[async_trait]
@@ -37,6 +38,26 @@ impl Upkeep for SqliteStore {
         self.resealed_row.store(last_row, Ordering::Relaxed);
         Ok(done)
     }
+
+    async fn expired_to(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.database.read(expired_to).await?)
+    }
+
+    async fn note_expired_to(&self, time: Timestamp) -> Result<(), StoreError> {
+        let time = signed(time.as_millis());
+        let note = move |connection: &Connection| {
+            connection.prepare_cached("UPDATE health SET expired_to = ?1")?.execute([time])
+        };
+        self.database.write(note).await?;
+        Ok(())
+    }
+}
+
+fn expired_to(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let time = |row: &Row<'_>| {
+        Ok(row.get::<_, Option<i64>>(0)?.map(|time| Timestamp::from_millis(unsigned(time))))
+    };
+    connection.prepare_cached("SELECT expired_to FROM health")?.query_row([], time)
 }
 
 impl SqliteStore {

@@ -73,6 +73,33 @@ async fn mail_past_its_time_leaves_and_its_owner_hears_of_it_unless_the_mailbox_
     }
 }
 
+#[tokio::test]
+async fn after_a_leap_of_the_clock_mail_still_has_half_an_hour_in_which_the_clock_may_be_set_right()
+{
+    let store = Arc::new(MemoryStore::new());
+    let (a, b) = (TestServer::new(1), TestServer::new(2));
+    let last = SystemClock.now().before(Duration::from_hours(31 * 24));
+    let due_then = Deposit { txn_id: "due then".into(), ..mail(&a, &b, last.before(PATIENCE)) };
+    let due_since = mail(&a, &b, last.after(Duration::from_hours(1)));
+    store.import(vec![due_since, due_then]).await.unwrap();
+    store.note_expired_to(last).await.unwrap();
+    let relay = TestRelay::start_on(Stores::of(store.clone()), "").await;
+
+    told(&relay, &b).await;
+
+    let held = store.envelopes(b.name(), None, 10).await.unwrap();
+    assert_eq!(held.iter().map(|line| line.txn_id.as_str()).collect::<Vec<_>>(), ["t"]);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_mins(30)).await;
+    tokio::time::resume();
+    let expired = async {
+        while !store.envelopes(b.name(), None, 10).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, expired).await.expect("nothing expires");
+}
+
 /// A store with three steps' worth of bodies that are sealed with an old key.
 struct OldKeys {
     steps: AtomicU64,
@@ -95,6 +122,14 @@ impl Upkeep for OldKeys {
         let step = self.steps.fetch_add(1, Ordering::SeqCst);
         let looked_at = if step < 3 { batch_max as u64 } else { 0 };
         Ok(Resealed { looked_at, resealed: looked_at, ..Resealed::default() })
+    }
+
+    async fn expired_to(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    async fn note_expired_to(&self, _: Timestamp) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

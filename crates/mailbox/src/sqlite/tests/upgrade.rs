@@ -45,6 +45,8 @@ async fn every_schema_so_far_is_taken_over_and_loses_nothing() {
         if version >= 4 {
             keeps_what_onward_added(&store).await;
         }
+        let expired_to = (version >= 6).then(|| Timestamp::from_millis(1_700_000_000_008));
+        assert_eq!(store.expired_to().await.unwrap(), expired_to, "schema {version}");
         let mailbox = summary_of(&store).await;
         assert_eq!((mailbox.quarantined, mailbox.acknowledged_total), (1, 1), "schema {version}");
         assert!(leave(&store, &["6"]).await[0] > held[1].id, "schema {version}");
