@@ -74,7 +74,7 @@ struct Terms {
 pub(crate) enum Left {
     /// It is no relay of ours any more.
     Left,
-    /// It takes nothing more for us; what it holds is collected, and then it is left.
+    /// It knows; what it holds is collected, and then it is left.
     Emptying,
 }
 

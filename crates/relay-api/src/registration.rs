@@ -116,7 +116,7 @@ pub struct LeaveRequest {
 pub enum LeftMail {
     /// It is dropped at once.
     Drop,
-    /// It can be collected until it expires; nothing is added.
+    /// It can be collected until it expires; nothing is added, unless the relay is open or lists the server.
     Keep,
 }
 

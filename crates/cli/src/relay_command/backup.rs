@@ -33,7 +33,7 @@ pub(super) async fn make(client: AdminClient, file: &Path) -> anyhow::Result<Str
     let answer = client.patient(DEADLINE).post("/backup", &json!({ "file": text })).await?;
     let size = answer["bytes"].as_u64().context("the relay's answer has no size")?;
     Ok(format!(
-        "{text} holds all mailboxes, {}; copy the relay's signing key and, if mail is encrypted at rest, its key file, too\n\
+        "{text} holds all mailboxes, {}; copy the relay's signing key and, if mail is encrypted at rest, its key file, too, and keys.sqlite while the relay is stopped\n\
          to put it back, with the relay stopped: restante relay restore {text}",
         bytes(size)
     ))
