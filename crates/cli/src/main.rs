@@ -36,15 +36,26 @@ mod table;
 mod time_text;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 
 use crate::args::{Args, Command, NodeAction, ReloadSubject};
 use crate::table::printable_lines;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+/// How long the program waits at its end for work that can't be broken off, such as a backup of a large database. What is durable then
+/// stays so, and a backup that is not whole has no name yet.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let ended = Runtime::new().map_err(Into::into).and_then(|runtime| {
+        let ended = runtime.block_on(run(args));
+        runtime.shutdown_timeout(LINGER_MAX);
+        ended
+    });
+    match ended {
         Ok(code) => code,
         Err(error) => {
             // One sentence, with its causes, and no backtrace: it is for the operator.

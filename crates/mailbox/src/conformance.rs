@@ -76,6 +76,9 @@ pub const CHECKS: &[Check] = &[
     check("mail past its time that is left again expires, counted, and is stored", |s| {
         Box::pin(deposit::past_its_time(s))
     }),
+    check("mail of the moment that is left again past its time is no loss", |s| {
+        Box::pin(deposit::of_the_moment_and_past_its_time(s))
+    }),
     check("mail past its time makes room for itself when it is left again", |s| {
         Box::pin(deposit::past_its_time_when_full(s))
     }),

@@ -91,7 +91,8 @@ pub trait Custody: Send + Sync + 'static {
     async fn release(&self, recipient: &ServerName) -> Result<Found, StoreError>;
 
     /// Removes mail, quarantined or not, counts it as lost, and forgets that it ever came. Goes in steps, so that others get their turn;
-    /// each step is atomic. Mail that comes meanwhile stays. Tells how many envelopes went.
+    /// each step is atomic, and stays done if a later one fails. What is damaged beyond removing stays as well. Mail that comes meanwhile stays.
+    /// Tells how many envelopes went.
     async fn drop_mail(
         &self,
         recipient: &ServerName,

@@ -177,7 +177,10 @@ impl State {
             if mailbox.hold == Hold::Held || until >= now {
                 return Some(Known::Held { since, until });
             }
-            self.lose(recipient, id, LossKind::Expired, now);
+            let gone = self.remove(recipient, id)?;
+            if !gone.is_of_the_moment() {
+                self.mailboxes.get_mut(recipient)?.lose(LossKind::Expired, &gone, now);
+            }
             return None;
         }
         if self.ahead.meet(&key.ahead_of(recipient), now) {

@@ -195,14 +195,14 @@ impl MailboxStore for SqliteStore {
         let expire = || move |connection: &_| expire::expire(connection, due, batch_max);
         let expired = match self.make_room(expire).await {
             Err(error) if error.is_damage() => {
-                expire::expire_one_by_one(&self.database, due, batch_max).await?
+                expire::expire_one_by_one(&self.database, due, batch_max).await
             }
-            expired => expired?,
+            expired => expired,
         };
         let reserve = self.reserve.clone();
         let refilled = tokio::task::spawn_blocking(move || reserve.refill());
         refilled.await.map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(expired)
+        Ok(expired?)
     }
 
     async fn losses(&self, recipient: &ServerName) -> Result<Vec<Loss>, StoreError> {

@@ -75,6 +75,9 @@ pub enum BackupError {
         /// What SQLite or the system said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// One backup at a time.
+    #[error("a backup is being written already; wait for it to end")]
+    UnderWay,
     /// The store keeps nothing that could be copied.
     #[error("this relay keeps its mail in memory; there is nothing to back up")]
     InMemory,

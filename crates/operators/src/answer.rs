@@ -36,6 +36,13 @@ pub fn unavailable(error: impl std::error::Error + 'static) -> Refusal {
     refusal(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, text)
 }
 
+/// 503: a store refused what goes in steps, of which some may be done.
+pub fn stopped_on_the_way(error: impl std::error::Error + 'static) -> Refusal {
+    tracing::error!(error = &error as &dyn std::error::Error, "a store refused the operator");
+    let text = format!("It stopped on the way, and what was done stays done; try again: {error}");
+    refusal(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unknown, text)
+}
+
 /// 200 with an empty object.
 pub fn done() -> Response {
     json(StatusCode::OK, b"{}".to_vec())

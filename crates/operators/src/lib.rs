@@ -22,7 +22,8 @@ mod token;
 
 pub use adjustable::Adjustable;
 pub use answer::{
-    Refusal, bad_request, conflict, done, json, json_body, not_found, shown, unavailable,
+    Refusal, bad_request, conflict, done, json, json_body, not_found, shown, stopped_on_the_way,
+    unavailable,
 };
 pub use bearer::{Admission, OtherTokens};
 pub use disk::free_disk_bytes;

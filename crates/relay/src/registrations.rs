@@ -116,26 +116,27 @@ impl Registrations {
 
     /// `server` has made a signed call: if it is registered, its registration does not lapse for a while. What can't be
     /// written down is noted with a later call.
-    pub(crate) async fn note_call(
-        &self,
-        server: &ServerName,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        if self.terms(server).await?.is_none() {
-            return Ok(());
+    pub(crate) async fn note_call(&self, server: &ServerName, now: Timestamp) {
+        let could_not = |error: StoreError| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(mailbox = %server, error, "a call could not be noted");
+        };
+        match self.terms(server).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            // A damaged registration must not keep its server from its mail.
+            Err(error) => return could_not(error),
         }
         {
             let mut known = self.known();
             if known.called.get(server).is_some_and(|at| now.since(*at) < NOTED_ANEW_AFTER) {
-                return Ok(());
+                return;
             }
             known.called.insert(server.clone(), now);
         }
         if let Err(error) = self.registry.note_call(server, now).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(mailbox = %server, error, "a call could not be noted");
+            could_not(error);
         }
-        Ok(())
     }
 
     /// One step of lapsing.

@@ -26,6 +26,9 @@ pub enum BackupError {
         /// What SQLite or the system said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// One copy at a time: two of the same name would be each other's ruin.
+    #[error("a backup is being written already; wait for it to end")]
+    UnderWay,
     /// The database is in memory.
     #[error("the database is in memory; there is nothing to back up")]
     InMemory,

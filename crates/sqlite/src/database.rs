@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::sync::Mutex;
 
 use crate::in_place::InPlace;
 use crate::readers::Readers;
@@ -50,6 +51,7 @@ enum Shared {
         readers: Readers,
         writer: Writer,
         path: PathBuf,
+        copying: Arc<Mutex<()>>,
     },
     InPlace(InPlace),
 }
@@ -77,7 +79,17 @@ impl Database {
         let readers = Readers::open(path, limits.readers)?;
         let writer = Writer::start(path, writing, lock, limits)?;
         let path = path.to_owned();
-        Ok((Self { shared: Arc::new(Shared::Threads { readers, writer, path }) }, found))
+        Ok((
+            Self {
+                shared: Arc::new(Shared::Threads {
+                    readers,
+                    writer,
+                    path,
+                    copying: Arc::default(),
+                }),
+            },
+            found,
+        ))
     }
 
     /// A database in memory for simulations in virtual time: reads and writes run on the caller's own task, and take
@@ -138,10 +150,17 @@ impl Database {
     /// Copies all that is in the database at one moment to a new file (mode 0600), and tells its bytes; when this returns `Ok`,
     /// the copy is on disk. Reads and writes go on meanwhile; the log grows by what is written until the copy is done.
     pub async fn backup(&self, copy: &Path) -> Result<u64, BackupError> {
-        let Shared::Threads { path, .. } = &*self.shared else { return Err(BackupError::InMemory) };
+        let Shared::Threads { path, copying, .. } = &*self.shared else {
+            return Err(BackupError::InMemory);
+        };
+        // Held for as long as the copying goes on, though nobody may wait for it any longer.
+        let turn = copying.clone().try_lock_owned().map_err(|_| BackupError::UnderWay)?;
         let (path, copy) = (path.clone(), copy.to_owned());
         let unwritable = copy.clone();
-        let copying = tokio::task::spawn_blocking(move || backup::backup(&path, &copy));
+        let copying = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            backup::backup(&path, &copy)
+        });
         copying.await.unwrap_or_else(|error| {
             Err(BackupError::Unwritable { path: unwritable, source: error.into() })
         })

@@ -7,7 +7,7 @@ use super::fixtures::{
     HUNDRED_BYTES, THREE_ENVELOPES, acknowledge, deposit, hash, held, held_ids, leave, leave_all,
     losses, mail, mail_at, mail_of, server, summary, time,
 };
-use crate::{Deposit, Deposited, Full, Hold, Known, LossKind};
+use crate::{Deposit, Deposited, Full, Hold, Known, LossKind, OF_THE_MOMENT};
 
 pub(super) async fn whole(store: Store) {
     let noise: Vec<u8> =
@@ -74,6 +74,17 @@ pub(super) async fn past_its_time(store: Store) {
         [(LossKind::Expired, 1)]
     );
     assert!(matches!(deposit(&store, later).await, Deposited::Duplicate(_)));
+}
+
+pub(super) async fn of_the_moment_and_past_its_time(store: Store) {
+    let typing = mail("b.example", "1");
+    let typing = Deposit { expires_at: typing.deposited_at.after(OF_THE_MOMENT), ..typing };
+    leave(&store, typing.clone()).await;
+    let later = mail_at("b.example", "1", typing.expires_at.as_millis() + 1);
+    let anew = leave(&store, later).await;
+    assert_eq!(held_ids(&store, "b.example").await, [anew]);
+    assert_eq!(summary(&store, "b.example").await.expired_total, 0);
+    assert!(losses(&store, "b.example").await.is_empty());
 }
 
 pub(super) async fn past_its_time_when_full(store: Store) {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, Row, params};
 use super::body::Stored;
 use super::departures::{Departures, Leaving};
 use super::seals::Seals;
-use super::{signed, summary, unsigned};
+use super::{damage, signed, summary, unsigned};
 use crate::{Collected, Deposit, EntryId, Hold, Page, StoreError, StoredEnvelope};
 
 /// Damaged envelopes that one read meets before it stops to set them aside.
@@ -234,8 +234,10 @@ pub(super) async fn set_aside(
     if damaged.is_empty() {
         return Vec::new();
     }
-    match database.write(marking(recipient, damaged)).await {
+    let mark = |damaged| database.write(marking(recipient, damaged));
+    match damage::all_or_each(recipient, &damaged, mark).await {
         Ok(marked) => {
+            let marked = marked.concat();
             report(recipient, &marked);
             marked
         }

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::is_damaged;
 use rusqlite::{Connection, OptionalExtension, Row as Columns, params};
 
 use super::collect::{self, Reader};
 use super::departures::{Departures, Leaving};
 use super::deposit::{self, Row};
-use super::{SqliteStore, pack, signed, summary, unsigned};
+use super::{SqliteStore, damage, pack, signed, summary, unsigned};
 use crate::{
     Collected, Condition, Custody, Deposit, EntryId, EnvelopeLine, Found, Hold, Imported, LossKind,
     MailboxSummary, Onward, Page, Selection, Share, StoreError,
@@ -45,11 +46,14 @@ impl Custody for SqliteStore {
                 let look = move |connection: &_| look(connection, next, &selection);
                 let seen = self.database.read(look).await?;
                 for step in seen.meant.chunks(DROP_STEP) {
-                    let drop_step = || {
-                        let (recipient, step) = (recipient.clone(), step.to_vec());
-                        move |connection: &_| drop_step(connection, &recipient, &step, now)
+                    let take_out = |step: Vec<(i64, i64)>| {
+                        self.make_room(move || {
+                            let (recipient, step) = (recipient.clone(), step.clone());
+                            move |connection: &_| drop_step(connection, &recipient, &step, now)
+                        })
                     };
-                    dropped += self.make_room(drop_step).await?;
+                    let done = damage::all_or_each(recipient, step, take_out).await?;
+                    dropped += done.iter().sum::<u64>();
                 }
                 walk = seen.next;
             }
@@ -158,10 +162,13 @@ fn quarantined(condition: Condition) -> i64 {
     i64::from(condition == Condition::Quarantined)
 }
 
+/// The index alone answers this, so that a damaged row can't stop the walk.
 pub(super) const WALK: &str = "
-    SELECT row, entry, origin FROM envelopes
+    SELECT row, entry FROM envelopes
     WHERE mailbox = ?1 AND quarantined = ?2 AND entry > ?3 AND entry <= ?4
     ORDER BY entry LIMIT ?5";
+
+pub(super) const IS_OF: &str = "SELECT 1 FROM envelopes WHERE row = ?1 AND origin = ?2";
 
 fn look(connection: &Connection, walk: Walk, selection: &Selection) -> rusqlite::Result<Seen> {
     let Walk { mailbox, quarantined, after, last } = walk;
@@ -173,9 +180,7 @@ fn look(connection: &Connection, walk: Walk, selection: &Selection) -> rusqlite:
         let (number, entry): (i64, i64) = (row.get(0)?, row.get(1)?);
         let is_meant = match selection {
             Selection::All | Selection::Envelope(_) => true,
-            Selection::Origin(origin) => {
-                row.get::<_, String>(2).is_ok_and(|found| found == origin.as_str())
-            }
+            Selection::Origin(origin) => is_of(connection, number, origin)?,
         };
         if is_meant {
             meant.push((number, entry));
@@ -184,6 +189,14 @@ fn look(connection: &Connection, walk: Walk, selection: &Selection) -> rusqlite:
     }
     let is_at_end = seen < LOOK;
     Ok(Seen { meant, next: (!is_at_end).then_some(Walk { after: last_seen, ..walk }) })
+}
+
+/// Of a damaged envelope nobody knows whose it is.
+fn is_of(connection: &Connection, row: i64, origin: &ServerName) -> rusqlite::Result<bool> {
+    match connection.prepare_cached(IS_OF)?.exists(params![row, origin.as_str()]) {
+        Err(error) if is_damaged(&error) => Ok(false),
+        is_of => is_of,
+    }
 }
 
 /// By row and by id: the number of a row is given again. The mailbox is looked up anew: its number is given again, too, once
@@ -216,9 +229,9 @@ fn drop_step(
     Ok(dropped)
 }
 
-pub(super) const LINES: &str = "
-    SELECT entry, origin, txn_id, deposited_at, expires_at, content_bytes + members_bytes, onward
-    FROM envelopes WHERE mailbox = ?1 AND quarantined = ?2 AND entry > ?3 ORDER BY entry LIMIT ?4";
+pub(super) const LINE: &str = "
+    SELECT origin, txn_id, deposited_at, expires_at, content_bytes + members_bytes, onward
+    FROM envelopes WHERE row = ?1";
 
 fn lines(
     connection: &Connection,
@@ -231,11 +244,13 @@ fn lines(
     let mut lines = Vec::new();
     // The index keeps those set aside apart, so that nobody has to walk past them.
     for condition in [Condition::Whole, Condition::Quarantined] {
-        let mut statement = connection.prepare_cached(LINES)?;
-        let range = params![mailbox.mailbox, quarantined(condition), after, signed(limit as u64)];
+        let mut statement = connection.prepare_cached(WALK)?;
+        let condition_is = quarantined(condition);
+        let range = params![mailbox.mailbox, condition_is, after, i64::MAX, signed(limit as u64)];
         let mut rows = statement.query(range)?;
         while let Some(row) = rows.next()? {
-            lines.extend(line_of(row, condition));
+            let Some(id) = EntryId::new(unsigned(row.get(1)?)) else { continue };
+            lines.push(line(connection, row.get(0)?, (id, condition))?);
         }
     }
     lines.sort_by_key(|line| line.id);
@@ -243,24 +258,49 @@ fn lines(
     Ok(lines)
 }
 
+fn line(
+    connection: &Connection,
+    row: i64,
+    (id, condition): (EntryId, Condition),
+) -> rusqlite::Result<EnvelopeLine> {
+    let line = connection
+        .prepare_cached(LINE)?
+        .query_row([row], |row| Ok(line_of(row, (id, condition))))
+        .optional();
+    let unreadable = EnvelopeLine {
+        id,
+        origin: String::new(),
+        txn_id: String::new(),
+        deposited_at: Timestamp::EPOCH,
+        expires_at: Timestamp::EPOCH,
+        bytes: 0,
+        condition,
+        onward: Onward::No,
+    };
+    match line {
+        Err(error) if is_damaged(&error) => Ok(unreadable),
+        line => Ok(line?.unwrap_or(unreadable)),
+    }
+}
+
 /// What is damaged is shown as it is, so that an operator can find and drop it.
-fn line_of(row: &Columns<'_>, condition: Condition) -> Option<EnvelopeLine> {
+fn line_of(row: &Columns<'_>, (id, condition): (EntryId, Condition)) -> EnvelopeLine {
     let signed = |index| row.get_ref(index).ok()?.as_i64().ok();
-    let number = |index| signed(index).map(unsigned);
+    let number = |index| signed(index).map_or(0, unsigned);
     let text = |index| {
         let bytes = row.get_ref(index).ok()?.as_bytes().ok()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
     };
-    Some(EnvelopeLine {
-        id: EntryId::new(number(0)?)?,
-        origin: text(1).unwrap_or_default(),
-        txn_id: text(2).unwrap_or_default(),
-        deposited_at: Timestamp::from_millis(number(3).unwrap_or(0)),
-        expires_at: Timestamp::from_millis(number(4).unwrap_or(0)),
-        bytes: number(5).unwrap_or(0),
+    EnvelopeLine {
+        id,
+        origin: text(0).unwrap_or_default(),
+        txn_id: text(1).unwrap_or_default(),
+        deposited_at: Timestamp::from_millis(number(2)),
+        expires_at: Timestamp::from_millis(number(3)),
+        bytes: number(4),
         condition,
-        onward: Onward::of(signed(6).unwrap_or(0)),
-    })
+        onward: Onward::of(signed(5).unwrap_or(0)),
+    }
 }
 
 pub(super) const SHARES: &str = "

@@ -12,6 +12,7 @@ use super::seals::{self, Seals};
 use super::{losses, names, onward, signed, summary, unsigned};
 use crate::ahead::Ahead;
 use crate::duplicate::{AheadKey, DuplicateKey};
+use crate::envelope::is_of_the_moment;
 use crate::{Deposit, Deposited, Full, Imported, Known, LossKind, MailboxLimits, Onward, Quotas};
 
 /// All that is written for an envelope, made ready before the writer's turn.
@@ -186,7 +187,11 @@ fn meet(
             return Ok(Some((Known::Held { since, until }, Some(onward))));
         }
         let mut departures = Departures::default();
-        departures.lose(connection, &standing.leaving)?;
+        if is_of_the_moment(standing.until.since(standing.since)) {
+            departures.remove(connection, &standing.leaving)?;
+        } else {
+            departures.lose(connection, &standing.leaving)?;
+        }
         departures.settle_losses(connection, LossKind::Expired, now)?;
         return Ok(None);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use restante_sqlite::{Database, StoreError};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::departures::{Departures, Leaving};
 use super::{signed, unsigned};
@@ -20,8 +20,6 @@ pub(super) const DUE: &str = "
         (SELECT held FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox),
         expires_at - deposited_at
     FROM envelopes WHERE expires_at < ?1 ORDER BY expires_at, row LIMIT ?2";
-
-pub(super) const STILL_DUE: &str = "SELECT 1 FROM envelopes WHERE row = ?1 AND expires_at < ?2";
 
 /// One step. The key of an expired envelope goes with it.
 pub(super) fn expire(
@@ -46,53 +44,88 @@ fn forget(connection: &Connection, due: Due, batch_max: usize) -> rusqlite::Resu
     Ok(forgotten as u64)
 }
 
-/// The same, each envelope in a commit of its own: what lies on damaged pages can't even be removed, and takes all else
+/// The same, each envelope in a commit of its own: what lies on damaged pages can't even be read or removed, and takes all else
 /// of its commit with it. It stays, and the rest goes.
 pub(super) async fn expire_one_by_one(
     database: &Database,
     due: Due,
     batch_max: usize,
 ) -> Result<Expired, StoreError> {
-    let envelopes =
-        database.read(move |connection| envelopes_due(connection, due, batch_max)).await?;
-    let mut expired = Expired::default();
-    for envelope in envelopes {
-        let row = envelope.leaving.row;
-        let alone = move |connection: &Connection| {
-            let (mut departures, mut expired) = (Departures::default(), Expired::default());
-            if !is_still_due(connection, row, due)? {
-                return Ok(expired);
+    let remembered = database.write(move |connection| forget(connection, due, batch_max)).await?;
+    let mut expired = Expired { remembered, ..Expired::default() };
+    let mut after = After::default();
+    // What stays must not hide what lies behind it.
+    while expired.envelopes == 0 && expired.prolonged == 0 {
+        let page =
+            database.read(move |connection| page_due(connection, due, after, batch_max)).await?;
+        let Some(last) = page.last() else { break };
+        after = *last;
+        for After { row, .. } in page {
+            let alone = move |connection: &Connection| pass_one(connection, row, due);
+            match database.write(alone).await {
+                Ok(one) => {
+                    expired.envelopes += one.envelopes;
+                    expired.of_the_moment += one.of_the_moment;
+                    expired.prolonged += one.prolonged;
+                }
+                Err(error) if error.is_damage() => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        row,
+                        error,
+                        "a damaged envelope past its time can't be removed; check the disk"
+                    );
+                }
+                Err(error) => return Err(error),
             }
-            envelope.pass(connection, due, &mut departures, &mut expired)?;
-            departures.settle_losses(connection, LossKind::Expired, due.now)?;
-            Ok(expired)
-        };
-        match database.write(alone).await {
-            Ok(one) => {
-                expired.envelopes += one.envelopes;
-                expired.of_the_moment += one.of_the_moment;
-                expired.prolonged += one.prolonged;
-            }
-            Err(error) if error.is_damage() => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    row,
-                    error,
-                    "a damaged envelope past its time can't be removed; check the disk"
-                );
-            }
-            Err(error) => return Err(error),
         }
     }
-    expired.remembered =
-        database.write(move |connection| forget(connection, due, batch_max)).await?;
     Ok(expired)
 }
 
-/// Since it was found it may have been acknowledged, and the number of the last row is given again to the next envelope.
-fn is_still_due(connection: &Connection, row: i64, due: Due) -> rusqlite::Result<bool> {
+/// Where the walk through what is due goes on.
+#[derive(Debug, Clone, Copy, Default)]
+struct After {
+    expires_at: i64,
+    row: i64,
+}
+
+/// The index alone answers this, so that a damaged row can't stop the walk.
+pub(super) const PAGE_DUE: &str = "
+    SELECT expires_at, row FROM envelopes
+    WHERE expires_at < ?1 AND (expires_at, row) > (?2, ?3) ORDER BY expires_at, row LIMIT ?4";
+
+fn page_due(
+    connection: &Connection,
+    due: Due,
+    after: After,
+    batch_max: usize,
+) -> rusqlite::Result<Vec<After>> {
     let before = signed(due.now.as_millis());
-    connection.prepare_cached(STILL_DUE)?.exists(params![row, before])
+    let page = params![before, after.expires_at, after.row, signed(batch_max as u64)];
+    let at = |row: &Row<'_>| Ok(After { expires_at: row.get(0)?, row: row.get(1)? });
+    connection.prepare_cached(PAGE_DUE)?.query_map(page, at)?.collect()
+}
+
+/// Since it was found it may have been acknowledged, and the number of the last row is given again to the next envelope.
+pub(super) const ONE_DUE: &str = "
+    SELECT row, mailbox, quarantined, content_bytes + members_bytes, origin, seal,
+        (SELECT held FROM mailboxes WHERE mailboxes.mailbox = envelopes.mailbox),
+        expires_at - deposited_at
+    FROM envelopes WHERE row = ?1 AND expires_at < ?2";
+
+fn pass_one(connection: &Connection, row: i64, due: Due) -> rusqlite::Result<Expired> {
+    let (mut departures, mut expired) = (Departures::default(), Expired::default());
+    let before = signed(due.now.as_millis());
+    let envelope = connection
+        .prepare_cached(ONE_DUE)?
+        .query_row(params![row, before], PastItsTime::of)
+        .optional()?;
+    if let Some(envelope) = envelope {
+        envelope.pass(connection, due, &mut departures, &mut expired)?;
+        departures.settle_losses(connection, LossKind::Expired, due.now)?;
+    }
+    Ok(expired)
 }
 
 struct PastItsTime {
@@ -108,18 +141,20 @@ fn envelopes_due(
 ) -> rusqlite::Result<Vec<PastItsTime>> {
     let mut statement = connection.prepare_cached(DUE)?;
     let before = signed(due.now.as_millis());
-    let past_its_time = |row: &Row<'_>| {
+    statement.query_map(params![before, signed(batch_max as u64)], PastItsTime::of)?.collect()
+}
+
+impl PastItsTime {
+    /// From the columns of [`DUE`].
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let kept = row.get(7).map(|millis| Duration::from_millis(unsigned(millis)));
-        Ok(PastItsTime {
+        Ok(Self {
             leaving: Leaving::of(row)?,
             is_held: row.get(6).unwrap_or(0) != 0,
             is_of_the_moment: kept.is_ok_and(is_of_the_moment),
         })
-    };
-    statement.query_map(params![before, signed(batch_max as u64)], past_its_time)?.collect()
-}
+    }
 
-impl PastItsTime {
     fn pass(
         &self,
         connection: &Connection,

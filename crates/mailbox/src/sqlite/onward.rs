@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::is_damaged;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::acknowledge::{self, Held};
 use super::collect::{self, Damaged, Found, Walk};
 use super::departures::{Departures, Leaving};
-use super::{SqliteStore, signed, summary, unsigned};
+use super::{SqliteStore, damage, signed, summary, unsigned};
 use crate::duplicate::DuplicateKey;
 use crate::rules::{Load, OnwardHeld};
 use crate::{
@@ -43,23 +44,28 @@ impl OnwardMail for SqliteStore {
         origin: &ServerName,
         now: Timestamp,
     ) -> Result<Option<StoredEnvelope>, StoreError> {
-        let mut has_missed = false;
+        let mut after = 0;
         loop {
             let (whose, origin, seals) = (recipient.clone(), origin.clone(), self.seals.clone());
-            let read =
-                move |connection: &Connection| first(connection, &seals, (&whose, &origin), now);
-            match self.database.read(read).await? {
+            let read = move |connection: &Connection| {
+                first((connection, &seals), (&whose, &origin), after, now)
+            };
+            let damaged = match self.database.read(read).await? {
                 First::None => return Ok(None),
                 First::Whole(envelope) => return Ok(Some(*envelope)),
-                First::Damaged(damaged) => {
-                    let mark = || collect::marking(recipient, vec![damaged]);
-                    let marked = self.make_room(mark).await?;
-                    collect::report(recipient, &marked);
-                    // Somebody else may have been quicker, once; what is met again can't be found to be marked, and others go on.
-                    if marked.is_empty() && std::mem::replace(&mut has_missed, true) {
-                        return Ok(None);
-                    }
+                First::Damaged(damaged) => damaged,
+            };
+            after = signed(damaged.id.get());
+            let mark = || collect::marking(recipient, vec![damaged]);
+            match self.make_room(mark).await {
+                Ok(marked) => collect::report(recipient, &marked),
+                // What lies on a damaged page can't even be marked; others go on behind it.
+                Err(error) if error.is_damage() => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(mailbox.recipient = %recipient, envelope.id = damaged.id.get(), error,
+                        "a damaged envelope can't be set aside; check the disk");
                 }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -70,11 +76,20 @@ impl OnwardMail for SqliteStore {
         id: EntryId,
         way: HandedOn,
     ) -> Result<bool, StoreError> {
-        let hand_on = || {
-            let recipient = recipient.clone();
-            move |connection: &_| hand_on(connection, &recipient, id, way)
+        let hand_on = |removal| {
+            self.make_room(move || {
+                let recipient = recipient.clone();
+                move |connection: &_| hand_on(connection, (&recipient, id), way, removal)
+            })
         };
-        Ok(self.make_room(hand_on).await?)
+        let damage = match hand_on(Removal::Whole).await {
+            Err(error) if error.is_damage() => error,
+            handed_on => return Ok(handed_on?),
+        };
+        tracing::error!(mailbox.recipient = %recipient, envelope.id = id.get(),
+            error = &damage as &dyn std::error::Error,
+            "an envelope beside a damaged page was delivered and can't be removed; check the disk");
+        Ok(hand_on(Removal::OnwardAlone).await?)
     }
 
     async fn refuse_onward(&self, recipient: &ServerName, id: EntryId) -> Result<(), StoreError> {
@@ -96,11 +111,14 @@ impl OnwardMail for SqliteStore {
         origin: &ServerName,
         withdrawals: &[Withdrawal],
     ) -> Result<u64, StoreError> {
-        let withdraw = || {
-            let (origin, withdrawals) = (origin.clone(), withdrawals.to_vec());
-            move |connection: &_| withdraw(connection, &origin, &withdrawals)
+        let take_out = |withdrawals: Vec<Withdrawal>| {
+            self.make_room(move || {
+                let (origin, withdrawals) = (origin.clone(), withdrawals.clone());
+                move |connection: &_| withdraw(connection, &origin, &withdrawals)
+            })
         };
-        Ok(self.make_room(withdraw).await?)
+        let done = damage::all_or_each(origin, withdrawals, take_out).await?;
+        Ok(done.iter().sum())
     }
 }
 
@@ -192,11 +210,14 @@ fn awaiting(
     Ok(origins)
 }
 
-/// What is past its time stands there until it expires; there is little of that, since expiry looks each minute.
-pub(super) const FIRST: &str = "
+/// The index alone answers this, so that a damaged row can't stop the walk.
+pub(super) const IN_ORDER: &str = "
     SELECT row, entry FROM envelopes
-    WHERE mailbox = ?1 AND origin = ?2 AND onward = 1 AND quarantined = 0 AND expires_at >= ?3
-    ORDER BY entry LIMIT 1";
+    WHERE mailbox = ?1 AND origin = ?2 AND onward = 1 AND quarantined = 0 AND entry > ?3
+    ORDER BY entry";
+
+/// What is past its time stands there until it expires.
+pub(super) const IS_PAST: &str = "SELECT 1 FROM envelopes WHERE row = ?1 AND expires_at < ?2";
 
 enum First {
     None,
@@ -205,29 +226,37 @@ enum First {
 }
 
 fn first(
-    connection: &Connection,
-    seals: &super::Seals,
+    (connection, seals): (&Connection, &super::Seals),
     (recipient, origin): (&ServerName, &ServerName),
+    after: i64,
     now: Timestamp,
 ) -> rusqlite::Result<First> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(First::None) };
     if mailbox.hold == Hold::Held {
         return Ok(First::None);
     }
-    let found = connection
-        .prepare_cached(FIRST)?
-        .query_row(params![mailbox.mailbox, origin.as_str(), signed(now.as_millis())], |found| {
-            Ok((found.get(0)?, found.get(1)?))
-        })
-        .optional()?;
-    let Some((row, entry)) = found else { return Ok(First::None) };
-    let Some(id) = EntryId::new(unsigned(entry)) else { return Ok(First::None) };
     let walk = Walk::to_one(connection, seals, recipient, mailbox.mailbox);
-    Ok(match walk.envelope(row, u64::MAX)? {
-        Found::Whole(deposit) => First::Whole(Box::new(StoredEnvelope { id, deposit })),
-        Found::Damaged => First::Damaged(Damaged { id, row }),
-        Found::TooLarge | Found::Elsewhere => First::None,
-    })
+    let mut statement = connection.prepare_cached(IN_ORDER)?;
+    let mut entries = statement.query(params![mailbox.mailbox, origin.as_str(), after])?;
+    while let Some(entry) = entries.next()? {
+        let row = entry.get(0)?;
+        let Some(id) = EntryId::new(unsigned(entry.get(1)?)) else { continue };
+        let past = params![row, signed(now.as_millis())];
+        match connection.prepare_cached(IS_PAST)?.exists(past) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) if is_damaged(&error) => return Ok(First::Damaged(Damaged { id, row })),
+            Err(error) => return Err(error),
+        }
+        match walk.envelope(row, u64::MAX)? {
+            Found::Whole(deposit) => {
+                return Ok(First::Whole(Box::new(StoredEnvelope { id, deposit })));
+            }
+            Found::Damaged => return Ok(First::Damaged(Damaged { id, row })),
+            Found::TooLarge | Found::Elsewhere => {}
+        }
+    }
+    Ok(First::None)
 }
 
 pub(super) const FIND: &str = "
@@ -235,11 +264,22 @@ pub(super) const FIND: &str = "
         deposited_at
     FROM envelopes WHERE mailbox = ?1 AND quarantined = 0 AND entry = ?2";
 
+/// What is done with an envelope that was handed on.
+#[derive(Debug, Clone, Copy)]
+enum Removal {
+    /// It leaves the mailbox.
+    Whole,
+    /// It stays there, and is delivered no more: removing it would move rows of a page that is lost, which marking does not.
+    OnwardAlone,
+}
+
+pub(super) const UNMARK: &str = "UPDATE envelopes SET onward = 0 WHERE row = ?1";
+
 fn hand_on(
     connection: &Connection,
-    recipient: &ServerName,
-    id: EntryId,
+    (recipient, id): (&ServerName, EntryId),
     way: HandedOn,
+    removal: Removal,
 ) -> rusqlite::Result<bool> {
     let Some(mailbox) = summary::mailbox(connection, recipient)? else { return Ok(false) };
     let held = connection
@@ -247,10 +287,17 @@ fn hand_on(
         .query_row(params![mailbox.mailbox, signed(id.get())], Held::of)
         .optional()?;
     let Some(held) = held else { return Ok(false) };
-    acknowledge::remember(connection, &held)?;
-    let mut departures = Departures::default();
-    departures.remove(connection, &held.leaving)?;
-    departures.settle(connection)?;
+    match removal {
+        Removal::Whole => {
+            acknowledge::remember(connection, &held)?;
+            let mut departures = Departures::default();
+            departures.remove(connection, &held.leaving)?;
+            departures.settle(connection)?;
+        }
+        Removal::OnwardAlone => {
+            connection.prepare_cached(UNMARK)?.execute([held.leaving.row])?;
+        }
+    }
     let count = match way {
         HandedOn::Delivered => {
             "UPDATE mailboxes SET delivered_total = delivered_total + 1 WHERE mailbox = ?1"
@@ -291,9 +338,7 @@ fn withdraw(
         let Some((leaving, is_registered)) = found else { continue };
         count += 1;
         if is_registered {
-            connection
-                .prepare_cached("UPDATE envelopes SET onward = 0 WHERE row = ?1")?
-                .execute([leaving.row])?;
+            connection.prepare_cached(UNMARK)?.execute([leaving.row])?;
             continue;
         }
         departures.remove(connection, &leaving)?;

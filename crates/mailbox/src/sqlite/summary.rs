@@ -1,26 +1,28 @@
 //! What mailboxes hold, from counters that each change keeps.
 
 use restante_federation_proto::{ServerName, Timestamp};
+use restante_sqlite::is_damaged;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{signed, unsigned};
 use crate::{Depth, Hold, MailboxSummary, Registered};
 
-/// The index gives the oldest; the rest stands in the mailbox's row.
+/// The oldest is [`OLDEST`]; the rest stands in the mailbox's row.
 pub(super) const SUMMARIES: &str = "
-    SELECT envelopes, bytes,
-        (SELECT deposited_at FROM envelopes AS held
-         WHERE held.mailbox = mailboxes.mailbox AND held.quarantined = 0
-         ORDER BY held.entry LIMIT 1),
-        recipient, quarantined, acknowledged_total, expired_total, dropped_total, held,
+    SELECT envelopes, bytes, mailbox, recipient, quarantined, acknowledged_total, expired_total, dropped_total, held,
         EXISTS (SELECT 1 FROM registrations WHERE registrations.mailbox = mailboxes.mailbox),
         delivered_total, passed_on_total, withdrawn_total
     FROM mailboxes";
 
+/// Apart from [`SUMMARIES`], since an envelope's page may be lost.
+pub(super) const OLDEST: &str = "
+    SELECT deposited_at FROM envelopes WHERE mailbox = ?1 AND quarantined = 0
+    ORDER BY entry LIMIT 1";
+
 pub(super) fn depth(connection: &Connection, recipient: &ServerName) -> rusqlite::Result<Depth> {
     let depth = connection
         .prepare_cached(&format!("{SUMMARIES} WHERE recipient = ?1"))?
-        .query_row([recipient.as_str()], depth_of)
+        .query_row([recipient.as_str()], |row| depth_of(connection, row))
         .optional()?;
     Ok(depth.unwrap_or_default())
 }
@@ -31,7 +33,7 @@ pub(super) fn summary(
 ) -> rusqlite::Result<Option<MailboxSummary>> {
     connection
         .prepare_cached(&format!("{SUMMARIES} WHERE recipient = ?1"))?
-        .query_row([recipient.as_str()], summary_of)
+        .query_row([recipient.as_str()], |row| summary_of(connection, row))
         .optional()
 }
 
@@ -43,13 +45,14 @@ pub(super) fn list(
     let mut statement = connection
         .prepare_cached(&format!("{SUMMARIES} WHERE recipient > ?1 ORDER BY recipient LIMIT ?2"))?;
     let after = after.map_or("", ServerName::as_str);
-    statement.query_map(params![after, signed(limit as u64)], summary_of)?.collect()
+    let page = params![after, signed(limit as u64)];
+    statement.query_map(page, |row| summary_of(connection, row))?.collect()
 }
 
-fn summary_of(row: &Row<'_>) -> rusqlite::Result<MailboxSummary> {
+fn summary_of(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<MailboxSummary> {
     Ok(MailboxSummary {
         recipient: server_name(row, 3)?,
-        depth: depth_of(row)?,
+        depth: depth_of(connection, row)?,
         quarantined: unsigned(row.get(4)?),
         acknowledged_total: unsigned(row.get(5)?),
         delivered_total: unsigned(row.get(10)?),
@@ -76,13 +79,22 @@ pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Ok(Timestamp::from_millis(unsigned(row.get(index)?)))
 }
 
-fn depth_of(row: &Row<'_>) -> rusqlite::Result<Depth> {
-    let oldest_at: Option<i64> = row.get(2)?;
+fn depth_of(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Depth> {
     Ok(Depth {
         count: unsigned(row.get(0)?),
         bytes: unsigned(row.get(1)?),
-        oldest_at: oldest_at.map(|millis| Timestamp::from_millis(unsigned(millis))),
+        oldest_at: oldest_at(connection, row.get(2)?)?,
     })
+}
+
+/// Of a damaged one it is not known.
+fn oldest_at(connection: &Connection, mailbox: i64) -> rusqlite::Result<Option<Timestamp>> {
+    let oldest =
+        connection.prepare_cached(OLDEST)?.query_row([mailbox], |row| time(row, 0)).optional();
+    match oldest {
+        Err(error) if is_damaged(&error) => Ok(None),
+        oldest => oldest,
+    }
 }
 
 fn hold_of(held: i64) -> Hold {

@@ -108,6 +108,7 @@ impl From<restante_sqlite::BackupError> for BackupError {
             restante_sqlite::BackupError::Unwritable { path, source } => {
                 Self::Unwritable { path, source }
             }
+            restante_sqlite::BackupError::UnderWay => Self::UnderWay,
             restante_sqlite::BackupError::InMemory => Self::InMemory,
         }
     }

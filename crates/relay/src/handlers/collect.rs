@@ -44,7 +44,7 @@ pub(crate) async fn handle(
     let copies = copies(&request)?;
     let now = relay.clock.now();
     signed_at::check(request.signed_at, now)?;
-    relay.admission.registrations.note_call(owner, now).await?;
+    relay.admission.registrations.note_call(owner, now).await;
     if !acknowledgements.is_empty() {
         let acknowledged = relay.store.acknowledge(owner, &acknowledgements).await?;
         tracing::info!(mailbox = %owner, envelopes.removed = acknowledged.removed, "acknowledge");

@@ -26,7 +26,7 @@ pub(crate) async fn handle(
         return Err(Refusal::not_the_owner());
     }
     let acknowledged = acknowledged(&question.body)?;
-    relay.admission.registrations.note_call(owner, relay.clock.now()).await?;
+    relay.admission.registrations.note_call(owner, relay.clock.now()).await;
     if let Some(id) = acknowledged {
         let acknowledgement = Acknowledgement { id, content_hash: None };
         let acknowledged = relay.store.acknowledge(owner, &[acknowledgement]).await?;

@@ -53,7 +53,9 @@ pub(super) async fn handle(
 fn refused(error: BackupError) -> Refusal {
     tracing::warn!(error = &error as &dyn std::error::Error, "no backup");
     match error {
-        BackupError::Exists { .. } | BackupError::InMemory => conflict(error.to_string()),
+        BackupError::Exists { .. } | BackupError::UnderWay | BackupError::InMemory => {
+            conflict(error.to_string())
+        }
         BackupError::Unwritable { ref source, .. } => bad_request(format!("{error}: {source}")),
     }
 }

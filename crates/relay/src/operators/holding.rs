@@ -6,7 +6,8 @@ use axum::response::Response;
 use restante_federation_proto::ServerName;
 use restante_mailbox::{EntryId, Found, LeftMail, Selection, StoreError};
 use restante_operators::{
-    Refusal, RefusalBody, bad_request, done, json_body, not_found, shown, unavailable,
+    Refusal, RefusalBody, bad_request, done, json_body, not_found, shown, stopped_on_the_way,
+    unavailable,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -99,7 +100,7 @@ pub(super) async fn drop_mail(
             Ok::<_, StoreError>(dropped)
         })
     };
-    let dropped = dropping.await.map_err(unavailable)?.map_err(unavailable)?;
+    let dropped = dropping.await.map_err(stopped_on_the_way)?.map_err(stopped_on_the_way)?;
     tracing::info!(mailbox = %server, ?selection, dropped, "the operator dropped mail");
     Ok(shown(&Dropped { dropped }))
 }
@@ -127,7 +128,8 @@ pub(super) async fn evict(
 async fn end_registration(relay: &RelayState, server: &ServerName) -> Result<(), Refusal> {
     let registrations = &relay.admission.registrations;
     let change = registrations.change(server).await;
-    if registrations.terms(server).await.map_err(unavailable)?.is_none() {
+    // One that is damaged can't be read, and can be ended all the same.
+    if let Ok(None) = registrations.terms(server).await {
         return Err(not_found(format!("{server} is not registered here")));
     }
     change.leave(server, LeftMail::Keep, relay.clock.now()).await.map_err(unavailable)?;

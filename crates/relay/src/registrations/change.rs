@@ -69,8 +69,12 @@ impl Change<'_> {
         mail: LeftMail,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let left = self.registrations.registry.leave(server, mail, now).await;
+        // First the registration alone, since dropping may take seconds in which nothing more is to be admitted.
+        let mut left = self.registrations.registry.leave(server, LeftMail::Keep, now).await;
         self.registrations.forget(server);
+        if left.is_ok() && mail == LeftMail::Drop {
+            left = self.registrations.registry.leave(server, mail, now).await;
+        }
         Ok(left?.dropped)
     }
 }

@@ -8,6 +8,7 @@ use restante_mailbox::{
     AdmittedBy, Invite, InviteId, InviteOutcome, Left, LeftMail, MemoryStore, OpenInvite, Outgoing,
     RegisterOutcome, Revoked,
 };
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -19,6 +20,8 @@ struct Counting {
     store: MemoryStore,
     asked: AtomicUsize,
     noted: AtomicUsize,
+    /// What lets mail be dropped.
+    may_drop: Notify,
 }
 
 #[async_trait]
@@ -46,6 +49,9 @@ impl Registry for Counting {
         mail: LeftMail,
         now: Timestamp,
     ) -> Result<Left, StoreError> {
+        if mail == LeftMail::Drop {
+            self.may_drop.notified().await;
+        }
         self.store.leave(recipient, mail, now).await
     }
 
@@ -120,6 +126,23 @@ async fn the_store_is_asked_once_for_each_server_and_again_after_a_change() {
 }
 
 #[tokio::test]
+async fn who_leaves_is_not_registered_any_more_while_its_mail_is_dropped() {
+    let registry = Arc::new(Counting::default());
+    let registrations = Registrations::new(registry.clone());
+    let b = name("b.example");
+    let change = registrations.change(&b).await;
+    change.register(registration("b.example", &[]), None, NOW).await.unwrap();
+    assert!(registrations.terms(&b).await.unwrap().is_some());
+
+    let mut leaving = std::pin::pin!(change.leave(&b, LeftMail::Drop, NOW));
+    assert!(futures_util::poll!(leaving.as_mut()).is_pending());
+
+    assert_eq!(registrations.terms(&b).await.unwrap(), None);
+    registry.may_drop.notify_one();
+    leaving.await.unwrap();
+}
+
+#[tokio::test]
 async fn any_number_of_strangers_does_not_drive_out_who_is_registered() {
     let registry = Arc::new(Counting::default());
     let registrations = Registrations::new(registry.clone());
@@ -154,8 +177,8 @@ async fn a_call_is_noted_once_a_day_and_keeps_the_registration() {
     drop(change);
     for hour in 0..48 {
         let now = NOW.after(Duration::from_secs(3600 * hour));
-        registrations.note_call(&b, now).await.unwrap();
-        registrations.note_call(&name("stranger.example"), now).await.unwrap();
+        registrations.note_call(&b, now).await;
+        registrations.note_call(&name("stranger.example"), now).await;
     }
     assert_eq!(registry.noted.load(Ordering::SeqCst), 2);
 

@@ -33,6 +33,27 @@ async fn a_copy_never_replaces_a_file() {
     assert!(matches!(itself, Err(BackupError::Exists { .. })), "{itself:?}");
 }
 
+#[test]
+fn a_copy_of_which_nobody_waits_for_the_end_is_not_begun_again_meanwhile() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build();
+    runtime.unwrap().block_on(async {
+        let folder = Folder::new();
+        let database = folder.open();
+        let copy = folder.path().with_extension("copy");
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, database.backup(&copy));
+        given_up.await.unwrap_err();
+
+        let again = database.backup(&copy).await;
+
+        assert!(matches!(again, Err(BackupError::UnderWay)), "{again:?}");
+        go_on.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+    });
+}
+
 #[tokio::test]
 async fn what_an_interrupted_copy_left_is_replaced() {
     let folder = Folder::new();
