@@ -126,7 +126,8 @@ impl Discovery {
         let now = self.clock.now();
         let known = self.memory().get(host).cloned();
         if let Some(known) = &known
-            && now < known.until
+            // A later one was learned by a clock that was ahead.
+            && (known.learned_at..known.until).contains(&now)
         {
             return known.delegated.clone();
         }

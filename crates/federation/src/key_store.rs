@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use restante_federation_proto::{BelievedDocument, ServerName};
+use restante_sqlite::StoreError;
 
 pub use sqlite::SqliteKeyStore;
 
@@ -14,6 +15,13 @@ pub use sqlite::SqliteKeyStore;
 #[derive(Debug, thiserror::Error)]
 #[error("the key store is not available")]
 pub struct KeyStoreError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+impl KeyStoreError {
+    /// Whether what is stored is damaged: trying again helps nothing.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.0.downcast_ref::<StoreError>().is_some_and(StoreError::is_damage)
+    }
+}
 
 /// Keeps the believed document of each server. `replacement` has decided before `save` is called.
 #[async_trait]

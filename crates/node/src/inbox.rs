@@ -215,7 +215,7 @@ impl Inbox {
             return Ok(arrivals);
         }
         let rows: Vec<Mail> = admitted.iter().map(|(_, mail)| mail.clone()).collect();
-        let stored = rows::arrive(self.database(), rows, self.now()).await;
+        let stored = self.store(rows).await;
         self.site().bells.receipts.notify_one();
         for (_, mail) in &admitted {
             if let Standing::Receipts(_) = mail.standing {
@@ -233,6 +233,10 @@ impl Inbox {
                 }
             };
             for ((index, mail), stored) in admitted.into_iter().zip(stored) {
+                let Some(stored) = stored else {
+                    state.release(&mail);
+                    continue;
+                };
                 state.count(&mail, stored);
                 if stored == Stored::New {
                     arrivals[index] = Arrival::Stored;
@@ -245,9 +249,35 @@ impl Inbox {
         self.shared.mail_due.notify_one();
         self.shared.judging_due.notify_one();
         for mail in again {
-            self.enclose_later(&mail).await?;
+            if let Err(error) = self.enclose_later(&mail).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%mail.key.origin, mail.key.txn_id, error, "what goes along with mail that is here can't be kept");
+            }
         }
         Ok(arrivals)
+    }
+
+    /// Stores all in one commit or, where damage is in the way, each in a commit of its own; `None` for what can't be stored, which stays
+    /// where it is.
+    async fn store(&self, mails: Vec<Mail>) -> Result<Vec<Option<Stored>>, StoreError> {
+        match rows::arrive(self.database(), mails.clone(), self.now()).await {
+            Err(error) if error.is_damage() => {}
+            stored => return Ok(stored?.into_iter().map(Some).collect()),
+        }
+        let mut all = Vec::with_capacity(mails.len());
+        for mail in mails {
+            let key = mail.key.clone();
+            let stored = match rows::arrive(self.database(), vec![mail], self.now()).await {
+                Err(error) if error.is_damage() => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(%key.origin, key.txn_id, error, "mail can't be stored for damage in the node's database; check the disk");
+                    Vec::new()
+                }
+                stored => stored?,
+            };
+            all.push(stored.into_iter().next());
+        }
+        Ok(all)
     }
 
     fn admit(&self, mail: &Mail) -> bool {
@@ -432,9 +462,11 @@ impl State {
     }
 }
 
+/// Events count by their bytes alone, which were admitted as those of an envelope: one envelope may bring a thousand, and its origin would
+/// use up everybody's room.
 fn of_share(share: &Share) -> (Class, Weight) {
     let class = if share.is_proven { Class::Proven } else { Class::Unproven };
-    (class, Weight { count: share.count, bytes: share.bytes })
+    (class, Weight { count: 0, bytes: share.bytes })
 }
 
 /// Direct mail of one origin on its way to the homeserver; while it is, nothing of the inbox goes there for that

@@ -200,7 +200,7 @@ pub(crate) async fn read(
     bytes_max: usize,
 ) -> Result<(Bytes, Share), Refusal> {
     let coding = ContentCoding::of(&parts.headers).map_err(unknown_coding)?;
-    let mut share = relay.request_memory.share();
+    let mut share = relay.request_memory.share(relay.admission.callers.of(&parts.extensions));
     let counted = CountedBody { body, share: &mut share };
     let body = collect_limited(counted, bytes_max).await.map_err(unreadable)?;
     let most = coding.strangers_max(&body, bytes_max);

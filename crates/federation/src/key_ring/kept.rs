@@ -50,6 +50,11 @@ impl Kept {
         let Some(evidence) = evidence_of_name(document, evidence) else { return Ok(false) };
         let _changing = self.changing.lock().await;
         let current = self.load_unchanging(document.server_name()).await?;
+        // What was learned by a clock that was ahead must not keep out all that is learned by a right one.
+        let current = current.map(|current| match current.learned_at > now {
+            true => Arc::new(BelievedDocument { learned_at: now, ..(*current).clone() }),
+            false => current,
+        });
         let candidate = BelievedDocument { document: document.clone(), evidence, learned_at: now };
         let Some(accepted) = accepted(current.as_deref(), candidate) else {
             return Ok(current.is_some_and(|current| current.document.raw() == document.raw()));
@@ -91,7 +96,15 @@ impl Kept {
         if let Some(cached) = self.cache().get(server) {
             return Ok(Some(cached.clone()));
         }
-        let loaded = self.store.load(server).await?.map(Arc::new);
+        let loaded = match self.store.load(server).await {
+            // What can't be read is not believed, and whoever vouches is asked anew.
+            Err(error) if error.is_damage() => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%server, error, "the key document of a server is damaged; check the disk");
+                None
+            }
+            loaded => loaded?.map(Arc::new),
+        };
         if let Some(loaded) = &loaded {
             self.remember(loaded.clone());
         }

@@ -1,5 +1,7 @@
 //! Bounds the deposits that are under way at once: those at the operator's relays, and those that strangers' records ask for.
 //!
+//! Each of the operator's relays has places of its own, so that one that is away keeps nobody from another.
+//!
 //! Whoever signs a record may name relays that never answer. What waits for those takes no place from the operator's relays,
 //! of the strangers' places only a few for one destination, and of these only some at one relay, so that the others that the
 //! destination names are still asked.
@@ -13,10 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::finding::RELAYS_OF_RECORD_MAX;
 use super::resting::Place;
 
-/// Deposits under way at the operator's relays; each holds its transaction's body in memory, 16 MiB at most.
+/// Deposits under way at each of the operator's relays. Those of one transaction share its body, of 16 MiB at most.
 const OPERATORS_MAX: usize = 32;
 
-/// The same at relays that strangers named. Those of one transaction share its body.
+/// The same at all relays that strangers named.
 const STRANGERS_MAX: usize = 64;
 
 /// For one destination at all relays that its record names.
@@ -31,28 +33,27 @@ pub(super) struct Lane {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// What strangers' deposits are bounded by.
+/// What deposits are bounded by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Bound {
+    /// At one of the operator's relays.
+    Operators(Place),
+    /// For one destination, at all relays that strangers named.
     Destination(ServerName),
+    /// For one destination, at one of these.
     At(ServerName, Place),
 }
 
 /// Hands out lanes.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    operators: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     bounds: Mutex<HashMap<Bound, Arc<Semaphore>>>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self {
-            operators: Arc::new(Semaphore::new(OPERATORS_MAX)),
-            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
-            bounds: Mutex::default(),
-        }
+        Self { strangers: Arc::new(Semaphore::new(STRANGERS_MAX)), bounds: Mutex::default() }
     }
 }
 
@@ -60,7 +61,9 @@ impl Lanes {
     /// Waits until a deposit for `destination` may begin at `place`.
     pub(super) async fn take(&self, destination: &ServerName, place: &Place) -> Lane {
         let lanes = match place {
-            Place::Operators(_) => vec![self.operators.clone()],
+            Place::Operators(_) => {
+                vec![self.bound(Bound::Operators(place.clone()), OPERATORS_MAX)]
+            }
             // What concerns all comes last: whoever waits for its own bound holds up nobody else.
             Place::StrangersUrl(_) | Place::StrangersName(_) => vec![
                 self.bound(Bound::At(destination.clone(), place.clone()), AT_PLACE_MAX),
@@ -119,6 +122,17 @@ mod tests {
         let held: Vec<Lane> = many.filter_map(|place| taken(&lanes, "b.test", place)).collect();
         assert_eq!(held.len(), 2 * AT_PLACE_MAX);
         assert!(taken(&lanes, "b.test", &strangers("r.test")).is_some());
+    }
+
+    #[test]
+    fn a_relay_of_the_operators_that_hangs_takes_no_place_at_another() {
+        let lanes = Lanes::default();
+        let [hanging, well] = ["hangs.test", "r.test"].map(|relay| Place::of(&name(relay).into()));
+        let many = (0..1000).map(|number| format!("{number}.test"));
+        let held: Vec<Lane> =
+            many.filter_map(|destination| taken(&lanes, &destination, &hanging)).collect();
+        assert_eq!(held.len(), OPERATORS_MAX);
+        assert!(taken(&lanes, "b.test", &well).is_some());
     }
 
     #[test]

@@ -244,6 +244,7 @@ async fn direct_mail_in_a_servers_name_does_not_hold_up_what_was_relayed() {
     site.homeserver.is_mute_once();
     site.run_with(async |inbox| {
         let relayed = async {
+            site.homeserver.has_gone_mute().await;
             site.hold(&[writer.message(ROOM)]);
             let began = tokio::time::Instant::now();
             status_when(&inbox, |status| status.confirmed_total == 1).await;

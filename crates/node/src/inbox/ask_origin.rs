@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inbox;
 use super::backlog::Held;
+use super::load::{Class, Weight};
 use super::transaction::{Pdu, Transaction};
 use crate::homeserver::Presence;
 use crate::store::backlog::{self as backlog_rows, Aside, Fate};
@@ -88,7 +89,7 @@ impl Inbox {
                 continue;
             };
             let pdus = self.wanted(room_id, events, absent).await?;
-            if pdus.is_empty() {
+            if pdus.is_empty() || !self.has_room(origin, &pdus) {
                 continue;
             }
             let fate = Fate::Waits { attempts: 0, due_at: self.now() };
@@ -106,6 +107,17 @@ impl Inbox {
             }
         }
         Ok(false)
+    }
+
+    /// A server that makes up one event after the other has them kept as far as its share goes.
+    fn has_room(&self, origin: &ServerName, pdus: &[Pdu]) -> bool {
+        let bytes = pdus.iter().map(|pdu| pdu.json.len() as u64).sum();
+        let weight = Weight { count: 0, bytes };
+        let checked = self.state().load.check(origin, Class::Proven, weight);
+        if checked.is_err() {
+            tracing::warn!(%origin, "the inbox has no room for what a server gave that a backlog lacks");
+        }
+        checked.is_ok()
     }
 
     async fn missing_events(

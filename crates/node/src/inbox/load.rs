@@ -97,17 +97,26 @@ impl Load {
         class: Class,
         weight: Weight,
     ) -> Result<(), Full> {
-        let (total_max, origin_max) = maxima(class);
-        let total = *self.total(class);
-        let of_origin = self.origins.get(origin).map_or(Weight::default(), |load| match class {
-            Class::Proven => load.proven,
-            Class::Unproven => load.unproven,
-        });
-        if !total.fits(weight, total_max) || !of_origin.fits(weight, origin_max) {
-            return Err(Full);
-        }
+        self.check(origin, class, weight)?;
         self.restore(origin, class, weight);
         Ok(())
+    }
+
+    /// Whether there is such room.
+    pub(crate) fn check(
+        &self,
+        origin: &ServerName,
+        class: Class,
+        weight: Weight,
+    ) -> Result<(), Full> {
+        let (total_max, origin_max) = maxima(class);
+        let (total, of_origin) = match class {
+            Class::Proven => (self.proven, self.origins.get(origin).map(|load| load.proven)),
+            Class::Unproven => (self.unproven, self.origins.get(origin).map(|load| load.unproven)),
+        };
+        let of_origin = of_origin.unwrap_or_default();
+        let fits = total.fits(weight, total_max) && of_origin.fits(weight, origin_max);
+        if fits { Ok(()) } else { Err(Full) }
     }
 
     /// Counts what the inbox holds already.

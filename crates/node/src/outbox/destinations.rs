@@ -85,6 +85,18 @@ impl Outbox {
     /// Looks at each destination once; when the next step is due.
     async fn pass(&self, silent: &Silent) -> Result<Option<Timestamp>, StoreError> {
         let now = self.site.clock.now();
+        if let Err(error) = self.tidy(now).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "copies that are too old, or too many, can't be removed now");
+        }
+        let waiting = outbox::waiting(&self.site.database, now).await?;
+        silent.retain(&waiting);
+        let steps = stream::iter(waiting).map(|waiting| self.serve(waiting, silent));
+        let nexts: Vec<Option<Timestamp>> = steps.buffer_unordered(AT_ONCE).collect().await;
+        Ok(nexts.into_iter().flatten().min())
+    }
+
+    async fn tidy(&self, now: Timestamp) -> Result<(), StoreError> {
         while outbox::expire(&self.site.database, now.before(TIME_TO_LIVE)).await? > 0 {
             tracing::warn!("copies of mail that was never confirmed are too old and go");
         }
@@ -92,11 +104,7 @@ impl Outbox {
         while outbox::make_room(&self.site.database, bytes_max).await? > 0 {
             tracing::warn!("copies beyond outbox.bytes_max go");
         }
-        let waiting = outbox::waiting(&self.site.database, now).await?;
-        silent.retain(&waiting);
-        let steps = stream::iter(waiting).map(|waiting| self.serve(waiting, silent));
-        let nexts: Vec<Option<Timestamp>> = steps.buffer_unordered(AT_ONCE).collect().await;
-        Ok(nexts.into_iter().flatten().min())
+        Ok(())
     }
 
     /// Does what is due for one destination; when to look at it next.

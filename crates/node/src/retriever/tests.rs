@@ -175,6 +175,8 @@ async fn a_relay_that_is_added_is_collected_from_at_once_and_one_that_is_removed
             .await;
 
         assert!(book.remove(&own, &relay).await.unwrap());
+        // Until whoever collects there has heard of it.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         site.relays.hold(added, &writer.message(ROOM));
         let asked = site.relays.asked(added);
         tokio::time::sleep(Duration::from_secs(40)).await;

@@ -10,7 +10,7 @@ use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::checksum::{checksum, whole};
-use super::number;
+use super::{number, unless_damaged};
 
 /// Events that are held at most: a hundred capsules of the largest size.
 const EVENTS_MAX: u64 = 100_000;
@@ -78,7 +78,7 @@ pub(crate) async fn note(
 ) -> Result<Noted, StoreError> {
     database
         .write(move |connection| {
-            prune(connection, now)?;
+            prune(connection, now).or_else(unless_damaged)?;
             if !have_room(connection, &events)? {
                 return Ok(Noted::Full);
             }

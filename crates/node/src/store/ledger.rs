@@ -8,7 +8,7 @@ use restante_sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use restante_sqlite::{Database, StoreError};
 
 use super::outbox::{self, Kept};
-use super::{number, timestamp};
+use super::{number, timestamp, unless_damaged};
 use crate::delivery::ledger::{CopyState, FORGOTTEN_AT_ONCE, Line, Place, forgotten_before, place};
 
 /// What identifies a transaction: the same id with other content is another one.
@@ -57,7 +57,7 @@ impl Ledger {
     ) -> Result<Line, StoreError> {
         self.database
             .write(move |connection| {
-                forget(connection, forgotten_before(now))?;
+                forget(connection, forgotten_before(now)).or_else(unless_damaged)?;
                 match line(connection, &transaction)? {
                     Some(line) => Ok(line),
                     None => add(connection, &transaction, now),
@@ -224,14 +224,20 @@ fn forget(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {
             Ok((row.get(0)?, row.get(1)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    for line in old {
-        for forget in [
-            "DELETE FROM ledger WHERE destination = ?1 AND seq = ?2",
-            "DELETE FROM ledger_holders WHERE destination = ?1 AND seq = ?2",
-            "DELETE FROM kept_copies WHERE destination = ?1 AND seq = ?2",
-        ] {
-            connection.prepare_cached(forget)?.execute(params![line.0, line.1])?;
-        }
+    old.iter().try_for_each(|line| forget_line(connection, line).or_else(unless_damaged))
+}
+
+/// Its line in the ledger goes last: what could not be forgotten is found again.
+fn forget_line(
+    connection: &Connection,
+    (destination, seq): &(String, i64),
+) -> rusqlite::Result<()> {
+    for forget in [
+        "DELETE FROM kept_copies WHERE destination = ?1 AND seq = ?2",
+        "DELETE FROM ledger_holders WHERE destination = ?1 AND seq = ?2",
+        "DELETE FROM ledger WHERE destination = ?1 AND seq = ?2",
+    ] {
+        connection.prepare_cached(forget)?.execute(params![destination, seq])?;
     }
     Ok(())
 }

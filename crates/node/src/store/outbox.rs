@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::inbox::{server_name, time, unsigned};
 use super::ledger::Transaction;
 use super::seen::millis;
-use super::{number, timestamp};
+use super::{number, timestamp, unless_damaged};
 use crate::delivery::ledger::Place;
 use crate::outbox::KeptCopy;
 use crate::outbox::rule::{NotSent, send_after};
@@ -104,7 +104,7 @@ pub(super) fn keep(
         let found = "UPDATE kept_copies SET wanted_at = NULL WHERE destination = ?1 AND seq = ?2";
         connection.prepare_cached(found)?.execute(params![name, seq])?;
     }
-    evict(connection, *bytes_max, EVICTED_AT_ONCE).map(drop)
+    evict(connection, *bytes_max, EVICTED_AT_ONCE).map(drop).or_else(unless_damaged)
 }
 
 /// Lets go of copies beyond `bytes_max`, of the destination with most bytes the oldest first, up to `step`; how many.

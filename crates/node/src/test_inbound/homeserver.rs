@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Request, Response, header};
@@ -57,6 +58,13 @@ impl FakeHomeserver {
     /// It answers the next transaction never.
     pub(crate) fn is_mute_once(&self) {
         self.is_mute.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until it has the transaction that it does not answer.
+    pub(crate) async fn has_gone_mute(&self) {
+        while self.is_mute.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) fn joins(&self, room: &str, event_id: &str) {

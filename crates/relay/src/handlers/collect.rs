@@ -58,7 +58,7 @@ pub(crate) async fn handle(
     let more_after = more_after(&answer);
     // Ten milliseconds for the largest batch: less than it took to read and write it.
     let (answer, coding) = question.wanted.encode(answer.to_json());
-    let mut answer = json(StatusCode::OK, relay.answer_memory.hold(answer)?);
+    let mut answer = json(StatusCode::OK, relay.answer_memory.hold(question.from, answer)?);
     drop(turn);
     if let Some(coding) = coding {
         answer.headers_mut().insert(CONTENT_ENCODING, coding);

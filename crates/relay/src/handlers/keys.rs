@@ -82,5 +82,5 @@ async fn notary_answer(
         }
     }
     let answer = relay.keys.public_notary_answer(&admitted).await;
-    Ok(json(StatusCode::OK, relay.answer_memory.hold(answer)?))
+    Ok(json(StatusCode::OK, relay.answer_memory.hold(from, answer)?))
 }

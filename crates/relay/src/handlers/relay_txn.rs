@@ -34,7 +34,7 @@ pub(crate) async fn handle(
     }
     let _turn = relay.reading.turn().await;
     let answer = oldest(&relay, owner).await?;
-    Ok(json(StatusCode::OK, relay.answer_memory.hold(answer.to_json())?))
+    Ok(json(StatusCode::OK, relay.answer_memory.hold(question.from, answer.to_json())?))
 }
 
 /// The entry that the body acknowledges. A GET without its body is refused: some proxies strip it, and without

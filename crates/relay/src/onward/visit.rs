@@ -14,6 +14,7 @@ use super::others;
 use super::pace::Events;
 use super::request::request;
 use super::schedule::{Admitted, Call, Ended};
+use crate::callers::CameFrom;
 use crate::state::RelayState;
 
 /// Transactions of one visit, and the time after which none is begun; then other destinations have their turn.
@@ -240,7 +241,7 @@ impl<'a> Visit<'a> {
         let first = self.relay.stores.onward.first_onward(&self.destination, origin, now).await?;
         let Some(envelope) = first else { return Ok(Turn::Nothing) };
         // What it is sent in is made beside it.
-        let mut share = self.relay.request_memory.share();
+        let mut share = self.relay.request_memory.share(CameFrom(None));
         if share.grow(2 * envelope.deposit.bytes() as usize).is_err() {
             return Ok(Turn::Rests(Instant::now() + STORE_RETRY));
         }
