@@ -48,6 +48,12 @@ impl StandIn {
         held::note(&self.database, events, self.now()).await
     }
 
+    /// Forgets events of capsules that are too old for anybody to ask for them.
+    pub(crate) async fn prune(&self) -> Result<(), StoreError> {
+        while held::prune(&self.database, self.now()).await? > 0 {}
+        Ok(())
+    }
+
     /// Lets go of events that are in the homeserver, or parked.
     pub(crate) async fn forget(
         &self,

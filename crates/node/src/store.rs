@@ -24,8 +24,7 @@ pub(crate) mod trust;
 use std::path::Path;
 
 use restante_federation_proto::Timestamp;
-use restante_sqlite::rusqlite;
-use restante_sqlite::{Database, Limits, Migration, OpenError, Schema, is_damaged};
+use restante_sqlite::{Database, Limits, Migration, OpenError, Schema};
 
 /// "ReNd" in ASCII.
 const APPLICATION_ID: i32 = 0x5265_4e64;
@@ -61,19 +60,6 @@ fn open_within(folder: &Path, limits: Limits) -> Result<Database, OpenError> {
 /// A number as SQLite keeps it. None of ours comes near 2^63.
 pub(crate) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// What is best done with a write, and must not keep it from being done where damage is in the way.
-pub(crate) fn unless_damaged(error: rusqlite::Error) -> rusqlite::Result<()> {
-    if !is_damaged(&error) {
-        return Err(error);
-    }
-    let error = &error as &dyn std::error::Error;
-    tracing::error!(
-        error,
-        "what is too old, or too much, can't be removed: the node's database is damaged; check the disk"
-    );
-    Ok(())
 }
 
 /// A time that was kept with [`number`].

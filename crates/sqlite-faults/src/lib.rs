@@ -10,7 +10,7 @@
 //!   rest any part, torn and out of order.
 //! - [`Disk::fail`] makes the n-th operation fail, as a full or a broken disk does.
 //! - [`Disk::lie_about_syncs`] makes a disk that says "synced" and is not: a harness must notice that, or it notices nothing.
-//! - [`flip_bit`] changes one bit of a file at rest.
+//! - [`flip_bit`] changes one bit of a file at rest, and [`lose_page`] makes one page of it unreadable.
 //!
 //! [`fixtures`] are databases of older schemas, which the program must take over. [`Campaign`] runs a test for many seeds.
 //!
@@ -26,6 +26,7 @@ mod fixture;
 mod flip;
 mod folder;
 mod loss;
+mod lost_page;
 mod plan;
 mod site;
 mod turns;
@@ -37,6 +38,7 @@ pub use effects::possible_effects;
 pub use fixture::{Fixture, fixtures};
 pub use flip::flip_bit;
 pub use loss::Loss;
+pub use lost_page::lose_page;
 pub use plan::{Fault, Lasts, Lie, Operation, Trouble};
 pub use site::Site;
 pub use turns::fail_in_turn;

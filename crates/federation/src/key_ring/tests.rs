@@ -278,6 +278,62 @@ async fn a_server_that_changed_its_key_is_believed_though_its_old_document_is_va
 }
 
 #[tokio::test]
+async fn a_key_that_was_learned_by_a_clock_that_was_ahead_gives_way_to_a_new_one() {
+    let world = World::new();
+    let (old, new) = (signing_key("ed25519:1", 1), signing_key("ed25519:2", 2));
+    let learned = BelievedDocument {
+        document: document("a.example", &old, START.after(DAY * 37)),
+        evidence: Evidence::Fetched,
+        learned_at: START.after(DAY * 30),
+    };
+    world.store.save(&learned).await.unwrap();
+    world.servers.serve("a.example", &document("a.example", &new, START.after(DAY)));
+    assert_eq!(world.key("a.example", "ed25519:2").await, Ok(new.public_key()));
+}
+
+/// A store of which nothing can be read.
+struct Damaged;
+
+#[async_trait]
+impl KeyStore for Damaged {
+    async fn load(&self, _: &ServerName) -> Result<Option<BelievedDocument>, KeyStoreError> {
+        let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        let damage = rusqlite::Error::SqliteFailure(damage, None);
+        Err(KeyStoreError(restante_sqlite::StoreError::from(damage).into()))
+    }
+
+    async fn save(&self, _: &BelievedDocument) -> Result<(), KeyStoreError> {
+        Err(KeyStoreError("damaged".into()))
+    }
+
+    async fn forget(&self, _: &ServerName) -> Result<(), KeyStoreError> {
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<BelievedDocument>, KeyStoreError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_document_is_damaged_is_fetched_anew() {
+    let servers = Arc::new(Servers::default());
+    let key = signing_key("ed25519:1", 1);
+    servers.serve("a.example", &document("a.example", &key, START.after(DAY)));
+    let own = Arc::new(signing_key("ed25519:own", 99));
+    let ring = KeyRing::new(KeyRingParts {
+        identity: Identity { server_name: name("own.example"), key: own },
+        exchange: servers,
+        store: Arc::new(Damaged),
+        clock: Arc::new(ManualClock::new(START)),
+        notaries: Vec::new(),
+        vouchers: Vec::new(),
+    });
+    let found = ring.key(&name("a.example"), &key_id("ed25519:1"), Freshness::ValidNow).await;
+    assert_eq!(found, Ok(key.public_key()));
+}
+
+#[tokio::test]
 async fn a_document_without_end_is_trusted_for_forty_days_and_longer_when_confirmed() {
     let world = World::new();
     let key = signing_key("ed25519:1", 1);

@@ -60,6 +60,9 @@ async fn rounds(inbox: &Inbox) {
             inbox.prune().await;
             inbox.expire_backlog().await;
             inbox.expire_unproven().await;
+            if let Err(error) = inbox.site().stand_in.prune().await {
+                tracing::error!(%error, "events of capsules that are too old can't be removed now");
+            }
         }
     }
 }

@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep};
 use super::Outbox;
 use super::rule::{Failed, Failure, Outlook, Step, Wanted, look_again, next_step};
 use crate::backoff::backoff;
+use crate::delivery::ledger::forgotten_before;
 use crate::delivery::{Releft, Resent};
+use crate::store::ledger;
 use crate::store::outbox::{self, Vain, Waiting};
 
 /// Destinations that are served at once.
@@ -85,9 +87,13 @@ impl Outbox {
     /// Looks at each destination once; when the next step is due.
     async fn pass(&self, silent: &Silent) -> Result<Option<Timestamp>, StoreError> {
         let now = self.site.clock.now();
-        if let Err(error) = self.tidy(now).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "copies that are too old, or too many, can't be removed now");
+        for tidied in
+            [ledger::forget(&self.site.database, forgotten_before(now)).await, self.tidy(now).await]
+        {
+            if let Err(error) = tidied {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "what is too old, or too much, can't be removed now");
+            }
         }
         let waiting = outbox::waiting(&self.site.database, now).await?;
         silent.retain(&waiting);

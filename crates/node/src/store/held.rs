@@ -10,7 +10,7 @@ use restante_sqlite::{Database, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::checksum::{checksum, whole};
-use super::{number, unless_damaged};
+use super::number;
 
 /// Events that are held at most: a hundred capsules of the largest size.
 const EVENTS_MAX: u64 = 100_000;
@@ -70,7 +70,7 @@ impl HeldSource {
 
 /// Holds `events`, all or none; durable on return. One that is held already stays, but that one without proof makes way
 /// for one with it: an event's id says nothing about its signatures. What was in a capsule joins the backlog when it
-/// comes as such. Forgets a few events of capsules that are too old.
+/// comes as such.
 pub(crate) async fn note(
     database: &Database,
     events: Vec<HeldEvent>,
@@ -78,7 +78,6 @@ pub(crate) async fn note(
 ) -> Result<Noted, StoreError> {
     database
         .write(move |connection| {
-            prune(connection, now).or_else(unless_damaged)?;
             if !have_room(connection, &events)? {
                 return Ok(Noted::Full);
             }
@@ -136,11 +135,15 @@ fn drop_damaged(connection: &Connection, event: &HeldEvent) -> rusqlite::Result<
     Ok(())
 }
 
-fn prune(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+/// Forgets events of capsules that are too old, one step of it; how many.
+pub(crate) async fn prune(database: &Database, now: Timestamp) -> Result<usize, StoreError> {
+    let before = number(now.before(KEPT).as_millis());
     let sql = "DELETE FROM held_events WHERE rowid IN (SELECT rowid FROM held_events
                WHERE source = 'capsule' AND arrived_at < ?1 LIMIT ?2)";
-    let before = number(now.before(KEPT).as_millis());
-    connection.prepare_cached(sql)?.execute(params![before, FORGOTTEN_AT_ONCE]).map(drop)
+    let prune = move |connection: &Connection| {
+        connection.prepare_cached(sql)?.execute(params![before, FORGOTTEN_AT_ONCE])
+    };
+    database.write(prune).await
 }
 
 /// Lets go of events: they are in the homeserver, or parked.

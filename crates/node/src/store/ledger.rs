@@ -7,9 +7,9 @@ use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use restante_sqlite::{Database, StoreError};
 
-use super::outbox::{self, Kept};
-use super::{number, timestamp, unless_damaged};
-use crate::delivery::ledger::{CopyState, FORGOTTEN_AT_ONCE, Line, Place, forgotten_before, place};
+use super::outbox::{self, Kept, Room};
+use super::{number, timestamp};
+use crate::delivery::ledger::{CopyState, FORGOTTEN_AT_ONCE, Line, Place, place};
 
 /// What identifies a transaction: the same id with other content is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +56,9 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Line, StoreError> {
         self.database
-            .write(move |connection| {
-                forget(connection, forgotten_before(now)).or_else(unless_damaged)?;
-                match line(connection, &transaction)? {
-                    Some(line) => Ok(line),
-                    None => add(connection, &transaction, now),
-                }
+            .write(move |connection| match line(connection, &transaction)? {
+                Some(line) => Ok(line),
+                None => add(connection, &transaction, now),
             })
             .await
     }
@@ -100,7 +97,9 @@ impl Ledger {
         kept: Option<Kept>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.database
+        let bytes_max = kept.as_ref().map(|kept| kept.bytes_max);
+        let room = self
+            .database
             .write(move |connection| {
                 connection
                     .prepare_cached(
@@ -115,10 +114,18 @@ impl Ledger {
                     ])?;
                 match &kept {
                     Some(kept) => outbox::keep(connection, (&destination, seq), kept, now),
-                    None => Ok(()),
+                    None => Ok(Room::Left),
                 }
             })
-            .await
+            .await?;
+        // In a commit of its own: a damaged copy that can't be removed must not keep new ones out.
+        if let (Some(bytes_max), Room::None) = (bytes_max, room)
+            && let Err(error) = outbox::make_room(&self.database, bytes_max).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "copies beyond outbox.bytes_max can't be removed now");
+        }
+        Ok(())
     }
 
     /// Keeps the verified receipt of a relay that holds the transaction.
@@ -215,29 +222,72 @@ fn add(
     Ok(Line { place, delivered_at: None, holders: BTreeSet::new(), copy: CopyState::None })
 }
 
-fn forget(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {
-    let old: Vec<(String, i64)> = connection
-        .prepare_cached(
-            "SELECT destination, seq FROM ledger WHERE first_at < ?1 ORDER BY first_at LIMIT ?2",
-        )?
-        .query_map(params![number(before.as_millis()), FORGOTTEN_AT_ONCE], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    old.iter().try_for_each(|line| forget_line(connection, line).or_else(unless_damaged))
+/// A line that may be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Old {
+    first_at: i64,
+    destination: String,
+    seq: i64,
 }
 
-/// Its line in the ledger goes last: what could not be forgotten is found again.
-fn forget_line(
-    connection: &Connection,
-    (destination, seq): &(String, i64),
-) -> rusqlite::Result<()> {
-    for forget in [
-        "DELETE FROM kept_copies WHERE destination = ?1 AND seq = ?2",
-        "DELETE FROM ledger_holders WHERE destination = ?1 AND seq = ?2",
-        "DELETE FROM ledger WHERE destination = ?1 AND seq = ?2",
-    ] {
-        connection.prepare_cached(forget)?.execute(params![destination, seq])?;
+/// Forgets what began before `before`, with its copies; in steps, so that other writes need not wait long. What lies on damaged pages
+/// stays, and keeps nothing else.
+pub(crate) async fn forget(database: &Database, before: Timestamp) -> Result<(), StoreError> {
+    let mut after = Old { first_at: i64::MIN, destination: String::new(), seq: 0 };
+    loop {
+        let begin = after.clone();
+        let page = database.read(move |connection| old(connection, before, &begin)).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.clone();
+        let step = page.clone();
+        match database.write(move |connection| forget_lines(connection, &step)).await {
+            Err(error) if error.is_damage() => {}
+            forgotten => {
+                forgotten?;
+                continue;
+            }
+        }
+        for line in page {
+            let name = (line.destination.clone(), line.seq);
+            let alone = move |connection: &Connection| forget_lines(connection, &[line]);
+            match database.write(alone).await {
+                Err(error) if error.is_damage() => {
+                    let ((destination, seq), error) = (name, &error as &dyn std::error::Error);
+                    tracing::error!(
+                        destination,
+                        seq,
+                        error,
+                        "an old line of the ledger can't be removed; check the disk"
+                    );
+                }
+                forgotten => forgotten?,
+            }
+        }
+    }
+}
+
+/// The index alone answers this, so that a damaged line can't stop the walk.
+fn old(connection: &Connection, before: Timestamp, after: &Old) -> rusqlite::Result<Vec<Old>> {
+    let sql = "SELECT first_at, destination, seq FROM ledger
+               WHERE first_at < ?1 AND (first_at, destination, seq) > (?2, ?3, ?4)
+               ORDER BY first_at, destination, seq LIMIT ?5";
+    let before = number(before.as_millis());
+    let page = params![before, after.first_at, after.destination, after.seq, FORGOTTEN_AT_ONCE];
+    let old = |row: &rusqlite::Row<'_>| {
+        Ok(Old { first_at: row.get(0)?, destination: row.get(1)?, seq: row.get(2)? })
+    };
+    connection.prepare_cached(sql)?.query_map(page, old)?.collect()
+}
+
+fn forget_lines(connection: &Connection, lines: &[Old]) -> rusqlite::Result<()> {
+    for Old { destination, seq, .. } in lines {
+        for forget in [
+            "DELETE FROM kept_copies WHERE destination = ?1 AND seq = ?2",
+            "DELETE FROM ledger_holders WHERE destination = ?1 AND seq = ?2",
+            "DELETE FROM ledger WHERE destination = ?1 AND seq = ?2",
+        ] {
+            connection.prepare_cached(forget)?.execute(params![destination, seq])?;
+        }
     }
     Ok(())
 }
@@ -247,6 +297,7 @@ mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
+    use restante_sqlite_faults::lose_page;
     use tempfile::TempDir;
 
     use super::*;
@@ -301,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn old_lines_are_forgotten_in_small_steps_and_numbers_go_on() {
+    async fn old_lines_are_forgotten_and_numbers_go_on() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = open(&folder, "s").await;
         for id in 0..40 {
@@ -310,11 +361,39 @@ mod tests {
         let later = NOW.after(38 * DAY);
         let newest = ledger.enter(transaction("b.test", "new", 0), later).await.unwrap();
         assert_eq!(newest.place.seq, 41);
-        assert_eq!(count(&ledger).await, 40 + 1 - FORGOTTEN_AT_ONCE);
-        for id in 0..2 {
-            ledger.enter(transaction("b.test", &format!("n{id}"), 0), later).await.unwrap();
+        forget(&ledger.database, NOW).await.unwrap();
+        assert_eq!(count(&ledger).await, 41);
+        forget(&ledger.database, later).await.unwrap();
+        assert_eq!(count(&ledger).await, 1);
+        let next = ledger.enter(transaction("b.test", "next", 0), later).await.unwrap();
+        assert_eq!(next.place.seq, 42);
+    }
+
+    #[tokio::test]
+    async fn old_lines_on_a_lost_page_keep_no_other_and_no_new_one_out() {
+        for table in ["ledger", "ledger_holders"] {
+            let folder = tempfile::tempdir().unwrap();
+            let ledger = open(&folder, "s").await;
+            for id in 0..400 {
+                let mail = transaction("b.test", &id.to_string(), 0);
+                let seq = ledger.enter(mail, NOW).await.unwrap().place.seq;
+                let place = ("b.test".parse().unwrap(), seq);
+                ledger.held_by(place, "r.test".parse().unwrap(), None, NOW).await.unwrap();
+            }
+            drop(ledger);
+            lose_page(&folder.path().join("node.sqlite"), table, "leaf").unwrap();
+
+            let ledger = open(&folder, "s").await;
+
+            let later = NOW.after(38 * DAY);
+            for id in 0..2 {
+                let mail = transaction("c.test", &id.to_string(), 0);
+                assert_eq!(ledger.enter(mail, later).await.unwrap().place.seq, id + 1, "{table}");
+            }
+            forget(&ledger.database, later).await.unwrap();
+            let mail = transaction("c.test", "2", 0);
+            assert_eq!(ledger.enter(mail, later).await.unwrap().place.seq, 3, "{table}");
         }
-        assert_eq!(count(&ledger).await, 3);
     }
 
     async fn count(ledger: &Ledger) -> u32 {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::inbox::{server_name, time, unsigned};
 use super::ledger::Transaction;
 use super::seen::millis;
-use super::{number, timestamp, unless_damaged};
+use super::{number, timestamp};
 use crate::delivery::ledger::Place;
 use crate::outbox::KeptCopy;
 use crate::outbox::rule::{NotSent, send_after};
@@ -23,9 +23,6 @@ pub(in crate::store) use confirmed::confirm;
 
 /// Copies that one step of removing what is too old, or too much, takes, so that other writes need not wait long.
 const STEP: u32 = 200;
-
-/// Copies that make room for one in its commit: more than one, so that they shrink, and few, so that none waits.
-const EVICTED_AT_ONCE: u32 = 8;
 
 /// A copy that is to be kept.
 #[derive(Debug, Clone)]
@@ -84,13 +81,22 @@ pub(crate) enum Vain {
     Unfit(String),
 }
 
-/// Keeps the copy of what a relay took just now, unless it has arrived or is kept already. Others make room.
+/// Whether copies are within their bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// They are.
+    Left,
+    /// Some must go.
+    None,
+}
+
+/// Keeps the copy of what a relay took just now, unless it has arrived or is kept already; whether others have to make room.
 pub(super) fn keep(
     connection: &Connection,
     (destination, seq): (&ServerName, u64),
     Kept { copy, bytes_max, word }: &Kept,
     now: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Room> {
     let sql = "INSERT OR IGNORE INTO kept_copies (destination, seq, target, authorization, content, sha256, kept_at,
                capsule)
                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE
@@ -104,7 +110,7 @@ pub(super) fn keep(
         let found = "UPDATE kept_copies SET wanted_at = NULL WHERE destination = ?1 AND seq = ?2";
         connection.prepare_cached(found)?.execute(params![name, seq])?;
     }
-    evict(connection, *bytes_max, EVICTED_AT_ONCE).map(drop).or_else(unless_damaged)
+    Ok(if total(connection, "copy_bytes")? > *bytes_max { Room::None } else { Room::Left })
 }
 
 /// Lets go of copies beyond `bytes_max`, of the destination with most bytes the oldest first, up to `step`; how many.

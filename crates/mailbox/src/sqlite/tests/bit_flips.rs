@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use restante_sqlite_faults::{Campaign, Disk, Fault, Lasts, Operation, Tally, Trouble, flip_bit};
+use restante_sqlite_faults::{
+    Campaign, Disk, Fault, Lasts, Operation, Tally, Trouble, flip_bit, lose_page,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -83,24 +85,11 @@ async fn a_bit_flipped_in_a_body_sets_that_envelope_aside_and_no_other() {
     }
 }
 
-/// Breaks the first page of that sort which holds envelopes.
-fn lose_page(folder: &Folder, sort: &str) {
-    let first =
-        "SELECT min(pageno) FROM dbstat WHERE name = 'envelopes' AND pagetype = ?1 AND path IN
-                 (SELECT min(path) FROM dbstat WHERE name = 'envelopes' AND pagetype = ?1)";
-    let outside = Connection::open(folder.path()).unwrap();
-    let page: u32 = outside.query_row(first, [sort], |row| row.get(0)).unwrap();
-    drop(outside);
-    let mut bytes = std::fs::read(folder.path()).unwrap();
-    bytes[(page as usize - 1) * 4096..][..4].fill(0xff);
-    std::fs::write(folder.path(), bytes).unwrap();
-}
-
 #[tokio::test]
 async fn envelopes_whose_pages_are_lost_hold_up_neither_mail_nor_expiry() {
     for sort in ["overflow", "leaf"] {
         let (folder, mail) = filled().await;
-        lose_page(&folder, sort);
+        lose_page(&folder.path(), "envelopes", sort).unwrap();
 
         let store = folder.open();
 
@@ -134,7 +123,7 @@ async fn envelopes_whose_pages_are_lost_hold_up_neither_mail_nor_expiry() {
 #[tokio::test]
 async fn lost_pages_under_the_oldest_mail_lock_nobody_out() {
     let (folder, mail) = filled().await;
-    lose_page(&folder, "leaf");
+    lose_page(&folder.path(), "envelopes", "leaf").unwrap();
     let store = folder.open();
     let of_a = Selection::Origin("a.example".parse().unwrap());
     let (mut whole, mut held, mut dropped) = (0, 0, 0);
@@ -170,7 +159,7 @@ async fn lost_pages_under_mail_to_be_delivered_stop_no_other_mail_from_going() {
             store.deposit(deposit, ROOMY).await.unwrap();
         }
         drop(store);
-        lose_page(&folder, sort);
+        lose_page(&folder.path(), "envelopes", sort).unwrap();
         let store = folder.open();
         let mut delivered = Vec::new();
         for origin in &origins {
@@ -200,7 +189,7 @@ async fn lost_pages_under_what_its_owner_acknowledges_keep_nothing_else_there() 
             held.push((recipient, collected.envelopes.iter().map(of).collect::<Vec<_>>()));
         }
         drop(store);
-        lose_page(&folder, sort);
+        lose_page(&folder.path(), "envelopes", sort).unwrap();
 
         let store = folder.open();
         let mut removed = 0;
@@ -217,7 +206,7 @@ async fn lost_pages_under_what_its_owner_acknowledges_keep_nothing_else_there() 
 async fn lost_pages_under_what_its_owner_has_or_its_sender_asks_for_hide_nothing_else() {
     for (sort, is_readable) in [("overflow", true), ("leaf", false)] {
         let (folder, mail) = filled().await;
-        lose_page(&folder, sort);
+        lose_page(&folder.path(), "envelopes", sort).unwrap();
         let store = folder.open();
 
         let (mut held, mut removed) = (0, 0);

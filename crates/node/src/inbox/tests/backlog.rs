@@ -1,6 +1,7 @@
 //! What can't be delivered as it came: gaps, capsules, access lists.
 
 use restante_relay_api::Content;
+use restante_sqlite_faults::lose_page;
 use serde_json::json;
 
 use super::*;
@@ -178,6 +179,26 @@ fn came_directly(letter: &Letter) -> Mail {
         request_id: None,
         standing: Standing::Waiting,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_damage_keeps_out_keeps_no_other_mail_out() {
+    let site = InboundSite::with_room().await;
+    let fill = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+        INSERT INTO seen (origin, txn_id, sha256, seen_at) SELECT iif(i < 20, 'a.test', 'z.test'), printf('%04d', i), zeroblob(32), 1700000000000 FROM n;";
+    site.node.run_sql(fill).await;
+    let site = site.restarted().await;
+    lose_page(&site.node.folder.path().join("node.sqlite"), "seen", "leaf").unwrap();
+    let site = site.restarted().await;
+    let (mut a, mut z) = (Writer::new("a.test"), Writer::new("z.test"));
+    let inbox = Inbox::open(site.node.site.clone(), GAP_WAIT).await.unwrap();
+
+    let mails = [a.edu(), z.edu()].iter().map(came_directly).collect();
+    let arrived = inbox.arrive(mails).await.unwrap();
+
+    assert_eq!(arrived, [Arrival::Full, Arrival::Stored]);
+    let mails = vec![came_directly(&z.edu())];
+    assert_eq!(inbox.arrive(mails).await.unwrap(), [Arrival::Stored]);
 }
 
 #[tokio::test(start_paused = true)]
