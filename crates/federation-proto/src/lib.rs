@@ -23,6 +23,7 @@ mod server_glob;
 mod signable_request;
 mod signed_json;
 mod timestamp;
+mod trusted_time;
 mod x_matrix;
 
 pub use canonical_json::{CanonicalJsonError, JSON_DEPTH_MAX, canonicalise};
@@ -43,4 +44,5 @@ pub use server_glob::{ServerGlob, ServerGlobError, glob_matches};
 pub use signable_request::{RequestTarget, RequestTargetError, SignableRequest};
 pub use signed_json::{SignedJsonError, sign_json, to_signed_json, verify_json};
 pub use timestamp::{Clock, ManualClock, SystemClock, Timestamp};
+pub use trusted_time::{ClockChange, TrustedTime};
 pub use x_matrix::{XMatrix, XMatrixError};

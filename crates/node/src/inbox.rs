@@ -45,7 +45,7 @@ use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::Waybill;
-use restante_sqlite::StoreError;
+use restante_sqlite::{StoreError, despite_others};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -249,9 +249,13 @@ impl Inbox {
         self.shared.mail_due.notify_one();
         self.shared.judging_due.notify_one();
         for mail in again {
-            if let Err(error) = self.enclose_later(&mail).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(%mail.key.origin, mail.key.txn_id, error, "what goes along with mail that is here can't be kept");
+            match self.enclose_later(&mail).await {
+                // It would come again and again.
+                Err(error) if error.is_damage() => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(%mail.key.origin, mail.key.txn_id, error, "what goes along with mail that is here can't be kept; check the disk");
+                }
+                kept => kept?,
             }
         }
         Ok(arrivals)
@@ -267,7 +271,8 @@ impl Inbox {
         let mut all = Vec::with_capacity(mails.len());
         for mail in mails {
             let key = mail.key.clone();
-            let stored = match rows::arrive(self.database(), vec![mail], self.now()).await {
+            let alone = || rows::arrive(self.database(), vec![mail.clone()], self.now());
+            let stored = match despite_others(alone).await {
                 Err(error) if error.is_damage() => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(%key.origin, key.txn_id, error, "mail can't be stored for damage in the node's database; check the disk");

@@ -22,11 +22,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::OutboxSection;
 use crate::delivery::Delivery;
+use crate::delivery::ledger::forgotten_before;
 use crate::restart::kept_running;
 use crate::site::Site;
+use crate::store::ledger;
 
 pub(crate) use copy::KeptCopy;
 use withdrawing::Arrived;
+
+/// Between two looks for lines of the ledger that are old enough to go.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// What wakes the outbox.
 #[derive(Debug, Default)]
@@ -74,6 +79,7 @@ pub(crate) async fn run(outbox: Outbox, shutdown: CancellationToken) {
             kept_running("the audit of relays", &shutdown, || audit::run(&outbox)),
             kept_running("the sending of receipts", &shutdown, || receipts::run(&outbox)),
             kept_running("taking back what has arrived", &shutdown, || withdrawing::run(&outbox)),
+            kept_running("forgetting what is old", &shutdown, || forget_lines(&outbox)),
         )
     };
     // What is cut off here is not entered as done, and is done again after the next start.
@@ -81,6 +87,18 @@ pub(crate) async fn run(outbox: Outbox, shutdown: CancellationToken) {
         biased;
         () = shutdown.cancelled() => {}
         _ = work => {}
+    }
+}
+
+/// Forgets lines of the ledger that nobody can ask for any more.
+async fn forget_lines(outbox: &Outbox) {
+    loop {
+        let before = forgotten_before(outbox.site.clock.now());
+        if let Err(error) = ledger::forget(&outbox.site.database, before).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "old lines of the ledger can't be removed now");
+        }
+        tokio::time::sleep(FORGET_INTERVAL).await;
     }
 }
 

@@ -49,8 +49,8 @@ impl StandIn {
     }
 
     /// Forgets events of capsules that are too old for anybody to ask for them.
-    pub(crate) async fn prune(&self) -> Result<(), StoreError> {
-        while held::prune(&self.database, self.now()).await? > 0 {}
+    pub(crate) async fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
+        while held::prune(&self.database, now).await? > 0 {}
         Ok(())
     }
 

@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use restante_federation_proto::Timestamp;
+use restante_federation_proto::{ClockChange, Timestamp, TrustedTime};
 use restante_mailbox::{Due, Expired};
 use tokio::time::Instant;
 
 use crate::state::RelayState;
-use crate::trusted_time::{Change, TrustedTime};
 
 /// How often to look: mail may stay this much longer than its time, and typing is worth nothing after a minute.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -77,15 +76,15 @@ impl Calendar {
     async fn now(&mut self, relay: &RelayState) -> Timestamp {
         let (now, change) = self.trusted.look(relay.clock.now(), relay.started.up());
         match change {
-            Change::None => {}
-            Change::Doubted(ahead) => {
+            ClockChange::None => {}
+            ClockChange::Doubted(ahead) => {
                 let days = ahead.as_secs() / (24 * 3600);
                 tracing::warn!(
                     clock.days_ahead = days,
                     "the clock has gone ahead by days since the relay looked at it last: if it was off for that long, all is well; if not, set the clock. For half an hour no mail expires by it"
                 );
             }
-            Change::Believed => tracing::info!("mail expires by the clock again"),
+            ClockChange::Believed => tracing::info!("mail expires by the clock again"),
         }
         let is_noted =
             self.noted.is_some_and(|noted| noted <= now && now < noted.after(NOTE_INTERVAL));

@@ -33,7 +33,6 @@ mod signed_at;
 mod state;
 mod stores;
 mod told;
-mod trusted_time;
 
 pub use config::{
     AtRestSection, LimitsSection, MailboxSection, OnwardSection, OperatorsSection, RelayConfig,

@@ -4,6 +4,7 @@
 //! (`journal_mode=WAL`, `synchronous=FULL`). Writes that wait together share one commit, and one
 //! that fails takes nothing else with it.
 
+mod again;
 mod backup;
 mod connection;
 mod database;
@@ -14,6 +15,7 @@ mod migrations;
 mod readers;
 mod writer;
 
+pub use again::despite_others;
 pub use backup::BackupError;
 pub use database::{Database, Limits};
 pub use error::{OpenError, StoreError, is_damaged};

@@ -37,7 +37,7 @@ impl Kept {
             return Ok(Some(cached.clone()));
         }
         let _changing = self.changing.lock().await;
-        self.load_unchanging(server).await
+        self.load_unchanging(server).await.or_else(|error| unless_damaged(server, error))
     }
 
     /// Takes `document` in if its evidence suffices; returns whether it is what is believed now.
@@ -49,7 +49,12 @@ impl Kept {
     ) -> Result<bool, KeyStoreError> {
         let Some(evidence) = evidence_of_name(document, evidence) else { return Ok(false) };
         let _changing = self.changing.lock().await;
-        let current = self.load_unchanging(document.server_name()).await?;
+        let server = document.server_name();
+        let current = match (self.load_unchanging(server).await, evidence) {
+            // Nothing that was kept is stronger than these.
+            (Err(error), Evidence::Fetched | Evidence::NameIsKey) => unless_damaged(server, error)?,
+            (current, _) => current?,
+        };
         // What was learned by a clock that was ahead must not keep out all that is learned by a right one.
         let current = current.map(|current| match current.learned_at > now {
             true => Arc::new(BelievedDocument { learned_at: now, ..(*current).clone() }),
@@ -96,15 +101,7 @@ impl Kept {
         if let Some(cached) = self.cache().get(server) {
             return Ok(Some(cached.clone()));
         }
-        let loaded = match self.store.load(server).await {
-            // What can't be read is not believed, and whoever vouches is asked anew.
-            Err(error) if error.is_damage() => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(%server, error, "the key document of a server is damaged; check the disk");
-                None
-            }
-            loaded => loaded?.map(Arc::new),
-        };
+        let loaded = self.store.load(server).await?.map(Arc::new);
         if let Some(loaded) = &loaded {
             self.remember(loaded.clone());
         }
@@ -130,6 +127,19 @@ impl Kept {
     fn cache(&self) -> MutexGuard<'_, BoundedMap<ServerName, Arc<BelievedDocument>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What can't be read is not believed, and whoever vouches is asked anew.
+fn unless_damaged<T>(
+    server: &ServerName,
+    error: KeyStoreError,
+) -> Result<Option<T>, KeyStoreError> {
+    if !error.is_damage() {
+        return Err(error);
+    }
+    let error = &error as &dyn std::error::Error;
+    tracing::error!(%server, error, "the key document of a server is damaged; check the disk");
+    Ok(None)
 }
 
 /// For a server that is named by its key, only that key's document counts, and then its name is the evidence.

@@ -1,7 +1,7 @@
 //! What lies on damaged pages can't even be removed or marked, and takes all else of its commit with it.
 
 use restante_federation_proto::ServerName;
-use restante_sqlite::StoreError;
+use restante_sqlite::{StoreError, despite_others};
 
 /// Has `change` change `all`, mail of or for `server`, in one commit or, where damage is in the way, each in a commit of its own: what is
 /// damaged beyond changing stays as it is. What was done, in turn.
@@ -19,7 +19,7 @@ where
     }
     let mut done = Vec::new();
     for one in all {
-        match change(vec![one.clone()]).await {
+        match despite_others(|| change(vec![one.clone()])).await {
             Ok(one) => done.push(one),
             Err(error) if error.is_damage() => {
                 let error = &error as &dyn std::error::Error;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use restante_sqlite::{Database, StoreError};
+use restante_sqlite::{Database, StoreError, despite_others};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::departures::{Departures, Leaving};
@@ -51,8 +51,7 @@ pub(super) async fn expire_one_by_one(
     due: Due,
     batch_max: usize,
 ) -> Result<Expired, StoreError> {
-    let remembered = database.write(move |connection| forget(connection, due, batch_max)).await?;
-    let mut expired = Expired { remembered, ..Expired::default() };
+    let mut expired = Expired::default();
     let mut after = After::default();
     // What stays must not hide what lies behind it.
     while expired.envelopes == 0 && expired.prolonged == 0 {
@@ -62,7 +61,7 @@ pub(super) async fn expire_one_by_one(
         after = *last;
         for After { row, .. } in page {
             let alone = move |connection: &Connection| pass_one(connection, row, due);
-            match database.write(alone).await {
+            match despite_others(|| database.write(alone)).await {
                 Ok(one) => {
                     expired.envelopes += one.envelopes;
                     expired.of_the_moment += one.of_the_moment;
@@ -80,6 +79,18 @@ pub(super) async fn expire_one_by_one(
             }
         }
     }
+    let forget = move |connection: &Connection| forget(connection, due, batch_max);
+    expired.remembered = match despite_others(|| database.write(forget)).await {
+        Err(error) if error.is_damage() => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                error,
+                "names of mail that was acknowledged can't be forgotten; check the disk"
+            );
+            0
+        }
+        forgotten => forgotten?,
+    };
     Ok(expired)
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use restante_federation_proto::{ServerName, Timestamp};
-use restante_sqlite::is_damaged;
+use restante_sqlite::{despite_others, is_damaged};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::acknowledge::{self, Held};
@@ -57,7 +57,7 @@ impl OnwardMail for SqliteStore {
             };
             after = signed(damaged.id.get());
             let mark = || collect::marking(recipient, vec![damaged]);
-            match self.make_room(mark).await {
+            match despite_others(|| self.make_room(mark)).await {
                 Ok(marked) => collect::report(recipient, &marked),
                 // What lies on a damaged page can't even be marked; others go on behind it.
                 Err(error) if error.is_damage() => {
@@ -82,7 +82,7 @@ impl OnwardMail for SqliteStore {
                 move |connection: &_| hand_on(connection, (&recipient, id), way, removal)
             })
         };
-        let damage = match hand_on(Removal::Whole).await {
+        let damage = match despite_others(|| hand_on(Removal::Whole)).await {
             Err(error) if error.is_damage() => error,
             handed_on => return Ok(handed_on?),
         };

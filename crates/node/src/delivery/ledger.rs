@@ -70,8 +70,8 @@ pub(crate) fn place(known: Option<Place>, newest_seq: u64, now: Timestamp) -> Pl
 /// Lines older than this say nothing that anybody can still ask for.
 const MEMORY: Duration = TIME_TO_LIVE.saturating_add(MEMORY_BEYOND_TIME_TO_LIVE);
 
-/// Lines that are forgotten with each new one: more than one, so that the ledger shrinks, and few, so that none waits.
-pub(crate) const FORGOTTEN_AT_ONCE: u32 = 16;
+/// Lines that are forgotten in one commit, so that other writes need not wait long.
+pub(crate) const FORGOTTEN_AT_ONCE: u32 = 200;
 
 /// Lines from before this time are forgotten.
 pub(crate) fn forgotten_before(now: Timestamp) -> Timestamp {

@@ -213,7 +213,10 @@ impl Load {
     /// Forgets an origin with nothing here, or strangers' names would add up.
     fn tidy(&mut self, origin: &ServerName) {
         let idle = |load: &OriginLoad| {
-            load.proven.count + load.unproven.count + load.undelivered + load.passing == 0
+            let OriginLoad { proven, unproven, undelivered, passing, .. } = load;
+            // Events of a backlog count by their bytes alone.
+            proven.bytes + unproven.bytes == 0
+                && proven.count + unproven.count + undelivered + passing == 0
         };
         if self.origins.get(origin).is_some_and(idle) {
             self.origins.remove(origin);
@@ -282,6 +285,20 @@ mod tests {
         let later = now.after(PASSING_MAX);
         assert!(!load.begin_passing(&origin("a"), later));
         assert_eq!(load.passing_wait(&origin("a"), later), Duration::ZERO);
+    }
+
+    #[test]
+    fn events_that_outlast_their_envelope_stay_charged_to_their_origin() {
+        let mut load = Load::default();
+        let events = Weight { count: 0, bytes: ORIGIN_BYTES_MAX };
+        load.admit(&origin("a"), Class::Proven, Weight::of(10)).unwrap();
+        load.restore(&origin("a"), Class::Proven, events);
+        load.release(&origin("a"), Class::Proven, Weight::of(10));
+        assert_eq!(load.admit(&origin("a"), Class::Proven, Weight::of(10)), Err(Full));
+        load.release(&origin("a"), Class::Proven, events);
+        assert_eq!(load.admit(&origin("a"), Class::Proven, Weight::of(10)), Ok(()));
+        load.release(&origin("a"), Class::Proven, Weight::of(10));
+        assert!(load.is_empty() && load.origins.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use restante_federation_proto::{ServerName, Timestamp};
+use restante_federation_proto::{ClockChange, ServerName, Timestamp, TrustedTime};
 use restante_relay_api::limits::TIME_TO_LIVE;
 use restante_sqlite::StoreError;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -48,6 +48,7 @@ pub(super) async fn run(inbox: &Inbox, shutdown: &CancellationToken) {
 async fn rounds(inbox: &Inbox) {
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut trusted = inbox.trusted_time().await;
     for round_number in 0_u64.. {
         rounds.tick().await;
         // Before anything is removed: what came while the clock was wrong is old all at once when it is set right.
@@ -57,10 +58,11 @@ async fn rounds(inbox: &Inbox) {
         });
         judging.await;
         if round_number.is_multiple_of(ROUNDS_BETWEEN_PRUNES) {
-            inbox.prune().await;
+            let now = inbox.now_to_expire(&mut trusted);
+            inbox.prune(now).await;
             inbox.expire_backlog().await;
-            inbox.expire_unproven().await;
-            if let Err(error) = inbox.site().stand_in.prune().await {
+            inbox.expire_unproven(now).await;
+            if let Err(error) = inbox.site().stand_in.prune(now).await {
                 tracing::error!(%error, "events of capsules that are too old can't be removed now");
             }
         }
@@ -174,6 +176,32 @@ impl Inbox {
         Ok(true)
     }
 
+    /// It was at least the time at which mail came last; before that, nobody can say how long the node was off.
+    async fn trusted_time(&self) -> TrustedTime {
+        let last = rows::newest_arrival(self.database()).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the database does not say when mail came last; nothing is taken for too old for half an hour");
+            Some(Timestamp::EPOCH)
+        });
+        TrustedTime::since(last.unwrap_or_else(|| self.now()), self.shared.started.elapsed())
+    }
+
+    /// The time by which things are too old.
+    fn now_to_expire(&self, trusted: &mut TrustedTime) -> Timestamp {
+        let (now, change) = trusted.look(self.now(), self.shared.started.elapsed());
+        match change {
+            ClockChange::None => {}
+            ClockChange::Doubted(ahead) => {
+                let days = ahead.as_secs() / (24 * 3600);
+                tracing::warn!(
+                    clock.days_ahead = days,
+                    "the clock has gone ahead by days since mail came last: if the node was off for that long, all is well; if not, set the clock. For half an hour nothing that waits is taken for too old"
+                );
+            }
+            ClockChange::Believed => tracing::info!("what is too old goes by the clock again"),
+        }
+        now
+    }
+
     /// Parks what has waited in a room's backlog for as long as any relay may hold what it lacks.
     async fn expire_backlog(&self) {
         let before = self.now().before(TIME_TO_LIVE);
@@ -189,8 +217,8 @@ impl Inbox {
 
     /// Removes what nobody has proven, from when on no relay may hold a copy that somebody could: it is too old to be
     /// delivered, and would take the room of what is made up next for ever.
-    async fn expire_unproven(&self) {
-        let before = self.now().before(seen::REMEMBERED);
+    async fn expire_unproven(&self, now: Timestamp) {
+        let before = now.before(seen::REMEMBERED);
         let mut expired = 0;
         loop {
             let step = self.expire_unproven_step(before).await.unwrap_or_else(|error| {
@@ -225,9 +253,9 @@ impl Inbox {
         Ok(envelopes.len() + events.len())
     }
 
-    async fn prune(&self) {
+    async fn prune(&self, now: Timestamp) {
         loop {
-            match seen::prune(self.database(), self.now()).await {
+            match seen::prune(self.database(), now).await {
                 Ok(true) => tokio::task::yield_now().await,
                 Ok(false) => return,
                 Err(error) => {

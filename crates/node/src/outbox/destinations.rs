@@ -13,9 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::Outbox;
 use super::rule::{Failed, Failure, Outlook, Step, Wanted, look_again, next_step};
 use crate::backoff::backoff;
-use crate::delivery::ledger::forgotten_before;
 use crate::delivery::{Releft, Resent};
-use crate::store::ledger;
 use crate::store::outbox::{self, Vain, Waiting};
 
 /// Destinations that are served at once.
@@ -87,12 +85,13 @@ impl Outbox {
     /// Looks at each destination once; when the next step is due.
     async fn pass(&self, silent: &Silent) -> Result<Option<Timestamp>, StoreError> {
         let now = self.site.clock.now();
-        for tidied in
-            [ledger::forget(&self.site.database, forgotten_before(now)).await, self.tidy(now).await]
-        {
+        for tidied in [self.expire(now).await, self.make_room().await] {
             if let Err(error) = tidied {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "what is too old, or too much, can't be removed now");
+                tracing::error!(
+                    error,
+                    "copies that are too old, or too many, can't be removed now"
+                );
             }
         }
         let waiting = outbox::waiting(&self.site.database, now).await?;
@@ -102,10 +101,14 @@ impl Outbox {
         Ok(nexts.into_iter().flatten().min())
     }
 
-    async fn tidy(&self, now: Timestamp) -> Result<(), StoreError> {
+    async fn expire(&self, now: Timestamp) -> Result<(), StoreError> {
         while outbox::expire(&self.site.database, now.before(TIME_TO_LIVE)).await? > 0 {
             tracing::warn!("copies of mail that was never confirmed are too old and go");
         }
+        Ok(())
+    }
+
+    async fn make_room(&self) -> Result<(), StoreError> {
         let bytes_max = self.settings.current().bytes_max;
         while outbox::make_room(&self.site.database, bytes_max).await? > 0 {
             tracing::warn!("copies beyond outbox.bytes_max go");

@@ -109,7 +109,7 @@ async fn old_capsules_go_and_the_backlog_stays() {
     site.stand_in.note(vec![held("$b", &[])]).await.unwrap();
     site.clock.advance(std::time::Duration::from_secs(38 * 86_400));
     site.stand_in.note(vec![held("$d", &[])]).await.unwrap();
-    site.stand_in.prune().await.unwrap();
+    site.stand_in.prune(site.clock.now()).await.unwrap();
     assert_eq!(site.stand_in.event("$c").await, None);
     assert_eq!(site.stand_in.event("$b").await, Some(backlog));
     let sql = "SELECT count || ' ' || bytes = (SELECT count(*) || ' ' || sum(length(pdu)) FROM held_events) FROM held_totals";

@@ -21,7 +21,7 @@ use super::{number, outbox, receipts_due};
 use crate::inbox::mail::{Mail, Standing, StreamPlace};
 use crate::inbox::order::{Head, Place};
 
-pub(crate) use overview::{list, shares};
+pub(crate) use overview::{list, newest_arrival, shares};
 pub(crate) use settled::{Settled, Settling, settle};
 pub(crate) use twins::{Twins, twins};
 pub(crate) use unproven::{Unverified, expire_unproven, judge, unverified};

@@ -121,6 +121,15 @@ async fn envelopes_whose_pages_are_lost_hold_up_neither_mail_nor_expiry() {
 }
 
 #[tokio::test]
+async fn lost_names_of_acknowledged_mail_stop_no_expiry() {
+    let (folder, mail) = filled().await;
+    lose_page(&folder.path(), "acknowledged", "leaf").unwrap();
+    let store = folder.open();
+    let expired = store.expire(due(u64::MAX), 100).await.unwrap();
+    assert_eq!((expired.envelopes as usize, expired.remembered), (mail.len() - 1, 0));
+}
+
+#[tokio::test]
 async fn lost_pages_under_the_oldest_mail_lock_nobody_out() {
     let (folder, mail) = filled().await;
     lose_page(&folder.path(), "envelopes", "leaf").unwrap();

@@ -1,5 +1,7 @@
 //! Mail whose origin is not proven, or not yet.
 
+use restante_federation_proto::Clock as _;
+
 use super::*;
 
 fn unverified(status: &InboxStatus) -> Option<u64> {
@@ -124,12 +126,33 @@ async fn what_nobody_proved_makes_room_when_it_is_too_old_to_be_delivered() {
         (status.parked_total, unverified(status), status.events_parked_total) == (1, Some(1), 1)
     })
     .await;
-    site.node.clock.advance(Duration::from_secs(38 * 24 * 3600));
+    // Mail goes on coming, or the clock would be doubted.
+    site.node.clock.advance(Duration::from_secs(36 * 24 * 3600));
+    let mut another = Writer::new("d.test").signs_at(site.node.clock.now());
+    site.knows(&another).await;
+    site.hold(&[another.edu()]);
+    site.run_until(|status| status.confirmed_total == 1).await;
+    site.node.clock.advance(Duration::from_secs(2 * 24 * 3600 - 3600));
     let site = site.restarted().await;
     site.run_with(async |inbox| {
         let status = status_when(&inbox, |status| status.unproven_expired_total == 3).await;
         assert!(status.waiting.is_empty(), "{status:#?}");
         status_when(&inbox, |_| inbox.state().load.is_empty()).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_leaps_ahead_takes_nothing_that_waits_for_too_old_at_once() {
+    let site = InboundSite::with_room().await;
+    site.hold(&[Writer::new("c.test").edu()]);
+    site.run_until(|status| unverified(status) == Some(1)).await;
+    site.node.clock.advance(Duration::from_secs(38 * 24 * 3600));
+    let site = site.restarted().await;
+    site.run_with(async |inbox| {
+        // The first round is over.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(unverified(&inbox.status().await.unwrap()), Some(1));
     })
     .await;
 }

@@ -4,6 +4,7 @@ use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::{Database, StoreError};
 
 use super::{server_name, time, unsigned};
+use crate::store::timestamp;
 
 /// A share of the inbox: an origin's rows of one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,18 @@ pub(crate) async fn shares(database: &Database) -> Result<Vec<Share>, StoreError
                 })
             })?;
             rows.collect()
+        })
+        .await
+}
+
+/// When mail came last, as far as that is known.
+pub(crate) async fn newest_arrival(database: &Database) -> Result<Option<Timestamp>, StoreError> {
+    database
+        .read(|connection| {
+            let sql = "SELECT max(coalesce((SELECT max(seen_at) FROM seen), -1),
+                           coalesce((SELECT arrived_at FROM inbox ORDER BY id DESC LIMIT 1), -1))";
+            let newest: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+            Ok((newest >= 0).then(|| timestamp(newest)))
         })
         .await
 }
