@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller passes the time and says what it found.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use restante_federation_proto::{ServerName, Timestamp};
 
@@ -16,7 +16,7 @@ const IDLE_ROOMS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Confirmations {
     rooms: BTreeMap<String, Window>,
-    envelopes: HashMap<i64, Open>,
+    envelopes: BTreeMap<i64, Open>,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Pure bookkeeping; what is refused stays where it is, at the relay or at its sender.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use restante_federation_proto::{ServerName, Timestamp};
@@ -49,7 +49,7 @@ pub(crate) struct Weight {
 /// What the inbox holds.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
-    origins: HashMap<ServerName, OriginLoad>,
+    origins: BTreeMap<ServerName, OriginLoad>,
     proven: Weight,
     unproven: Weight,
 }

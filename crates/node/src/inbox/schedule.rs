@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller passes the time and the random share of each wait.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use restante_federation_proto::ServerName;
@@ -42,7 +42,7 @@ pub(crate) enum Turn {
 /// Every origin with mail.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    origins: HashMap<ServerName, Entry>,
+    origins: BTreeMap<ServerName, Entry>,
     due: VecDeque<ServerName>,
 }
 
