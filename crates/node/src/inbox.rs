@@ -45,7 +45,7 @@ use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_operators::Adjustable;
 use restante_relay_api::Waybill;
-use restante_sqlite::{StoreError, despite_others};
+use restante_sqlite::{StoreError, all_or_each};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -264,25 +264,17 @@ impl Inbox {
     /// Stores all in one commit or, where damage is in the way, each in a commit of its own; `None` for what can't be stored, which stays
     /// where it is.
     async fn store(&self, mails: Vec<Mail>) -> Result<Vec<Option<Stored>>, StoreError> {
-        match rows::arrive(self.database(), mails.clone(), self.now()).await {
-            Err(error) if error.is_damage() => {}
-            stored => return Ok(stored?.into_iter().map(Some).collect()),
-        }
-        let mut all = Vec::with_capacity(mails.len());
-        for mail in mails {
-            let key = mail.key.clone();
-            let alone = || rows::arrive(self.database(), vec![mail.clone()], self.now());
-            let stored = match despite_others(alone).await {
-                Err(error) if error.is_damage() => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(%key.origin, key.txn_id, error, "mail can't be stored for damage in the node's database; check the disk");
-                    Vec::new()
-                }
-                stored => stored?,
-            };
-            all.push(stored.into_iter().next());
-        }
-        Ok(all)
+        let arrive = |mails| rows::arrive(self.database(), mails, self.now());
+        let stays = |mail: &Mail, error: &StoreError| {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(%mail.key.origin, mail.key.txn_id, error, "mail can't be stored for damage in the node's database; check the disk");
+        };
+        let stored = all_or_each(&mails, arrive, stays).await?;
+        let each = |stored: Option<Vec<Stored>>| match stored {
+            Some(stored) => stored.into_iter().map(Some).collect(),
+            None => vec![None],
+        };
+        Ok(stored.into_iter().flat_map(each).collect())
     }
 
     fn admit(&self, mail: &Mail) -> bool {

@@ -20,6 +20,33 @@ where
     attempt().await
 }
 
+/// Has `change` change `all` in one commit or, where damage is in the way, each in a commit of its own: what is damaged beyond changing
+/// stays as it is, and `stays` is told. What was done, in turn: one thing for all, or one for each, `None` for what stays.
+pub async fn all_or_each<K: Clone, T, F>(
+    all: &[K],
+    change: impl Fn(Vec<K>) -> F,
+    stays: impl Fn(&K, &StoreError),
+) -> Result<Vec<Option<T>>, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    match change(all.to_vec()).await {
+        Err(error) if error.is_damage() => {}
+        done => return Ok(vec![Some(done?)]),
+    }
+    let mut done = Vec::with_capacity(all.len());
+    for one in all {
+        done.push(match despite_others(|| change(vec![one.clone()])).await {
+            Err(error) if error.is_damage() => {
+                stays(one, &error);
+                None
+            }
+            changed => Some(changed?),
+        });
+    }
+    Ok(done)
+}
+
 #[cfg(test)]
 mod tests {
     use rusqlite::ffi;

@@ -15,7 +15,7 @@ mod migrations;
 mod readers;
 mod writer;
 
-pub use again::despite_others;
+pub use again::{all_or_each, despite_others};
 pub use backup::BackupError;
 pub use database::{Database, Limits};
 pub use error::{OpenError, StoreError, is_damaged};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use restante_federation_proto::{ServerName, Timestamp};
 use restante_sqlite::rusqlite::{self, Connection, OptionalExtension, params};
-use restante_sqlite::{Database, StoreError, despite_others};
+use restante_sqlite::{Database, StoreError, all_or_each};
 
 use super::outbox::{self, Kept, Room};
 use super::{number, timestamp};
@@ -239,33 +239,18 @@ pub(crate) async fn forget(database: &Database, before: Timestamp) -> Result<(),
         let page = database.read(move |connection| old(connection, before, &begin)).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.clone();
-        let step = page.clone();
-        match database.write(move |connection| forget_lines(connection, &step)).await {
-            Err(error) if error.is_damage() => {}
-            forgotten => {
-                forgotten?;
-                continue;
-            }
-        }
-        for line in page {
-            let name = (line.destination.clone(), line.seq);
-            let alone = || {
-                let line = line.clone();
-                database.write(move |connection| forget_lines(connection, &[line]))
-            };
-            match despite_others(alone).await {
-                Err(error) if error.is_damage() => {
-                    let ((destination, seq), error) = (name, &error as &dyn std::error::Error);
-                    tracing::error!(
-                        destination,
-                        seq,
-                        error,
-                        "an old line of the ledger can't be removed; check the disk"
-                    );
-                }
-                forgotten => forgotten?,
-            }
-        }
+        let forget =
+            |lines: Vec<Old>| database.write(move |connection| forget_lines(connection, &lines));
+        let stays = |Old { destination, seq, .. }: &Old, error: &StoreError| {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(
+                destination,
+                seq,
+                error,
+                "an old line of the ledger can't be removed; check the disk"
+            );
+        };
+        all_or_each(&page, forget, stays).await?;
     }
 }
 
